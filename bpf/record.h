@@ -1,0 +1,49 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/* What is written down about every packet: flows carry their own counters, drops are counted here. */
+#pragma once
+
+#include "parse.h"
+
+ALWAYS __u32 segments(const struct __sk_buff *skb)
+{
+	return skb->gso_segs ? skb->gso_segs : 1;
+}
+
+ALWAYS void count_flow(struct serai_flow *flow, const struct __sk_buff *skb, const struct packet *p,
+		       int direction, __u64 now)
+{
+	flow->last_ns = now;
+	__sync_fetch_and_add(&flow->packets[direction], segments(skb));
+	__sync_fetch_and_add(&flow->bytes[direction], skb->len);
+	if (p->tcp_flags & ~flow->tcp_flags[direction])
+		flow->tcp_flags[direction] |= p->tcp_flags;
+}
+
+/* `denials` says who and what, and forgets the oldest when a flood fills it; `drops` only counts, for ever. */
+ALWAYS void count_drop(const struct __sk_buff *skb, __u64 vnic, int observed, const struct packet *p,
+		       int direction, int reason, __u64 rule, __u64 identity)
+{
+	struct serai_denial_key key = {
+		.vnic = vnic, .remote = p->remote, .port = p->service, .protocol = p->protocol,
+		.direction = direction, .reason = reason, .observed = observed,
+	};
+	__u64 now = bpf_ktime_get_coarse_ns();
+	struct serai_drops *total = bpf_map_lookup_elem(&drops, &vnic);
+	struct serai_denial *denial = bpf_map_lookup_elem(&denials, &key);
+
+	if (total)
+		total->packets[direction][reason & (REASON_SLOTS - 1)] += segments(skb);
+	if (denial) {
+		denial->packets += segments(skb);
+		denial->bytes += skb->len;
+		denial->last_ns = now;
+		denial->rule = rule;
+		denial->identity = identity;
+	} else {
+		struct serai_denial first = {
+			.packets = segments(skb), .bytes = skb->len, .last_ns = now, .rule = rule,
+			.identity = identity,
+		};
+		bpf_map_update_elem(&denials, &key, &first, BPF_ANY);
+	}
+}

@@ -1,0 +1,1 @@
+"""The user side of the gate: layout, object, maps, attach, sweep, handoff."""

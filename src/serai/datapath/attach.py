@@ -1,0 +1,107 @@
+"""Puts the gate on a tap and keeps it there: tcx links where the kernel has them (6.6), clsact filters before.
+
+A tcx link is pinned, so the gate stays when the agent goes, and a new program replaces the old one in one
+step: at no moment is the tap without a gate.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Final
+
+from serai.datapath import libbpf
+from serai.datapath.libbpf import KernelError, check, lib
+
+_TCX_INGRESS, _TCX_EGRESS = 46, 47
+_TC_INGRESS, _TC_EGRESS = 1, 2
+_TC_REPLACE = 1
+_PRIORITY, _HANDLE = 1, 1  # ours; before whatever else may sit on the tap
+
+# A frame from the VM enters the host at the tap's ingress; one to the VM leaves by its egress.
+_HOOKS: Final[Mapping[str, tuple[int, int]]] = {
+    "from_vm": (_TCX_INGRESS, _TC_INGRESS),
+    "to_vm": (_TCX_EGRESS, _TC_EGRESS),
+}
+
+
+class Attacher:
+    """Attaches both programs to a tap."""
+
+    def __init__(self, links: Path, programs: Mapping[str, int], *, use_tcx: bool = True) -> None:
+        """Keep link pins in ``links`` (on a bpffs). ``use_tcx=False`` takes the older way at once."""
+        self._links = links
+        self._programs = programs
+        self._use_tcx = use_tcx
+
+    def attach(self, ifindex: int) -> bool:
+        """Put the gate on the tap, or this program in the place of an earlier one; say whether it had none.
+
+        Raises:
+            KernelError: ENODEV where the tap is gone; anything else means that there is no gate.
+        """
+        # Towards the VM first: nothing may reach it ungated while the other side is being attached.
+        return any([self._attach(ifindex, name) for name in ("to_vm", "from_vm")])
+
+    def forget(self, ifindex: int) -> None:
+        """Remove the pins of a tap that is gone; the gate of a tap that lives is not touched by this."""
+        for name in _HOOKS:
+            self._pin(ifindex, name).unlink(missing_ok=True)
+
+    def pinned(self) -> set[int]:
+        """The taps, by ifindex, that links are pinned for."""
+        if not self._links.is_dir():
+            return set()
+        return {int(pin.name.split("-")[0]) for pin in self._links.iterdir()}
+
+    def _attach(self, ifindex: int, name: str) -> bool:
+        if self._use_tcx:
+            try:
+                return self._attach_tcx(ifindex, name)
+            except KernelError as error:
+                if error.errno not in (errno.EINVAL, errno.EOPNOTSUPP):
+                    raise
+                self._use_tcx = False  # this kernel has no tcx
+        return self._attach_clsact(ifindex, name)
+
+    def _pin(self, ifindex: int, name: str) -> Path:
+        return self._links / f"{ifindex}-{name}"
+
+    def _attach_tcx(self, ifindex: int, name: str) -> bool:
+        pin = self._pin(ifindex, name)
+        program = self._programs[name]
+        if pin.exists():
+            link = check(lib.bpf_obj_get(str(pin).encode()), f"open {pin.name}")
+            try:
+                result = lib.bpf_link_update(link, program, libbpf.NULL)
+            finally:
+                os.close(link)
+            if result != -errno.ENOLINK:  # ENOLINK: of a tap that had the same number and is gone
+                check(result, f"replace the gate on interface {ifindex}")
+                return False
+            pin.unlink()
+        link = check(
+            lib.bpf_link_create(program, ifindex, _HOOKS[name][0], libbpf.NULL),
+            f"attach the gate to interface {ifindex}",
+        )
+        try:
+            self._links.mkdir(parents=True, exist_ok=True)
+            check(lib.bpf_obj_pin(link, str(pin).encode()), f"pin {pin.name}")
+        finally:
+            os.close(link)
+        return True
+
+    def _attach_clsact(self, ifindex: int, name: str) -> bool:
+        hook = libbpf.struct("bpf_tc_hook", ifindex=ifindex, attach_point=_HOOKS[name][1])
+        result = lib.bpf_tc_hook_create(hook)
+        if result != -errno.EEXIST:
+            check(result, f"prepare interface {ifindex}")
+        options = libbpf.struct(
+            "bpf_tc_opts", prog_fd=self._programs[name], flags=_TC_REPLACE, handle=_HANDLE, priority=_PRIORITY
+        )
+        query = libbpf.struct("bpf_tc_opts", handle=_HANDLE, priority=_PRIORITY)
+        had_one = lib.bpf_tc_query(hook, query) == 0
+        check(lib.bpf_tc_attach(hook, options), f"attach the gate to interface {ifindex}")
+        return not had_one

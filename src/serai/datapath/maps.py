@@ -1,0 +1,153 @@
+"""Kernel maps as structured arrays: whole tables in, whole tables out."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Iterator
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from serai.datapath import libbpf
+from serai.datapath.layout import Layout
+from serai.datapath.libbpf import KernelError, check, ffi, lib
+
+Array = NDArray[Any]
+
+_CHUNK = 65536  # must exceed the fullest hash bucket, else the kernel answers ENOSPC
+_ENOTSUPP = 524  # the kernel's own number, which libc does not name
+_NO_BATCH = {errno.EINVAL, errno.EOPNOTSUPP, _ENOTSUPP}
+_HASH, _NO_PREALLOC = 1, 1
+
+
+def _pointer(array: Array) -> Any:  # noqa: ANN401
+    return ffi.cast("void *", array.ctypes.data)
+
+
+class Map:
+    """One kernel map; closes its descriptor when it is no longer used."""
+
+    def __init__(self, fd: int, key: Layout, value: Layout, *, cpus: int = 0) -> None:
+        """Take over ``fd``. With ``cpus`` the map is per CPU, and values come as one row a CPU."""
+        self.fd = fd
+        self.key = key
+        self.value = np.dtype((value, (cpus,))) if cpus else value
+
+    @classmethod
+    def pinned(cls, path: str, key: Layout, value: Layout, *, cpus: int = 0) -> Self:
+        """Open the map pinned at ``path``."""
+        return cls(check(lib.bpf_obj_get(path.encode()), f"open {path}"), key, value, cpus=cpus)
+
+    @classmethod
+    def hash(cls, name: str, key: Layout, value: Layout, entries: int) -> Self:
+        """Make a hash map of at most ``entries`` whose memory follows what it holds."""
+        options = libbpf.struct("bpf_map_create_opts", map_flags=_NO_PREALLOC)
+        fd = lib.bpf_map_create(_HASH, name.encode(), key.itemsize, value.itemsize, entries, options)
+        return cls(check(fd, f"make map {name}"), key, value)
+
+    @classmethod
+    def by_id(cls, number: int, key: Layout, value: Layout) -> Self:
+        """Open a map by the kernel's number for it (what a map of maps holds)."""
+        return cls(check(lib.bpf_map_get_fd_by_id(number), f"open map {number}"), key, value)
+
+    def __del__(self) -> None:
+        """Close the descriptor; the map lives on while it is pinned or used."""
+        if self.fd >= 0:
+            os.close(self.fd)
+            self.fd = -1
+
+    def get(self, key: object) -> Array | None:
+        """Return the value of ``key`` (an array of one), or None."""
+        keys, values = np.array([key], self.key), np.zeros(1, self.value)
+        result = lib.bpf_map_lookup_elem(self.fd, _pointer(keys), _pointer(values))
+        if result == -errno.ENOENT:
+            return None
+        check(result, "look up")
+        return values
+
+    def update(self, keys: Array, values: Array) -> None:
+        """Write all pairs; each replaces what stood under its key in one step.
+
+        Raises:
+            KernelError: E2BIG where the map is full; pairs before that one are written.
+        """
+        keys, values = np.ascontiguousarray(keys, self.key), np.ascontiguousarray(values)
+        if values.nbytes != len(keys) * self.value.itemsize:
+            message = f"{len(keys)} keys need {self.value.itemsize} bytes each of values"
+            raise ValueError(message)
+        if not len(keys):
+            return
+        count = ffi.new("__u32 *", len(keys))
+        options = libbpf.struct("bpf_map_batch_opts")
+        result = lib.bpf_map_update_batch(self.fd, _pointer(keys), _pointer(values), count, options)
+        if -result in _NO_BATCH and not count[0]:
+            flat = values.reshape(len(keys), -1)
+            for at in range(len(keys)):
+                item = lib.bpf_map_update_elem(self.fd, _pointer(keys[at:]), _pointer(flat[at:]), 0)
+                check(item, "update")
+            return
+        check(result, f"update a map of {len(keys)} entries, after {count[0]}")
+
+    def delete(self, keys: Array) -> None:
+        """Remove all of ``keys``; those that are not there are fine."""
+        keys = np.ascontiguousarray(keys, self.key)
+        # One by one: the batched call stops at the first key that is missing, and the gate itself removes flows.
+        for at in range(len(keys)):
+            result = lib.bpf_map_delete_elem(self.fd, _pointer(keys[at:]))
+            if result != -errno.ENOENT:
+                check(result, "delete")
+
+    def dump(self) -> tuple[Array, Array]:
+        """Return all keys and values, in no order; entries that change meanwhile come as either."""
+        parts = list(self._batches())
+        if not parts:
+            return np.empty(0, self.key), self._values(0)
+        # Without a dtype numpy would turn fields of network byte order into native ones.
+        return (
+            np.concatenate([k for k, _ in parts], dtype=self.key),
+            np.concatenate([v for _, v in parts], dtype=self.value.base),
+        )
+
+    def _values(self, count: int) -> Array:
+        return np.zeros(count, self.value)  # a per-CPU layout makes this two-dimensional
+
+    def _batches(self) -> Iterator[tuple[Array, Array]]:
+        position = np.zeros(max(self.key.itemsize, 8), "u1")
+        count = ffi.new("__u32 *")
+        options = libbpf.struct("bpf_map_batch_opts")
+        started = False
+        while True:
+            keys, values = np.zeros(_CHUNK, self.key), self._values(_CHUNK)
+            count[0] = _CHUNK
+            result = lib.bpf_map_lookup_batch(
+                self.fd, _pointer(position) if started else libbpf.NULL, _pointer(position),
+                _pointer(keys), _pointer(values), count, options,
+            )  # fmt: skip
+            if -result in _NO_BATCH and not started:
+                yield from self._one_by_one()
+                return
+            if result != -errno.ENOENT:
+                check(result, "read a map")
+            if count[0]:
+                yield keys[: count[0]].copy(), values[: count[0]].copy()
+            if result:  # ENOENT: that was the last batch
+                return
+            started = True
+
+    def _one_by_one(self) -> Iterator[tuple[Array, Array]]:
+        key: Array | None = None
+        while True:
+            following = np.zeros(1, self.key)
+            start = libbpf.NULL if key is None else _pointer(key)
+            result = lib.bpf_map_get_next_key(self.fd, start, _pointer(following))
+            if result == -errno.ENOENT:
+                return
+            check(result, "read a map")
+            key, values = following, self._values(1)
+            if lib.bpf_map_lookup_elem(self.fd, _pointer(key), _pointer(values)) == 0:
+                yield key.copy(), values
+
+
+__all__ = ["Array", "KernelError", "Map"]
