@@ -1,0 +1,1 @@
+"""Immutable domain values: tenancy, inventory, policy, ruleset, flow, reasons. No I/O."""

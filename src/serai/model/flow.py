@@ -1,0 +1,65 @@
+"""Flows as they leave a gate: what was counted, between whom, and what policy said."""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+from ipaddress import IPv4Address
+
+from serai.model.inventory import VnicId
+from serai.model.policy import Direction
+from serai.model.reasons import Reason
+
+
+class IdleSeconds(enum.IntEnum):
+    """How long a flow may be silent before it is over. The one list: the C header is generated from it."""
+
+    TCP_ESTABLISHED = 7440
+    """RFC 5382, REQ-5: at least 2 hours 4 minutes."""
+    TCP_OPENING = 60
+    """Only one side has spoken."""
+    TCP_CLOSING = 10
+    """A FIN or RST was seen."""
+    ICMP = 60
+    """RFC 5508, REQ-1: at least 60 seconds."""
+    OTHER = 180
+    """UDP (RFC 4787, REQ-5: at least 2 minutes) and protocols without ports."""
+
+
+class Outcome(enum.StrEnum):
+    """What became of the packets of a row."""
+
+    ACCEPTED = "accepted"
+    DENIED = "denied"
+    """Dropped, for the reason that the row gives."""
+    OBSERVED = "observed"
+    """Would have been dropped; the vNIC only observes."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class FlowRow:
+    """What one gate counted of one conversation, or of packets it dropped."""
+
+    vnic: VnicId
+    direction: Direction
+    """Which side opened it: egress from the VM, ingress to it."""
+    remote: IPv4Address
+    protocol: int
+    """IANA number; 0 where the frame was not IP."""
+    port: int
+    """The service's port; for ICMP type * 256 + code."""
+    packets_out: int
+    """From the VM, tried or passed."""
+    packets_in: int
+    bytes_out: int
+    bytes_in: int
+    outcome: Outcome
+    reason: Reason
+    rule: int
+    """The number of the rule that decided, 0 where none was asked."""
+    staged: Outcome
+    """What would have become of it with the staged policies in force."""
+    age_seconds: float
+    """Since its last packet."""
+    connections: int = 1
+    """How many conversations the row sums up."""

@@ -1,0 +1,269 @@
+"""The resources that people write in YAML, field by field. References in them are not resolved yet."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, model_validator
+
+from serai.model import fields
+from serai.model.policy import Action, Direction, Tier
+from serai.model.selectors import Part, Selector
+from serai.model.tenancy import Mode, Scope
+
+MAX_VNI = 2**24 - 1
+"""VXLAN network identifiers have 24 bits (RFC 7348)."""
+MAX_PRIORITY = 1000
+
+
+class RootMetadata(Part):
+    """Metadata of kinds that only the provider has."""
+
+    name: fields.Name
+    scope: fields.RootPath | None = None
+
+
+class Metadata(Part):
+    """Metadata of kinds that belong to a scope."""
+
+    name: fields.Name
+    scope: fields.ScopePath
+
+
+class ServiceMetadata(Metadata):
+    """A service's name must not read like a port."""
+
+    name: fields.ServiceName
+
+
+class Defaults(Part):
+    """What is said of a connection that no tier decides."""
+
+    ingress: Literal["Accept", "Deny"] = "Deny"
+    egress: Literal["Accept", "Deny"] = "Accept"
+
+
+class SiteSpec(Part):
+    """Settings of the whole site."""
+
+    mode: Mode | None = None
+    defaults: Defaults = Defaults()
+
+
+class ApplicationSpec(Part):
+    """An application: it declares the scope ``/TENANT/NAME``."""
+
+    name: fields.Name
+    mode: Mode | None = None
+
+
+class TenantSpec(Part):
+    """A tenant's settings and applications."""
+
+    mode: Mode | None = None
+    applications: tuple[ApplicationSpec, ...] = ()
+
+
+class NetworkSpec(Part):
+    """A virtual layer-2 segment."""
+
+    routing_domain: fields.Name | None = None
+    subnets: Annotated[tuple[fields.Prefix, ...], fields.AtLeastOne]
+    bridge: fields.Bridge | None = None
+    vni: Annotated[int, Field(ge=1, le=MAX_VNI)] | None = None
+
+
+class HostSpec(Part):
+    """A hypervisor."""
+
+    address: fields.Address | None = None
+
+
+class VnicSpec(Part):
+    """A virtual network card."""
+
+    name: fields.Name = "eth0"
+    network: fields.Reference
+    mac: fields.MacText
+    addresses: Annotated[tuple[fields.Address, ...], fields.AtLeastOne]
+
+
+class VirtualMachineSpec(Part):
+    """A virtual machine."""
+
+    labels: dict[fields.LabelKey, fields.LabelValue] = {}
+    mode: Mode | None = None
+    host: fields.Name | None = None
+    domain: fields.Domain | None = None
+    vnics: Annotated[tuple[VnicSpec, ...], fields.AtLeastOne]
+
+
+class ServiceSpec(Part):
+    """Named ports, and the VMs that offer them."""
+
+    ports: Annotated[tuple[fields.ServicePort, ...], fields.AtLeastOne]
+    selector: Selector | None = None
+
+
+class PeerSpec(Part):
+    """The other end, told in one of five ways."""
+
+    selector: Selector | None = None
+    scope: fields.ScopePath | None = None
+    network: fields.Reference | None = None
+    cidr: fields.Prefix | None = None
+    service: fields.Reference | None = None
+
+    @model_validator(mode="after")
+    def _check_one_way(self) -> Self:
+        by_label = self.selector is not None or self.scope is not None
+        ways = [by_label, self.network is not None, self.cidr is not None, self.service is not None]
+        if sum(ways) != 1:
+            message = (
+                "must say one thing: a selector (with or without a scope), a scope, a network, a cidr "
+                f"or a service, not {'several' if sum(ways) else 'nothing'}"
+            )
+            raise ValueError(message)
+        return self
+
+
+_Peers = Annotated[tuple[PeerSpec, ...], fields.AtLeastOnePeer]
+
+
+class RuleSpec(Part):
+    """What both kinds of rules share."""
+
+    name: fields.Name
+    action: Action
+    ports: Annotated[tuple[fields.Ports, ...], fields.AtLeastOnePort] | None = None
+
+
+class IngressRuleSpec(RuleSpec):
+    """A rule on connections to the subject."""
+
+    peers: _Peers | None = Field(None, alias="from")
+
+
+class EgressRuleSpec(RuleSpec):
+    """A rule on connections from the subject."""
+
+    peers: _Peers | None = Field(None, alias="to")
+
+
+class SubjectSpec(Part):
+    """The VMs that a policy is about; nothing said: all of the policy's scope."""
+
+    scope: fields.ScopePath | None = None
+    selector: Selector | None = None
+
+
+class PolicySpec(Part):
+    """Rules for some VMs. A direction that is left out is not governed by the policy."""
+
+    tier: Tier
+    priority: Annotated[int, Field(ge=0, le=MAX_PRIORITY)] = 500
+    staged: bool = False
+    subject: SubjectSpec = SubjectSpec()
+    ingress: tuple[IngressRuleSpec, ...] | None = None
+    egress: tuple[EgressRuleSpec, ...] | None = None
+
+    @model_validator(mode="after")
+    def _check_governs(self) -> Self:
+        if self.ingress is None and self.egress is None:
+            message = "governs nothing: write ingress, egress or both ([] means: matches nothing)"
+            raise ValueError(message)
+        return self
+
+    def rules(self) -> dict[Direction, tuple[RuleSpec, ...]]:
+        """The rules of every direction that is governed."""
+        both = {Direction.EGRESS: self.egress, Direction.INGRESS: self.ingress}
+        return {direction: rules for direction, rules in both.items() if rules is not None}
+
+
+class Site(Part):
+    """The site itself; there is at most one."""
+
+    api_version: Literal["serai.dev/v1"]
+    kind: Literal["Site"]
+    metadata: RootMetadata
+    spec: SiteSpec = SiteSpec()
+
+
+class Tenant(Part):
+    """A tenant: it declares the scope ``/NAME``."""
+
+    api_version: Literal["serai.dev/v1"]
+    kind: Literal["Tenant"]
+    metadata: RootMetadata
+    spec: TenantSpec = TenantSpec()
+
+
+class Network(Part):
+    """A network."""
+
+    api_version: Literal["serai.dev/v1"]
+    kind: Literal["Network"]
+    metadata: Metadata
+    spec: NetworkSpec
+
+
+class Host(Part):
+    """A host."""
+
+    api_version: Literal["serai.dev/v1"]
+    kind: Literal["Host"]
+    metadata: RootMetadata
+    spec: HostSpec = HostSpec()
+
+
+class VirtualMachine(Part):
+    """A VM."""
+
+    api_version: Literal["serai.dev/v1"]
+    kind: Literal["VirtualMachine"]
+    metadata: Metadata
+    spec: VirtualMachineSpec
+
+
+class Service(Part):
+    """A service."""
+
+    api_version: Literal["serai.dev/v1"]
+    kind: Literal["Service"]
+    metadata: ServiceMetadata
+    spec: ServiceSpec
+
+
+class Policy(Part):
+    """A policy."""
+
+    api_version: Literal["serai.dev/v1"]
+    kind: Literal["Policy"]
+    metadata: Metadata
+    spec: PolicySpec
+
+
+Resource = Site | Tenant | Network | Host | VirtualMachine | Service | Policy
+
+KINDS: dict[str, type[Resource]] = {
+    "Site": Site,
+    "Tenant": Tenant,
+    "Network": Network,
+    "Host": Host,
+    "VirtualMachine": VirtualMachine,
+    "Service": Service,
+    "Policy": Policy,
+}
+
+
+def path_of(resource: Resource) -> str:
+    """How the resource is called among its kind: ``/acme:shop``, or by name alone where only `/` has them."""
+    scope: Scope | None = resource.metadata.scope
+    if scope is None or isinstance(resource.metadata, RootMetadata):
+        return resource.metadata.name
+    return f"{scope}:{resource.metadata.name}"
+
+
+def label(resource: Resource) -> str:
+    """How errors name the resource, e.g. ``Policy /acme:shop``."""
+    return f"{resource.kind} {path_of(resource)}"

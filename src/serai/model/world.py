@@ -1,0 +1,47 @@
+"""Everything a verdict depends on, in one immutable value."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Mapping
+from ipaddress import IPv4Address
+from types import MappingProxyType
+
+from serai.model.inventory import Host, Network, VirtualMachine, Vnic
+from serai.model.policy import Action, Direction, Policy
+
+LAST_WORD: Mapping[Direction, Action] = MappingProxyType(
+    {Direction.INGRESS: Action.DENY, Direction.EGRESS: Action.ACCEPT}
+)
+"""What is said of a connection that no tier decides, unless the site says otherwise."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class World:
+    """A consistent set of resources: every reference resolved, no name or address twice."""
+
+    hosts: Mapping[str, Host] = dataclasses.field(default_factory=dict)
+    """By name."""
+    networks: Mapping[str, Network] = dataclasses.field(default_factory=dict)
+    """By path."""
+    vms: Mapping[str, VirtualMachine] = dataclasses.field(default_factory=dict)
+    """By path."""
+    policies: tuple[Policy, ...] = ()
+    """In no particular order; tier, scope, priority and name say when each is asked."""
+    last_word: Mapping[Direction, Action] = dataclasses.field(default_factory=lambda: LAST_WORD)
+
+    def vnics(self) -> Iterator[tuple[VirtualMachine, Vnic]]:
+        """Go through every vNIC with its VM, in order of path."""
+        for path in sorted(self.vms):
+            vm = self.vms[path]
+            for vnic in vm.vnics:
+                yield vm, vnic
+
+    def holder(
+        self, routing_domain: str, address: IPv4Address
+    ) -> tuple[VirtualMachine, Vnic] | None:
+        """Return who holds ``address`` in ``routing_domain``, or None when no VM does."""
+        for vm, vnic in self.vnics():
+            if vnic.network.routing_domain == routing_domain and address in vnic.addresses:
+                return vm, vnic
+        return None

@@ -1,0 +1,1 @@
+"""Pure: from a world to verdicts. ``evaluate`` is the slow, obvious way; ``compile`` the one for gates."""

@@ -1,0 +1,176 @@
+"""From a world to one host's ruleset: identities, decision lists, tables of numbers.
+
+Everything is named by its content. A *view* is a routing domain under one set of policies; in a view,
+endpoints that no peer of those policies can tell apart share one *identity*. VMs that the same rules apply
+to share one *ruleset* a direction, and equal decision lists are stored once.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Collection, Iterable, Mapping
+from ipaddress import IPv4Address, IPv4Network
+
+import numpy as np
+
+from serai.model.inventory import VirtualMachine, Vnic
+from serai.model.policy import Direction, Group, InCidr, OnNetwork, Peer
+from serai.model.ruleset import ENDPOINT, LIST, PREFIX, TABLES, GuardedVnic, HostRuleset, table
+from serai.model.tenancy import content_id
+from serai.model.world import World
+from serai.policy.flatten import DecisionList, flatten, pages
+from serai.policy.spell import spell_peer, spell_policy
+from serai.policy.stages import Level, levels, stages
+
+_EVERYBODY = 0
+"""The identity of addresses that no peer of any rule tells from others."""
+
+
+def compile_host(world: World, host: str, vms: Collection[str]) -> HostRuleset:
+    """Compile what ``host`` needs to guard the VMs at the paths ``vms``, and no more.
+
+    The result depends on nothing but ``world``, ``host`` and the set of ``vms``.
+
+    Raises:
+        KeyError: the world has no VM at one of the paths.
+        ValueError: two different things would have the same number (see ``content_id``).
+    """
+    return _HostCompiler(world, host).compile(sorted(set(vms)))
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class _View:
+    """What the vNICs of one routing domain can see, and be told apart by."""
+
+    id: int
+    members: int
+    """Names who is who at the moment."""
+    identities: Mapping[int, frozenset[Peer]]
+    """Which peers each identity is one of."""
+
+
+class _HostCompiler:
+    def __init__(self, world: World, host: str) -> None:
+        self._world = world
+        self._host = host
+        self._records: dict[str, set[bytes]] = {name: set() for name in TABLES}
+        self._rules: dict[str, int] = {}
+        self._views: dict[str, _View] = {}
+        self._rulesets: set[int] = set()
+        self._named: dict[int, object] = {_EVERYBODY: frozenset()}
+
+    def compile(self, paths: list[str]) -> HostRuleset:
+        guarded = [self._guard(vm, vnic) for vm in map(self._world.vms.__getitem__, paths) for vnic in vm.vnics]
+        return HostRuleset(
+            host=self._host,
+            vnics=tuple(sorted(guarded, key=lambda vnic: vnic.id)),
+            rules=dict(sorted(self._rules.items())),
+            tables={name: table(name, records) for name, records in self._records.items()},
+        )
+
+    def _guard(self, vm: VirtualMachine, vnic: Vnic) -> GuardedVnic:
+        domain = vnic.network.routing_domain
+        if domain not in self._views:
+            self._views[domain] = self._view(domain)
+        view = self._views[domain]
+        self._name(vnic.id, (vm.path, vnic.name))
+        return GuardedVnic(
+            id=vnic.id,
+            path=f"{vm.path}/{vnic.name}",
+            mac=vnic.mac,
+            addresses=vnic.addresses,
+            mode=vm.mode,
+            view=view.id,
+            members=view.members,
+            egress=self._ruleset(vm, Direction.EGRESS, view),
+            ingress=self._ruleset(vm, Direction.INGRESS, view),
+        )
+
+    def _view(self, domain: str) -> _View:
+        """Tell the endpoints of a routing domain apart, as far as policies that may apply there do."""
+        members = [(vm, vnic) for vm, vnic in self._world.vnics() if vnic.network.routing_domain == domain]
+        scopes = {scope for vm, _ in members for scope in vm.scope.lineage}
+        policies = [p for p in self._world.policies if p.scope in scopes]
+        clauses = [c for p in policies for rules in p.rules.values() for rule in rules for c in rule.clauses]
+        peers = {clause.peer for clause in clauses if clause.peer}
+        cidrs = {peer for peer in peers if isinstance(peer, InCidr)}
+        # Policies are part of the name: under a view endpoints may change, what their identities mean may not.
+        number = self._name(content_id("view", domain, *sorted(map(spell_policy, policies))), ("view", domain))
+
+        identities: dict[int, frozenset[Peer]] = {_EVERYBODY: frozenset()}
+        endpoints: set[bytes] = set()
+        prefixes: set[bytes] = set()
+        for vm, vnic in members:
+            groups = {peer for peer in peers if _selects(peer, vm, vnic)}
+            for address in vnic.addresses:
+                identity = self._identity(groups | {c for c in cidrs if address in c.prefix}, identities)
+                endpoints.add(_endpoint(number, address, identity))
+        for prefix in {cidr.prefix for cidr in cidrs}:
+            identity = self._identity({c for c in cidrs if prefix.subnet_of(c.prefix)}, identities)
+            prefixes.add(_prefix(number, prefix, identity))
+        self._records["endpoints"] |= endpoints
+        self._records["prefixes"] |= prefixes
+        return _View(id=number, members=content_id(*sorted(endpoints | prefixes)), identities=identities)
+
+    def _identity(self, peers: Iterable[Peer], known: dict[int, frozenset[Peer]]) -> int:
+        met = frozenset(peers)
+        number = content_id("identity", *sorted(map(spell_peer, met))) if met else _EVERYBODY
+        known[self._name(number, met)] = met
+        return number
+
+    def _ruleset(self, vm: VirtualMachine, direction: Direction, view: _View) -> int:
+        """Name the rules that apply to ``vm``, and list what they decide about each identity of the view."""
+        asked = levels(self._world.policies, vm, direction)
+        spelled = ["\n\n".join(spell_policy(policy, direction) for policy in level) for level in asked]
+        last_word = self._world.last_word[direction]
+        number = self._name(
+            content_id("ruleset", direction, last_word, str(view.id), *spelled), (direction, last_word, spelled)
+        )
+        if number not in self._rulesets:
+            self._rulesets.add(number)
+            everybody = self._decide(asked, direction, frozenset())
+            for identity, met in view.identities.items():
+                decisions = self._decide(asked, direction, met)
+                if identity == _EVERYBODY or decisions != everybody:
+                    record = np.array([(number, identity, self._list(decisions))], LIST)
+                    self._records["lists"].add(record.tobytes())
+        return number
+
+    def _decide(self, asked: Iterable[Level], direction: Direction, met: frozenset[Peer]) -> DecisionList:
+        return flatten(stages(asked, direction, met), direction, self._world.last_word[direction])
+
+    def _list(self, decisions: DecisionList) -> int:
+        number, records = pages(decisions)
+        self._records["pages"] |= records
+        for intervals in decisions.values():
+            for interval in intervals:
+                for said in (interval.said, interval.staged):
+                    self._rules[said.ref.text] = self._name(said.ref.id, said.ref)
+        return self._name(number, decisions)
+
+    def _name(self, number: int, thing: object) -> int:
+        """Make sure that a number names one thing only: 64 bits do collide, once in a very long while."""
+        if self._named.setdefault(number, thing) != thing:
+            message = f"two things share the number {number:#x}, rename one: {thing} and {self._named[number]}"
+            raise ValueError(message)
+        return number
+
+
+def _selects(peer: Peer, vm: VirtualMachine, vnic: Vnic) -> bool:
+    match peer:
+        case Group():
+            return peer.contains(vm.scope, vm.labels)
+        case OnNetwork():
+            return peer.path == vnic.network.path
+        case InCidr():
+            return False  # that goes by address, not by VM
+
+
+def _endpoint(view: int, address: IPv4Address, identity: int) -> bytes:
+    return np.array([(view, int(address), 0, identity)], ENDPOINT).tobytes()
+
+
+def _prefix(view: int, prefix: IPv4Network, identity: int) -> bytes:
+    halves = (view & 0xFFFFFFFF, view >> 32)
+    record = (64 + prefix.prefixlen, halves, int(prefix.network_address), identity)
+    return np.array([record], PREFIX).tobytes()
