@@ -1,0 +1,1 @@
+"""The agent: one a host, between the controller and the gates."""

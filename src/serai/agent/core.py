@@ -1,0 +1,261 @@
+"""What the agent decides: events in, commands out. No I/O, no clock.
+
+The commands follow from what is known now, never from the order in which it was learned: which taps there are,
+which VM libvirt has put behind each, and the ruleset in force.
+"""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+from collections.abc import Iterator, Mapping
+
+from serai.model.inventory import Mac
+from serai.model.ruleset import GuardedVnic, HostRuleset
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class TapAppeared:
+    """A tap exists, or has changed."""
+
+    ifindex: int
+    name: str
+    bridged: bool
+    """It is a port of a bridge: frames can pass."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class TapVanished:
+    """A tap is gone."""
+
+    ifindex: int
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class DomainSeen:
+    """The hypervisor has told which taps belong to one of its domains (none: it is gone)."""
+
+    domain: str
+    taps: Mapping[str, Mac]
+    """The MAC address behind each tap, by the tap's name."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class DomainsListed:
+    """The hypervisor has told all of its domains."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class GateAdopted:
+    """An earlier agent left a gate on a tap, guarding some vNIC: it goes on until more is known."""
+
+    ifindex: int
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class GateFailed:
+    """A gate could not be put on a tap; it will be tried again."""
+
+    ifindex: int
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Ticked:
+    """Some time has passed: what failed may be tried again."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class RulesetArrived:
+    """The controller, or the disk at start, has brought a ruleset."""
+
+    ruleset: HostRuleset
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class TablesPrepared:
+    """The kernel holds all that a ruleset needs; gates may switch to it."""
+
+    ruleset: HostRuleset
+
+
+Event = (
+    TapAppeared
+    | TapVanished
+    | DomainSeen
+    | DomainsListed
+    | GateAdopted
+    | GateFailed
+    | Ticked
+    | RulesetArrived
+    | TablesPrepared
+)
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class AttachGate:
+    """Put a gate, closed at first, on a tap."""
+
+    ifindex: int
+    name: str
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class ForgetGate:
+    """Clean up behind a tap that is gone."""
+
+    ifindex: int
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class PrepareTables:
+    """Load into the kernel what a ruleset needs, beside what is there; then report ``TablesPrepared``."""
+
+    ruleset: HostRuleset
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class BindVnics:
+    """Tell gates whom they guard and by which rulesets."""
+
+    bindings: Mapping[int, GuardedVnic]
+    """By ifindex."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class CloseGate:
+    """Let a gate drop everything: nobody is known behind its tap."""
+
+    ifindex: int
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class StoreRuleset:
+    """Keep a ruleset on disk as the last good one."""
+
+    ruleset: HostRuleset
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class DiscardOthers:
+    """Remove from the kernel what a ruleset does not need; no gate uses it any more."""
+
+    ruleset: HostRuleset
+
+
+Command = AttachGate | ForgetGate | PrepareTables | BindVnics | CloseGate | StoreRuleset | DiscardOthers
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class GateState:
+    """One gate as the agent sees it."""
+
+    tap: str
+    ifindex: int
+    domain: str | None
+    mac: Mac | None
+    vnic: GuardedVnic | None
+    """None: the gate is closed."""
+
+
+class Agent:
+    """Knows what is; says what to do."""
+
+    def __init__(self) -> None:
+        """Start knowing nothing."""
+        self._taps: dict[int, TapAppeared] = {}
+        self._domains: dict[str, Mapping[str, Mac]] = {}
+        self._ruleset: HostRuleset | None = None
+        self._attached: set[int] = set()
+        self._bound: dict[int, GuardedVnic] = {}
+        self._adopted: set[int] = set()
+        self._listed = False
+
+    @property
+    def ruleset(self) -> HostRuleset | None:
+        """The ruleset in force."""
+        return self._ruleset
+
+    def handle(self, event: Event) -> list[Command]:
+        """Take one event in and return what it makes necessary, in the order in which it must be done."""
+        before: list[Command] = []
+        after: list[Command] = []
+        match event:
+            case TapAppeared():
+                known = self._taps.get(event.ifindex)
+                if known is not None and known.name != event.name:  # renamed: whom it serves must be asked anew
+                    self._bound.pop(event.ifindex, None)
+                    before.append(CloseGate(ifindex=event.ifindex))
+                self._taps[event.ifindex] = event
+            case TapVanished():
+                self._taps.pop(event.ifindex, None)
+                self._adopted.discard(event.ifindex)
+            case DomainSeen():
+                self._domains.pop(event.domain, None)
+                if event.taps:
+                    self._domains[event.domain] = event.taps
+            case DomainsListed():
+                self._listed = True
+            case GateAdopted():
+                self._adopted.add(event.ifindex)
+            case GateFailed():
+                self._attached.discard(event.ifindex)
+                self._bound.pop(event.ifindex, None)
+                return []  # not at once: Ticked tries again
+            case Ticked():
+                pass
+            case RulesetArrived():
+                return [PrepareTables(ruleset=event.ruleset)]
+            case TablesPrepared():
+                self._ruleset = event.ruleset
+                after = [StoreRuleset(ruleset=event.ruleset), DiscardOthers(ruleset=event.ruleset)]
+        return [*before, *self._settle(), *after]
+
+    def gates(self) -> Iterator[GateState]:
+        """Go through all gates, in order of tap."""
+        owners = self._owners()
+        for ifindex in sorted(self._attached):
+            tap = self._taps[ifindex]
+            domain, mac = owners.get(tap.name, (None, None))
+            yield GateState(
+                tap=tap.name, ifindex=ifindex, domain=domain, mac=mac, vnic=self._bound.get(ifindex)
+            )
+
+    def _settle(self) -> Iterator[Command]:
+        """What separates the gates as they are from the gates as they should be."""
+        owners = self._owners()
+        wanted = {i for i, tap in self._taps.items() if tap.bridged or tap.name in owners}
+        for ifindex in sorted(self._attached - self._taps.keys()):
+            self._bound.pop(ifindex, None)
+            yield ForgetGate(ifindex=ifindex)
+        for ifindex in sorted(wanted - self._attached):
+            yield AttachGate(ifindex=ifindex, name=self._taps[ifindex].name)
+        self._attached = (self._attached & self._taps.keys()) | wanted
+
+        bindings = self._bindings(owners)
+        self._adopted -= bindings.keys()
+        disowned = {i for i in self._adopted & self._taps.keys() if self._listed or self._taps[i].name in owners}
+        if self._ruleset is None:  # nothing better is known than what the gates do
+            disowned = set()
+        self._adopted -= disowned
+        for ifindex in sorted((self._bound.keys() | disowned) - bindings.keys()):
+            yield CloseGate(ifindex=ifindex)
+        changed = {i: vnic for i, vnic in bindings.items() if self._bound.get(i) != vnic}
+        if changed:
+            yield BindVnics(bindings=changed)
+        self._bound = bindings
+
+    def _owners(self) -> dict[str, tuple[str, Mac]]:
+        return {
+            tap: (domain, mac) for domain, taps in sorted(self._domains.items()) for tap, mac in taps.items()
+        }
+
+    def _bindings(self, owners: Mapping[str, tuple[str, Mac]]) -> dict[int, GuardedVnic]:
+        guarded = {vnic.mac: vnic for vnic in self._ruleset.vnics} if self._ruleset else {}
+        # Two taps that claim one MAC cannot both be that vNIC: neither is trusted.
+        claims = collections.Counter(mac for _, mac in owners.values())
+        found = {}
+        for ifindex in self._attached:
+            _, mac = owners.get(self._taps[ifindex].name, (None, None))
+            if mac in guarded and claims[mac] == 1:
+                found[ifindex] = guarded[mac]
+        return dict(sorted(found.items()))

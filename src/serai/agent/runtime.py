@@ -1,0 +1,329 @@
+"""Does what the core decides: the only place of the agent that touches the kernel, the disk and libvirt."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import fcntl
+import os
+import socket
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+import structlog
+
+from serai.agent.config import Config
+from serai.agent.core import (
+    Agent,
+    AttachGate,
+    BindVnics,
+    CloseGate,
+    Command,
+    DiscardOthers,
+    DomainSeen,
+    DomainsListed,
+    Event,
+    ForgetGate,
+    GateAdopted,
+    GateFailed,
+    PrepareTables,
+    RulesetArrived,
+    StoreRuleset,
+    TablesPrepared,
+    TapAppeared,
+    TapVanished,
+    Ticked,
+)
+from serai.datapath.gates import Gates
+from serai.datapath.libbpf import KernelError
+from serai.datapath.queue import flush
+from serai.inventory.libvirt import DefinitionError, LibvirtWatch, taps_of
+from serai.inventory.links import watch_taps
+from serai.model.inventory import Mac, VnicId
+from serai.model.ruleset import HostRuleset
+from serai.wire import local
+
+_log = structlog.get_logger(__name__)
+
+_GRACE_SECONDS = 0.2
+"""No packet that met a gate before it switched is still inside it after this."""
+
+
+class AgentBusyError(RuntimeError):
+    """Another agent guards this host."""
+
+
+class Refused(ValueError):
+    """What was asked cannot be done; nothing has changed."""
+
+
+class Runtime:
+    """One host's agent, running."""
+
+    def __init__(self, config: Config) -> None:
+        """Set nothing in motion yet."""
+        self._config = config
+        self._core = Agent()
+        self._gates: Gates | None = None
+        self._started = time.monotonic()
+        self._discarding: asyncio.TimerHandle | None = None
+
+    async def run(self) -> None:
+        """Guard this host until cancelled.
+
+        Raises:
+            AgentBusyError: another agent does already.
+            KernelError: the kernel refuses the gate.
+        """
+        with self._only_one():
+            self._gates = Gates.open(
+                self._config.bpffs, sizes=self._config.map_sizes, flow_quota=self._config.flow_quota
+            )
+            self._adopt()
+            self._load_last_good()
+            async with asyncio.TaskGroup() as tasks:
+                server = await local.serve(
+                    self._config.socket, self._answer, refusals=(Refused, KernelError, DefinitionError)
+                )
+                tasks.create_task(self._watch_taps())
+                tasks.create_task(self._watch_libvirt())
+                tasks.create_task(self._sweep())
+                tasks.create_task(server.serve_forever())
+                _log.info("agent guards this host", host=self._config.host, socket=str(self._config.socket))
+
+    # Events
+
+    def _take(self, event: Event) -> None:
+        """Let the core decide, and do as it says."""
+        for command in self._core.handle(event):
+            self._execute(command)
+
+    def _try(self, event: Event) -> None:
+        """Take an event that nobody waits for: what fails is said, and tried again at the next tick."""
+        try:
+            self._take(event)
+        except KernelError as error:
+            _log.error("the kernel refuses", error=str(error), trying=type(event).__name__)  # noqa: TRY400
+
+    async def _watch_taps(self) -> None:
+        async for tap in watch_taps():
+            if tap.gone:
+                self._try(TapVanished(ifindex=tap.ifindex))
+            else:
+                self._try(TapAppeared(ifindex=tap.ifindex, name=tap.name, bridged=tap.bridged))
+
+    async def _watch_libvirt(self) -> None:
+        def seen(domain: str, taps: Mapping[str, Mac]) -> None:
+            self._try(DomainSeen(domain=domain, taps=taps))
+
+        await LibvirtWatch(self._config.libvirt, seen, lambda: self._try(DomainsListed())).run()
+
+    async def _sweep(self) -> None:
+        while True:
+            await asyncio.sleep(self._config.sweep_seconds)
+            self._kernel.flows.sweep(time.monotonic_ns())
+            self._try(Ticked())
+
+    # Commands
+
+    @property
+    def _kernel(self) -> Gates:
+        assert self._gates is not None, "used before run()"  # noqa: S101
+        return self._gates
+
+    def _execute(self, command: Command) -> None:
+        match command:
+            case AttachGate():
+                self._attach(command)
+            case ForgetGate():
+                self._kernel.forget(command.ifindex)
+                _log.info("tap is gone", ifindex=command.ifindex)
+            case PrepareTables():
+                self._kernel.prepare(command.ruleset)
+                self._take(TablesPrepared(ruleset=command.ruleset))
+            case BindVnics():
+                self._kernel.bind(command.bindings)
+                for ifindex, vnic in command.bindings.items():
+                    _log.info("gate guards", ifindex=ifindex, vnic=vnic.path, mode=str(vnic.mode))
+            case CloseGate():
+                self._kernel.unbind(command.ifindex)
+                _log.info("gate closed", ifindex=command.ifindex)
+            case StoreRuleset():
+                self._store(command.ruleset)
+            case DiscardOthers():
+                self._discard_later(command.ruleset)
+
+    def _attach(self, command: AttachGate) -> None:
+        try:
+            if self._kernel.attach(command.ifindex):
+                # Frames that the bridge flooded into the tap before the gate was there must not come out.
+                flush(command.name)
+                _log.info("gate attached", tap=command.name, ifindex=command.ifindex)
+            else:
+                _log.info("gate adopted", tap=command.name, ifindex=command.ifindex)
+        except KernelError as error:
+            self._core.handle(GateFailed(ifindex=command.ifindex))
+            if error.errno not in (errno.ENODEV, errno.ENXIO):  # gone already: its TapVanished is on the way
+                raise
+
+    def _discard_later(self, ruleset: HostRuleset) -> None:
+        def discard() -> None:
+            if not self._kernel.discard_others(ruleset):
+                self._discard_later(ruleset)
+
+        if self._discarding is not None:
+            self._discarding.cancel()
+        self._discarding = asyncio.get_running_loop().call_later(_GRACE_SECONDS, discard)
+
+    def _adopt(self) -> None:
+        """Take over the gates of an earlier agent, and clean up behind taps that went while there was none."""
+        left = self._kernel.adopted() | self._kernel.bound().keys()
+        alive = {ifindex for ifindex, _ in socket.if_nameindex()}
+        for ifindex in sorted(left - alive):
+            self._kernel.forget(ifindex)
+        for ifindex in sorted(left & alive):
+            self._take(GateAdopted(ifindex=ifindex))
+
+    # The last good ruleset
+
+    @property
+    def _last_good(self) -> Path:
+        return self._config.state / "ruleset"
+
+    def _load_last_good(self) -> None:
+        try:
+            raw = self._last_good.read_bytes()
+        except FileNotFoundError:
+            _log.info("no ruleset on disk yet: gates stay closed until one arrives")
+            return
+        try:
+            self._take(RulesetArrived(ruleset=HostRuleset.decode(raw)))
+        except (ValueError, KernelError) as error:
+            _log.error("the ruleset on disk cannot be used: gates that enforce go on", error=str(error))  # noqa: TRY400
+
+    def _store(self, ruleset: HostRuleset) -> None:
+        raw = ruleset.encode()
+        self._last_good.parent.mkdir(parents=True, exist_ok=True)
+        fresh = self._last_good.with_suffix(".new")
+        with fresh.open("wb") as file:
+            file.write(raw)
+            file.flush()
+            os.fsync(file.fileno())
+        fresh.replace(self._last_good)
+        _log.info("ruleset in force", digest=ruleset.digest[:12], vnics=len(ruleset.vnics))
+
+    # Questions
+
+    async def _answer(self, request: local.Request) -> local.Reply:
+        match request:
+            case local.Status():
+                return self._status()
+            case local.Apply():
+                return self._apply(request.ruleset)
+            case local.Guard():
+                return self._guard(request.definition)
+            case local.Release():
+                self._take(DomainSeen(domain=request.domain, taps={}))
+                return local.Done()
+            case local.Rows():
+                ruleset = self._core.ruleset
+                return local.RowsReply(
+                    rows=list(self._kernel.rows()), rules=dict(ruleset.rules) if ruleset else {}
+                )
+            case local.ExportFlows():
+                return self._export(request)
+            case local.ImportFlows():
+                return self._import(request)
+
+    def _status(self) -> local.StatusReply:
+        ruleset = self._core.ruleset
+        return local.StatusReply(
+            pid=os.getpid(),
+            uptime_seconds=time.monotonic() - self._started,
+            digest=ruleset.digest if ruleset else None,
+            gates=[
+                local.GateStatus(
+                    tap=gate.tap,
+                    ifindex=gate.ifindex,
+                    domain=gate.domain,
+                    mac=gate.mac,
+                    vnic=gate.vnic.path if gate.vnic else None,
+                    vnic_id=gate.vnic.id if gate.vnic else None,
+                    mode=gate.vnic.mode if gate.vnic else None,
+                )
+                for gate in self._core.gates()
+            ],
+            drops=[
+                local.DropStatus(
+                    vnic_id=drop.vnic, direction=drop.direction, reason=drop.reason, packets=drop.packets
+                )
+                for drop in self._kernel.drops()
+            ],
+            flows=self._kernel.flows.count(),
+            forgotten_flows=self._kernel.flows.forgotten,
+        )
+
+    def _apply(self, raw: bytes) -> local.ApplyReply:
+        try:
+            ruleset = HostRuleset.decode(raw)
+        except ValueError as error:
+            raise Refused(str(error)) from error
+        if ruleset.host != self._config.host:
+            message = f"this ruleset is for host {ruleset.host}, and this is host {self._config.host}"
+            raise Refused(message)
+        self._take(RulesetArrived(ruleset=ruleset))
+        return local.ApplyReply(digest=ruleset.digest)
+
+    def _guard(self, definition: str) -> local.GuardReply:
+        domain, taps = taps_of(definition)
+        for name in taps:  # libvirt has made them, but their netlink message may still be on its way
+            try:
+                ifindex = socket.if_nametoindex(name)
+            except OSError as error:
+                message = f"the domain {domain} has no tap {name} here"
+                raise Refused(message) from error
+            self._take(TapAppeared(ifindex=ifindex, name=name, bridged=True))
+        self._take(DomainSeen(domain=domain, taps=taps))
+        guarded = {gate.tap for gate in self._core.gates() if gate.vnic is not None}
+        return local.GuardReply(guarded=sorted(taps.keys() & guarded), closed=sorted(taps.keys() - guarded))
+
+    def _export(self, request: local.ExportFlows) -> local.ExportReply:
+        now_ns = time.monotonic_ns()
+        try:
+            flows = self._kernel.flows.export(VnicId(request.vnic), now_ns, since_ns=request.since_ns)
+        except KeyError as error:
+            message = f"no vNIC {request.vnic} is known on host {self._config.host}"
+            raise Refused(message) from error
+        return local.ExportReply(flows=flows, now_ns=now_ns)
+
+    def _import(self, request: local.ImportFlows) -> local.ImportReply:
+        try:
+            return local.ImportReply(flows=self._kernel.flows.take(request.flows, time.monotonic_ns()))
+        except KeyError as error:
+            message = f"these flows belong to a vNIC that host {self._config.host} does not expect"
+            raise Refused(message) from error
+        except ValueError as error:
+            raise Refused(str(error)) from error
+
+    def _only_one(self) -> _Lock:
+        return _Lock(self._config.socket.with_suffix(".lock"))
+
+
+class _Lock:
+    """Held by the one agent of this host; the kernel lets go of it when the agent dies, however."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def __enter__(self) -> None:
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        self._file = self._path.open("w")
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            message = f"another agent guards this host already (it holds {self._path})"
+            raise AgentBusyError(message) from None
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()

@@ -1,0 +1,1 @@
+"""Where hosts, networks and virtual machines are learned from."""

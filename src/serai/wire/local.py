@@ -1,0 +1,240 @@
+"""The agent's unix socket: one JSON object a line each way, so that a hook needs nothing but a JSON library.
+
+The socket belongs to root and is open to nobody else; whoever may use it may change what is enforced.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import socket
+from collections.abc import Awaitable, Callable
+from ipaddress import IPv4Address
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+import msgspec
+
+from serai.model.flow import FlowRow
+
+LINE_LIMIT: Final = 64 * 1024 * 1024
+"""Bytes in one message at the most."""
+
+
+class AgentError(RuntimeError):
+    """The agent does not answer, or refuses; the message says which and why."""
+
+
+class Status(msgspec.Struct, tag_field="ask", tag="status", frozen=True):
+    """How are you?"""
+
+
+class Apply(msgspec.Struct, tag_field="ask", tag="apply", frozen=True, kw_only=True):
+    """Enforce this ruleset."""
+
+    ruleset: bytes
+
+
+class Guard(msgspec.Struct, tag_field="ask", tag="guard", frozen=True, kw_only=True):
+    """This domain is about to run: have gates on its taps before you answer."""
+
+    definition: str
+    """The domain's XML."""
+
+
+class Release(msgspec.Struct, tag_field="ask", tag="release", frozen=True, kw_only=True):
+    """This domain runs here no more."""
+
+    domain: str
+
+
+class Rows(msgspec.Struct, tag_field="ask", tag="rows", frozen=True):
+    """What have the gates counted?"""
+
+
+class ExportFlows(msgspec.Struct, tag_field="ask", tag="export", frozen=True, kw_only=True):
+    """Hand over the flows of a vNIC that carried packets since a time of yours."""
+
+    vnic: int
+    since_ns: int = 0
+
+
+class ImportFlows(msgspec.Struct, tag_field="ask", tag="import", frozen=True, kw_only=True):
+    """Take over flows that another agent exported."""
+
+    flows: bytes
+
+
+Request = Status | Apply | Guard | Release | Rows | ExportFlows | ImportFlows
+
+
+class GateStatus(msgspec.Struct, frozen=True, kw_only=True):
+    """One gate."""
+
+    tap: str
+    ifindex: int
+    domain: str | None
+    mac: str | None
+    vnic: str | None
+    """The vNIC's path; None while the gate is closed."""
+    vnic_id: int | None
+    mode: str | None
+
+
+class DropStatus(msgspec.Struct, frozen=True, kw_only=True):
+    """One drop counter."""
+
+    vnic_id: int
+    direction: str
+    reason: int
+    packets: int
+
+
+class StatusReply(msgspec.Struct, frozen=True, kw_only=True):
+    """How an agent is."""
+
+    pid: int
+    uptime_seconds: float
+    digest: str | None
+    """Of the ruleset that the kernel holds; None where there is none yet."""
+    gates: list[GateStatus]
+    drops: list[DropStatus]
+    flows: int
+    forgotten_flows: int
+    """Ended flows that were dropped before anybody read them."""
+
+
+class ApplyReply(msgspec.Struct, frozen=True, kw_only=True):
+    """The digest of the ruleset that the kernel now holds."""
+
+    digest: str
+
+
+class GuardReply(msgspec.Struct, frozen=True, kw_only=True):
+    """Which taps are guarded, and behind which nobody is known (their gates are closed)."""
+
+    guarded: list[str]
+    closed: list[str]
+
+
+class RowsReply(msgspec.Struct, frozen=True, kw_only=True):
+    """What the gates have counted."""
+
+    rows: list[FlowRow]
+    rules: dict[str, int]
+    """The numbers of rules, by text, for the ruleset in force."""
+
+
+class ExportReply(msgspec.Struct, frozen=True, kw_only=True):
+    """Flows on their way, and the time from which to ask for what comes later."""
+
+    flows: bytes
+    now_ns: int
+
+
+class ImportReply(msgspec.Struct, frozen=True, kw_only=True):
+    """How many flows were taken over."""
+
+    flows: int
+
+
+class Done(msgspec.Struct, frozen=True):
+    """It is done; there is nothing to tell."""
+
+
+class Failure(msgspec.Struct, frozen=True, kw_only=True):
+    """It was refused; nothing has changed."""
+
+    error: str
+
+
+Reply = StatusReply | ApplyReply | GuardReply | RowsReply | ExportReply | ImportReply | Done
+
+R = TypeVar("R", StatusReply, ApplyReply, GuardReply, RowsReply, ExportReply, ImportReply, Done)
+
+
+def _encode_other(value: object) -> str:
+    if isinstance(value, IPv4Address):
+        return str(value)
+    raise NotImplementedError(type(value).__name__)
+
+
+def _decode_other(kind: type, value: Any) -> object:  # noqa: ANN401
+    if kind is IPv4Address:
+        return IPv4Address(value)
+    raise NotImplementedError(kind.__name__)
+
+
+def encode(message: Request | Reply | Failure) -> bytes:
+    """Write a message as one line."""
+    return msgspec.json.encode(message, enc_hook=_encode_other) + b"\n"
+
+
+def decode_request(line: bytes) -> Request:
+    """Read what ``encode`` wrote of a request.
+
+    Raises:
+        ValueError: it is no request.
+    """
+    return msgspec.json.decode(line, type=Request)
+
+
+async def serve(
+    path: Path, answer: Callable[[Request], Awaitable[Reply]], *, refusals: tuple[type[Exception], ...]
+) -> asyncio.Server:
+    """Answer requests on the unix socket ``path`` (made with mode 0600).
+
+    An exception of one of the types ``refusals`` is told to whoever asked, as are malformed requests.
+    """
+
+    async def converse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError):
+            while line := await reader.readline():
+                try:
+                    reply: Reply | Failure = await answer(decode_request(line))
+                except msgspec.MsgspecError as error:
+                    reply = Failure(error=f"this is not a request that the agent knows: {error}")
+                except refusals as error:
+                    reply = Failure(error=str(error))
+                writer.write(encode(reply))
+                await writer.drain()
+        writer.close()
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.unlink(missing_ok=True)
+    before = os.umask(0o177)
+    try:
+        return await asyncio.start_unix_server(converse, path, limit=LINE_LIMIT)
+    finally:
+        os.umask(before)
+
+
+def ask(path: Path, request: Request, kind: type[R], *, timeout_seconds: float = 30) -> R:
+    """Ask the agent behind the socket ``path``, and wait for its answer.
+
+    Raises:
+        AgentError: nobody answers there in time, or the agent refuses.
+    """
+    try:
+        with socket.socket(socket.AF_UNIX) as connection:
+            connection.settimeout(timeout_seconds)
+            connection.connect(str(path))
+            connection.sendall(encode(request))
+            with connection.makefile("rb") as replies:
+                line = replies.readline(LINE_LIMIT)
+    except OSError as error:
+        message = f"no agent answers at {path} ({error.strerror or error}): start it with 'serai agent run'"
+        raise AgentError(message) from error
+    if not line:
+        message = f"the agent at {path} went away while it was asked"
+        raise AgentError(message)
+    with contextlib.suppress(msgspec.ValidationError):
+        failure = msgspec.json.decode(line, type=Failure)
+        message = failure.error
+        raise AgentError(message)
+    try:
+        return msgspec.json.decode(line, type=kind, dec_hook=_decode_other)
+    except msgspec.MsgspecError as error:
+        message = f"the agent at {path} speaks another version: {error}"
+        raise AgentError(message) from error

@@ -1,0 +1,127 @@
+"""A gate in the kernel, without devices: frames in, verdict, reason and flow out."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import time
+from collections.abc import Iterator
+from ipaddress import IPv4Address, IPv4Network
+from pathlib import Path
+
+import pytest
+
+from serai.datapath import layout, testrun
+from serai.datapath.attach import Attacher
+from serai.datapath.flows import FlowTables
+from serai.datapath.gates import Gates
+from serai.datapath.object import GateObject
+from serai.model.flow import FlowRow
+from serai.model.inventory import Mac, Network, VirtualMachine, Vnic, vnic_id
+from serai.model.policy import Direction
+from serai.model.reasons import Reason
+from serai.model.tenancy import Mode, Scope
+from serai.model.world import World
+from serai.policy.compile import compile_host
+
+PASSED, DROPPED = -1, 2
+PROGRAM = {Direction.EGRESS: "from_vm", Direction.INGRESS: "to_vm"}
+SIDE = {Direction.EGRESS: layout.EGRESS, Direction.INGRESS: layout.INGRESS}
+
+pytestmark = pytest.mark.kernel
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Packet tests load programs into the kernel: that takes root."""
+    if os.geteuid():
+        for item in items:
+            if Path(__file__).parent in item.path.parents:
+                item.add_marker(pytest.mark.skip(reason="needs root: it loads programs into the kernel"))
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Fate:
+    """What became of a frame."""
+
+    passed: bool
+    reason: Reason
+    """Counted by the gate for this frame; NONE where it counted nothing."""
+
+
+class GateUnderTest:
+    """One gate on the loopback interface's number, and what it counted."""
+
+    def __init__(self) -> None:
+        self.object = GateObject.load(None, sizes={"denials": 1024, "vnics": 64, "flows": 64})
+        self.flows = FlowTables(self.object.maps["flows"], entries=64)
+        self.gates = Gates(self.object, Attacher(Path("/nonexistent"), {}), self.flows)
+        self.world = World()
+        self._drops: dict[tuple[Direction, Reason], int] = {}
+
+    def guard(self, world: World, vm: str, *, mode: Mode | None = None) -> None:
+        """Compile ``world`` and let the gate guard the first vNIC of ``vm``."""
+        self.world = world
+        ruleset = compile_host(world, "host", [vm])
+        self.gates.prepare(ruleset)
+        (vnic,) = (v for v in ruleset.vnics if v.path.startswith(f"{vm}/"))
+        if mode is not None:
+            vnic = dataclasses.replace(vnic, mode=mode)
+        self.gates.bind({testrun.LOOPBACK: vnic})
+        self.gates.discard_others(ruleset)
+
+    def send(self, direction: Direction, frame: bytes, *, gso_segs: int = 0) -> Fate:
+        """Run one frame through the gate."""
+        before = self._counts()
+        padded = frame + bytes(max(0, 34 - len(frame)))  # what TEST_RUN asks for at the least
+        result, _ = testrun.run(self.object.programs[PROGRAM[direction]], padded, gso_segs=gso_segs)
+        assert result in (PASSED, DROPPED)
+        counted = [key for key, packets in self._counts().items() if packets > before.get(key, 0)]
+        assert len(counted) <= 1, f"one frame, several reasons: {counted}"
+        reason = Reason.NONE
+        if counted:
+            assert counted[0][0] is direction
+            reason = counted[0][1]
+        assert (result == DROPPED) <= (reason is not Reason.NONE), "dropped without a reason"
+        return Fate(result == PASSED, reason)
+
+    def rows(self) -> list[FlowRow]:
+        return list(self.flows.rows(time.monotonic_ns()))
+
+    def denials(self) -> list[FlowRow]:
+        return list(self.gates.denials(time.monotonic_ns()))
+
+    def close(self) -> None:
+        self.gates.close()
+
+    def _counts(self) -> dict[tuple[Direction, Reason], int]:
+        return {(c.direction, c.reason): c.packets for c in self.gates.drops()}
+
+
+@pytest.fixture
+def gate() -> Iterator[GateUnderTest]:
+    """A fresh gate; everything it has in the kernel goes with it."""
+    made = GateUnderTest()
+    made.gates.count_drops_of([0])
+    yield made
+    made.close()
+
+
+NETWORK = Network(
+    name="front", scope=Scope("/acme"), routing_domain="acme", subnets=(IPv4Network("10.0.0.0/24"),)
+)
+
+
+def machine(
+    name: str, *addresses: str, scope: str = "/acme/shop", mode: Mode = Mode.ENFORCE, network: Network = NETWORK,
+    **labels: str,
+) -> VirtualMachine:  # fmt: skip
+    """A VM with one vNIC, whose MAC is made from its first address."""
+    host = int(IPv4Address(addresses[0])) & 0xFF
+    vnic = Vnic(
+        id=vnic_id(Scope(scope), name, "eth0"),
+        name="eth0",
+        network=network,
+        mac=Mac(f"52:54:00:00:00:{host:02x}"),
+        addresses=tuple(map(IPv4Address, addresses)),
+    )
+    return VirtualMachine(name=name, scope=Scope(scope), labels=labels, mode=mode, vnics=(vnic,))
