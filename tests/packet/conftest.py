@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import dataclasses
 import os
 import time
@@ -17,7 +18,7 @@ from serai.datapath.flows import FlowTables
 from serai.datapath.gates import Gates
 from serai.datapath.object import GateObject
 from serai.model.flow import FlowRow
-from serai.model.inventory import Mac, Network, VirtualMachine, Vnic, vnic_id
+from serai.model.inventory import Mac, Network, VirtualMachine, Vnic, VnicId, vnic_id
 from serai.model.policy import Direction
 from serai.model.reasons import Reason
 from serai.model.tenancy import Mode, Scope
@@ -51,12 +52,12 @@ class Fate:
 class GateUnderTest:
     """One gate on the loopback interface's number, and what it counted."""
 
-    def __init__(self) -> None:
-        self.object = GateObject.load(None, sizes={"denials": 1024, "vnics": 64, "flows": 64})
-        self.flows = FlowTables(self.object.maps["flows"], entries=64)
-        self.gates = Gates(self.object, Attacher(Path("/nonexistent"), {}), self.flows)
+    def __init__(self, loaded: GateObject) -> None:
+        self.object = loaded
+        self.flows = FlowTables(loaded.maps["flows"], entries=64)
+        self.gates = Gates(loaded, Attacher(Path("/nonexistent"), {}), self.flows)
+        self.gates.count_drops_of([VnicId(0)])
         self.world = World()
-        self._drops: dict[tuple[Direction, Reason], int] = {}
 
     def guard(self, world: World, vm: str, *, mode: Mode | None = None) -> None:
         """Compile ``world`` and let the gate guard the first vNIC of ``vm``."""
@@ -90,25 +91,44 @@ class GateUnderTest:
     def denials(self) -> list[FlowRow]:
         return list(self.gates.denials(time.monotonic_ns()))
 
-    def close(self) -> None:
-        self.gates.close()
+    def forget_flows(self) -> None:
+        """Let the gate judge the next packet as if it were the first."""
+        for vnic in self.world.vms.values():
+            for table in (self.flows.table(v.id) for v in vnic.vnics):
+                if table is not None:
+                    table.delete(table.dump()[0])
+
+    def clear(self) -> None:
+        """Leave the kernel's maps empty for the next test."""
+        self.forget_flows()
+        self.flows.remove_others(set())
+        for name in ("vnics", "addresses", "endpoints", "prefixes", "lists", "pages", "denials", "drops"):
+            self.object.maps[name].delete(self.object.maps[name].dump()[0])
 
     def _counts(self) -> dict[tuple[Direction, Reason], int]:
-        return {(c.direction, c.reason): c.packets for c in self.gates.drops()}
+        counts: collections.Counter[tuple[Direction, Reason]] = collections.Counter()
+        for drop in self.gates.drops():
+            counts[drop.direction, drop.reason] += drop.packets
+        return counts
+
+
+@pytest.fixture(scope="session")
+def loaded_gate() -> Iterator[GateObject]:
+    """The gate in the kernel: the verifier needs half a second for it."""
+    loaded = GateObject.load(None, sizes={"denials": 1024, "vnics": 64, "flows": 64})
+    yield loaded
+    loaded.close()
 
 
 @pytest.fixture
-def gate() -> Iterator[GateUnderTest]:
-    """A fresh gate; everything it has in the kernel goes with it."""
-    made = GateUnderTest()
-    made.gates.count_drops_of([0])
+def gate(loaded_gate: GateObject) -> Iterator[GateUnderTest]:
+    """A gate that knows and remembers nothing."""
+    made = GateUnderTest(loaded_gate)
     yield made
-    made.close()
+    made.clear()
 
 
-NETWORK = Network(
-    name="front", scope=Scope("/acme"), routing_domain="acme", subnets=(IPv4Network("10.0.0.0/24"),)
-)
+NETWORK = Network(name="front", scope=Scope("/acme"), routing_domain="acme", subnets=(IPv4Network("10.0.0.0/24"),))
 
 
 def machine(

@@ -5,7 +5,6 @@ from __future__ import annotations
 import struct
 from ipaddress import IPv4Address
 
-
 IPV4, ARP, RARP, VLAN, QINQ, IPV6 = 0x0800, 0x0806, 0x8035, 0x8100, 0x88A8, 0x86DD
 ICMP, TCP, UDP = 1, 6, 17
 FIN, SYN, RST, ACK = 1, 2, 4, 16
@@ -21,7 +20,7 @@ def ethernet(source: str, target: str, ethertype: int, payload: bytes) -> bytes:
     return mac(target) + mac(source) + struct.pack("!H", ethertype) + payload
 
 
-def ipv4(  # noqa: PLR0913  # a header has that many fields
+def ipv4(  # a header has that many fields
     source: str, target: str, protocol: int, payload: bytes, *, fragment: int = 0, options: bytes = b"",
     total: int | None = None, ihl: int | None = None,
 ) -> bytes:  # fmt: skip
@@ -64,5 +63,3 @@ def arp(operation: int, sender_mac: str, sender: str, target: str) -> bytes:
         + IPv4Address(target).packed
         + bytes(18)
     )
-
-

@@ -216,9 +216,7 @@ class Agent:
         for ifindex in sorted(self._attached):
             tap = self._taps[ifindex]
             domain, mac = owners.get(tap.name, (None, None))
-            yield GateState(
-                tap=tap.name, ifindex=ifindex, domain=domain, mac=mac, vnic=self._bound.get(ifindex)
-            )
+            yield GateState(tap=tap.name, ifindex=ifindex, domain=domain, mac=mac, vnic=self._bound.get(ifindex))
 
     def _settle(self) -> Iterator[Command]:
         """What separates the gates as they are from the gates as they should be."""
@@ -245,9 +243,7 @@ class Agent:
         self._bound = bindings
 
     def _owners(self) -> dict[str, tuple[str, Mac]]:
-        return {
-            tap: (domain, mac) for domain, taps in sorted(self._domains.items()) for tap, mac in taps.items()
-        }
+        return {tap: (domain, mac) for domain, taps in sorted(self._domains.items()) for tap, mac in taps.items()}
 
     def _bindings(self, owners: Mapping[str, tuple[str, Mac]]) -> dict[int, GuardedVnic]:
         guarded = {vnic.mac: vnic for vnic in self._ruleset.vnics} if self._ruleset else {}

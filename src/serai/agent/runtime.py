@@ -54,7 +54,7 @@ class AgentBusyError(RuntimeError):
     """Another agent guards this host."""
 
 
-class Refused(ValueError):
+class RefusedError(ValueError):
     """What was asked cannot be done; nothing has changed."""
 
 
@@ -84,7 +84,7 @@ class Runtime:
             self._load_last_good()
             async with asyncio.TaskGroup() as tasks:
                 server = await local.serve(
-                    self._config.socket, self._answer, refusals=(Refused, KernelError, DefinitionError)
+                    self._config.socket, self._answer, refusals=(RefusedError, KernelError, DefinitionError)
                 )
                 tasks.create_task(self._watch_taps())
                 tasks.create_task(self._watch_libvirt())
@@ -104,7 +104,7 @@ class Runtime:
         try:
             self._take(event)
         except KernelError as error:
-            _log.error("the kernel refuses", error=str(error), trying=type(event).__name__)  # noqa: TRY400
+            _log.error("the kernel refuses", error=str(error), trying=type(event).__name__)
 
     async def _watch_taps(self) -> None:
         async for tap in watch_taps():
@@ -200,7 +200,7 @@ class Runtime:
         try:
             self._take(RulesetArrived(ruleset=HostRuleset.decode(raw)))
         except (ValueError, KernelError) as error:
-            _log.error("the ruleset on disk cannot be used: gates that enforce go on", error=str(error))  # noqa: TRY400
+            _log.error("the ruleset on disk cannot be used: gates that enforce go on", error=str(error))
 
     def _store(self, ruleset: HostRuleset) -> None:
         raw = ruleset.encode()
@@ -228,9 +228,7 @@ class Runtime:
                 return local.Done()
             case local.Rows():
                 ruleset = self._core.ruleset
-                return local.RowsReply(
-                    rows=list(self._kernel.rows()), rules=dict(ruleset.rules) if ruleset else {}
-                )
+                return local.RowsReply(rows=list(self._kernel.rows()), rules=dict(ruleset.rules) if ruleset else {})
             case local.ExportFlows():
                 return self._export(request)
             case local.ImportFlows():
@@ -255,9 +253,7 @@ class Runtime:
                 for gate in self._core.gates()
             ],
             drops=[
-                local.DropStatus(
-                    vnic_id=drop.vnic, direction=drop.direction, reason=drop.reason, packets=drop.packets
-                )
+                local.DropStatus(vnic_id=drop.vnic, direction=drop.direction, reason=drop.reason, packets=drop.packets)
                 for drop in self._kernel.drops()
             ],
             flows=self._kernel.flows.count(),
@@ -268,10 +264,10 @@ class Runtime:
         try:
             ruleset = HostRuleset.decode(raw)
         except ValueError as error:
-            raise Refused(str(error)) from error
+            raise RefusedError(str(error)) from error
         if ruleset.host != self._config.host:
             message = f"this ruleset is for host {ruleset.host}, and this is host {self._config.host}"
-            raise Refused(message)
+            raise RefusedError(message)
         self._take(RulesetArrived(ruleset=ruleset))
         return local.ApplyReply(digest=ruleset.digest)
 
@@ -282,7 +278,7 @@ class Runtime:
                 ifindex = socket.if_nametoindex(name)
             except OSError as error:
                 message = f"the domain {domain} has no tap {name} here"
-                raise Refused(message) from error
+                raise RefusedError(message) from error
             self._take(TapAppeared(ifindex=ifindex, name=name, bridged=True))
         self._take(DomainSeen(domain=domain, taps=taps))
         guarded = {gate.tap for gate in self._core.gates() if gate.vnic is not None}
@@ -294,7 +290,7 @@ class Runtime:
             flows = self._kernel.flows.export(VnicId(request.vnic), now_ns, since_ns=request.since_ns)
         except KeyError as error:
             message = f"no vNIC {request.vnic} is known on host {self._config.host}"
-            raise Refused(message) from error
+            raise RefusedError(message) from error
         return local.ExportReply(flows=flows, now_ns=now_ns)
 
     def _import(self, request: local.ImportFlows) -> local.ImportReply:
@@ -302,9 +298,9 @@ class Runtime:
             return local.ImportReply(flows=self._kernel.flows.take(request.flows, time.monotonic_ns()))
         except KeyError as error:
             message = f"these flows belong to a vNIC that host {self._config.host} does not expect"
-            raise Refused(message) from error
+            raise RefusedError(message) from error
         except ValueError as error:
-            raise Refused(str(error)) from error
+            raise RefusedError(str(error)) from error
 
     def _only_one(self) -> _Lock:
         return _Lock(self._config.socket.with_suffix(".lock"))

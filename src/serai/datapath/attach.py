@@ -43,7 +43,8 @@ class Attacher:
             KernelError: ENODEV where the tap is gone; anything else means that there is no gate.
         """
         # Towards the VM first: nothing may reach it ungated while the other side is being attached.
-        return any([self._attach(ifindex, name) for name in ("to_vm", "from_vm")])
+        fresh = [self._attach(ifindex, name) for name in ("to_vm", "from_vm")]
+        return any(fresh)
 
     def forget(self, ifindex: int) -> None:
         """Remove the pins of a tap that is gone; the gate of a tap that lives is not touched by this."""

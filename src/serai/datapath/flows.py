@@ -60,6 +60,10 @@ class FlowTables:
         for vnic, number in zip(keys.tolist(), numbers.tolist(), strict=True):
             self._tables[VnicId(vnic)] = Map.by_id(number, FLOW_KEY, FLOW)
 
+    def table(self, vnic: VnicId) -> Map | None:
+        """The flow table of ``vnic``, or None."""
+        return self._tables.get(vnic)
+
     def keep(self, vnics: Collection[VnicId]) -> None:
         """Have a table for each of ``vnics``."""
         fresh = {v: Map.hash("serai_flows", FLOW_KEY, FLOW, self._entries) for v in vnics if v not in self._tables}
@@ -141,7 +145,9 @@ class FlowTables:
             flows[field] = np.maximum(now_ns - ages, 0).astype("u8")
         flows["judged_by"] = 0
         known = {key.tobytes(): int(last) for key, last in _last_seen(*table.dump())}
-        newer = np.array([known.get(k.tobytes(), -1) < int(f["last_ns"]) for k, f in zip(keys, flows, strict=True)], "?")
+        newer = np.array(
+            [known.get(k.tobytes(), -1) < int(f["last_ns"]) for k, f in zip(keys, flows, strict=True)], "?"
+        )
         table.update(keys[newer], flows[newer])
         self._handed_over.discard(VnicId(handoff.vnic))
         return int(newer.sum())
@@ -160,7 +166,8 @@ def _last_seen(keys: Array, flows: Array) -> Iterable[tuple[Array, int]]:
 
 
 def _idle_ns(flows: Array, now_ns: int) -> Array:
-    return np.maximum(now_ns - flows["last_ns"].astype("i8"), 0)
+    idle: Array = np.maximum(now_ns - flows["last_ns"].astype("i8"), 0)
+    return idle
 
 
 def _limit_ns(keys: Array, flows: Array) -> Array:

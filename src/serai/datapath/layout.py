@@ -74,9 +74,7 @@ DENIAL_KEY = np.dtype(
         ("pad", "u1", (6,)),
     ]
 )
-DENIAL = np.dtype(
-    [("packets", "<u8"), ("bytes", "<u8"), ("last_ns", "<u8"), ("rule", "<u8"), ("identity", "<u8")]
-)
+DENIAL = np.dtype([("packets", "<u8"), ("bytes", "<u8"), ("last_ns", "<u8"), ("rule", "<u8"), ("identity", "<u8")])
 DROPS = np.dtype([("packets", "<u8", (2, REASON_SLOTS))])
 
 _NUMBER = np.dtype("<u8")
@@ -84,7 +82,7 @@ _NUMBER = np.dtype("<u8")
 
 def split(record: Layout, *key: str) -> tuple[Layout, Layout]:
     """Part a table's record layout into the map's key (the fields named) and value (the rest)."""
-    fields = record.fields or {}
+    fields: Mapping[str, Any] = record.fields or {}
     parts = ([(n, fields[n][0]) for n in names] for names in (key, [n for n in record.names or () if n not in key]))
     first, second = (np.dtype(part) for part in parts)
     return first, second

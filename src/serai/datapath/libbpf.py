@@ -71,7 +71,7 @@ def _open() -> Any:  # noqa: ANN401  # cffi's library objects have no static typ
             library = ffi.dlopen(name)
         except OSError:
             continue
-        library.libbpf_set_print(NULL)  # what fails is told by exceptions, not on stderr
+        library.libbpf_set_print(NULL)  # type: ignore[attr-defined]  # what fails is told by exceptions, not on stderr
         return library
     message = "libbpf is missing: install it (apt-get install libbpf1)"
     raise KernelError(errno.ENOENT, message)
@@ -109,7 +109,7 @@ def possible_cpus() -> int:
 
 def struct(kind: str, **fields: int) -> Any:  # noqa: ANN401
     """Make a zeroed libbpf option struct whose ``sz`` is set."""
-    made = ffi.new(f"struct {kind} *")
+    made: Any = ffi.new(f"struct {kind} *")
     made.sz = ffi.sizeof(made[0])
     for name, value in fields.items():
         setattr(made, name, value)

@@ -63,8 +63,7 @@ class GateObject:
             for name, (key, value) in layout.MAPS.items()
         }  # fmt: skip
         programs = {
-            name: lib.bpf_program__fd(lib.bpf_object__find_program_by_name(handle, name.encode()))
-            for name in PROGRAMS
+            name: lib.bpf_program__fd(lib.bpf_object__find_program_by_name(handle, name.encode())) for name in PROGRAMS
         }
         return cls(handle, maps, programs)
 

@@ -17,7 +17,7 @@ _ORDER: Final = ("pages", "lists", "prefixes", "endpoints")
 
 
 def _raw(records: Records) -> Array:
-    """The records as comparable bytes. (numpy pads S with zeros: at equal width that is exact.)"""
+    """The records as comparable bytes; numpy pads S with zeros, which is exact at equal width."""
     return np.ascontiguousarray(records).view(f"S{records.dtype.itemsize}")
 
 

@@ -37,9 +37,7 @@ def run(program: int, frame: bytes, *, ifindex: int = LOOPBACK, gso_segs: int = 
     context["ifindex"], context["gso_segs"] = ifindex, gso_segs
     context["gso_size"] = 1448 if gso_segs else 0
     data = np.frombuffer(frame, "u1")
-    options = libbpf.struct(
-        "bpf_test_run_opts", data_size_in=len(data), ctx_size_in=_SKB.itemsize, repeat=repeat
-    )
+    options = libbpf.struct("bpf_test_run_opts", data_size_in=len(data), ctx_size_in=_SKB.itemsize, repeat=repeat)
     options.data_in = ffi.cast("void *", data.ctypes.data)
     options.ctx_in = ffi.cast("void *", context.ctypes.data)
     check(lib.bpf_prog_test_run_opts(program, options), "run the gate on a frame")

@@ -121,7 +121,7 @@ class LibvirtWatch:
                 raise
             taps = {}
         except DefinitionError as error:
-            _log.error("domain cannot be read", domain=name, error=str(error))  # noqa: TRY400
+            _log.error("domain cannot be read", domain=name, error=str(error))
             return
         if taps:
             self._known.add(name)

@@ -40,8 +40,8 @@ async def watch_taps() -> AsyncIterator[Tap]:
             seen = {tap.ifindex: tap async for tap in _all_taps()}
             for ifindex in known - seen.keys():
                 yield Tap(ifindex=ifindex, name="", bridged=False, gone=True)
-            for tap in seen.values():
-                yield tap
+            for found in seen.values():
+                yield found
             known = set(seen)
             try:
                 while True:

@@ -38,9 +38,7 @@ def decode(files: Mapping[str, str]) -> World:
         stream = read_stream(files[file])
         if stream.fault:
             complaints.add(
-                DefinitionError(
-                    file=file, line=stream.fault.line, resource="", field="", message=stream.fault.message
-                ),
+                DefinitionError(file=file, line=stream.fault.line, resource="", field="", message=stream.fault.message),
                 kind=None,
                 name=None,
             )
@@ -71,9 +69,7 @@ def _definition(file: str, document: Document, complaints: Complaints) -> Defini
                 errors.append((line_of(document.lines, path), path, message))
     for line, path, message in errors:
         complaints.add(
-            DefinitionError(
-                file=file, line=line, resource=resource_label, field=dotted(path), message=message
-            ),
+            DefinitionError(file=file, line=line, resource=resource_label, field=dotted(path), message=message),
             kind=kind,
             name=name,
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+from typing import Self
 
 
 class Reason(enum.IntEnum):
@@ -26,7 +27,7 @@ class Reason(enum.IntEnum):
 
     description: str
 
-    def __new__(cls, number: int, description: str) -> Reason:
+    def __new__(cls, number: int, description: str = "") -> Self:
         """Make a member out of its number and what it tells a person."""
         member = int.__new__(cls, number)
         member._value_ = number

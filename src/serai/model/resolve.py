@@ -49,9 +49,7 @@ def _sorted(table: Mapping[str, T]) -> Mapping[str, T]:
 def _of(definitions: Iterable[Definition[resources.Resource]], kind: type[R]) -> list[Definition[R]]:
     """Pick the resources of one kind."""
     return [
-        Definition(resource=d.resource, file=d.file, lines=d.lines)
-        for d in definitions
-        if isinstance(d.resource, kind)
+        Definition(resource=d.resource, file=d.file, lines=d.lines) for d in definitions if isinstance(d.resource, kind)
     ]
 
 
@@ -75,9 +73,7 @@ def _only_one(sites: list[Definition[resources.Site]], complaints: Complaints) -
     return [site.resource for site in sites[:1]]
 
 
-def _scopes(
-    sites: list[resources.Site], tenants: list[Definition[resources.Tenant]], complaints: Complaints
-) -> Scopes:
+def _scopes(sites: list[resources.Site], tenants: list[Definition[resources.Tenant]], complaints: Complaints) -> Scopes:
     modes: dict[Scope, Mode | None] = {ROOT: sites[0].spec.mode if sites else None}
     for tenant in tenants:
         name = tenant.resource.metadata.name
@@ -99,6 +95,4 @@ def _last_word(sites: list[resources.Site]) -> MappingProxyType[Direction, Actio
     if not sites:
         return MappingProxyType(dict(LAST_WORD))
     defaults = sites[0].spec.defaults
-    return MappingProxyType(
-        {Direction.INGRESS: Action(defaults.ingress), Direction.EGRESS: Action(defaults.egress)}
-    )
+    return MappingProxyType({Direction.INGRESS: Action(defaults.ingress), Direction.EGRESS: Action(defaults.egress)})

@@ -27,9 +27,7 @@ class _Claims:
         self._complaints = complaints
         self._holders: dict[Hashable, Definition[resources.Resource]] = {}
 
-    def take(
-        self, claim: Hashable, definition: Definition[resources.Resource], path: Path, what: str
-    ) -> None:
+    def take(self, claim: Hashable, definition: Definition[resources.Resource], path: Path, what: str) -> None:
         """Complain where the claim has been taken before."""
         holder = self._holders.get(claim)
         if holder is None:

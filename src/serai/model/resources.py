@@ -91,7 +91,7 @@ class VnicSpec(Part):
 class VirtualMachineSpec(Part):
     """A virtual machine."""
 
-    labels: dict[fields.LabelKey, fields.LabelValue] = {}
+    labels: dict[fields.LabelKey, fields.LabelValue] = Field(default_factory=dict)
     mode: Mode | None = None
     host: fields.Name | None = None
     domain: fields.Domain | None = None

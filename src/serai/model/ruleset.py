@@ -42,9 +42,7 @@ class Step(enum.IntEnum):
 ENDPOINT = np.dtype([("view", "<u8"), ("address", ">u4"), ("pad", "<u4"), ("identity", "<u8")])
 """Who holds an address, as seen by the vNICs of one view."""
 
-PREFIX = np.dtype(
-    [("length", "<u4"), ("view", "<u4", (2,)), ("address", ">u4"), ("identity", "<u8")]
-)
+PREFIX = np.dtype([("length", "<u4"), ("view", "<u4", (2,)), ("address", ">u4"), ("identity", "<u8")])
 """The identity of addresses that no VM holds, by longest prefix. ``length`` counts the 64 bits of view too."""
 
 LIST = np.dtype([("ruleset", "<u8"), ("identity", "<u8"), ("list", "<u8")])
@@ -156,27 +154,26 @@ class HostRuleset:
         """
         try:
             frozen = msgspec.msgpack.decode(raw, type=_Frozen)
-            if frozen.version != cls.VERSION or frozen.tables.keys() != TABLES.keys():
-                message = f"version {frozen.version} is not {cls.VERSION}"
-                raise ValueError(message)
-            return cls(
-                host=frozen.host,
-                vnics=tuple(
-                    GuardedVnic(
-                        id=VnicId(number), path=path, mac=Mac(mac),
-                        addresses=tuple(IPv4Address(a) for a in addresses),
-                        mode=Mode(mode), view=view, members=members, egress=egress, ingress=ingress,
-                    )
-                    for number, path, mac, addresses, mode, view, members, egress, ingress in frozen.vnics
-                ),
-                rules=frozen.rules,
-                tables={
-                    name: np.frombuffer(frozen.tables[name], dtype) for name, dtype in TABLES.items()
-                },
-            )  # fmt: skip
+            if frozen.version == cls.VERSION and frozen.tables.keys() == TABLES.keys():
+                return cls._thaw(frozen)
         except (msgspec.MsgspecError, ValueError) as error:
-            message = f"these bytes are not a ruleset that this version understands: {error}"
-            raise ValueError(message) from error
+            raise ValueError(f"these bytes are not a ruleset: {error}") from error
+        raise ValueError(f"this ruleset is of version {frozen.version}, and version {cls.VERSION} is understood")
+
+    @classmethod
+    def _thaw(cls, frozen: _Frozen) -> Self:
+        return cls(
+            host=frozen.host,
+            vnics=tuple(
+                GuardedVnic(
+                    id=VnicId(number), path=path, mac=Mac(mac), addresses=tuple(map(IPv4Address, addresses)),
+                    mode=Mode(mode), view=view, members=members, egress=egress, ingress=ingress,
+                )
+                for number, path, mac, addresses, mode, view, members, egress, ingress in frozen.vnics
+            ),
+            rules=frozen.rules,
+            tables={name: np.frombuffer(frozen.tables[name], dtype) for name, dtype in TABLES.items()},
+        )  # fmt: skip
 
     @property
     def digest(self) -> str:

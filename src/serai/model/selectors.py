@@ -46,7 +46,6 @@ class Selector(Part):
             for key, value in self.match_labels.items()
         )
         others = (
-            Expression(key=e.key, operator=e.operator, values=frozenset(e.values))
-            for e in self.match_expressions
+            Expression(key=e.key, operator=e.operator, values=frozenset(e.values)) for e in self.match_expressions
         )
         return frozenset((*labels, *others))

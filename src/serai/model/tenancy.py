@@ -42,9 +42,7 @@ class Scope(str):
         Raises:
             ValueError: the path is not absolute or a part of it is not a name.
         """
-        if path != "/" and not all(
-            (path.startswith("/"), *(is_name(p) for p in path[1:].split("/")))
-        ):
+        if path != "/" and not all((path.startswith("/"), *(is_name(p) for p in path[1:].split("/")))):
             message = (
                 f"{path!r} is not a scope: write '/', '/tenant' or '/tenant/application', "
                 "each part in lower-case letters, digits and '-'"

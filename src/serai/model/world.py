@@ -37,9 +37,7 @@ class World:
             for vnic in vm.vnics:
                 yield vm, vnic
 
-    def holder(
-        self, routing_domain: str, address: IPv4Address
-    ) -> tuple[VirtualMachine, Vnic] | None:
+    def holder(self, routing_domain: str, address: IPv4Address) -> tuple[VirtualMachine, Vnic] | None:
         """Return who holds ``address`` in ``routing_domain``, or None when no VM does."""
         for vm, vnic in self.vnics():
             if vnic.network.routing_domain == routing_domain and address in vnic.addresses:

@@ -10,21 +10,10 @@ from collections.abc import Iterable
 from ipaddress import IPv4Address
 
 from serai.model.inventory import VirtualMachine, Vnic
-from serai.model.policy import (
-    Action,
-    Clause,
-    Direction,
-    Group,
-    InCidr,
-    OnNetwork,
-    Peer,
-    Policy,
-    Rule,
-    RuleRef,
-    Tier,
-)
+from serai.model.policy import Action, Direction, Policy, Rule, RuleRef, Tier
 from serai.model.tenancy import Mode, Scope
 from serai.model.world import World
+from serai.policy.match import Remote, matches
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,13 +87,11 @@ def judge(world: World, connection: Connection, *, staged: bool = False) -> Verd
     if source:
         egress = judge_side(world, *source, Direction.EGRESS, connection.destination, *service, staged=staged)
     if destination:
-        ingress = judge_side(
-            world, *destination, Direction.INGRESS, connection.source, *service, staged=staged
-        )
+        ingress = judge_side(world, *destination, Direction.INGRESS, connection.source, *service, staged=staged)
     return Verdict(source=source, destination=destination, egress=egress, ingress=ingress)
 
 
-def judge_side(  # noqa: C901, PLR0913, PLR0917 (one question with many parts, answered in one piece)
+def judge_side(  # noqa: PLR0917 (one question with many parts, answered in one piece)
     world: World,
     vm: VirtualMachine,
     vnic: Vnic,
@@ -127,25 +114,21 @@ def judge_side(  # noqa: C901, PLR0913, PLR0917 (one question with many parts, a
         port: of the destination; for ICMP ``type * 256 + code``.
         staged: judge as if staged policies were in force.
     """
-    remote = _Remote(address=remote_address, holder=world.holder(vnic.network.routing_domain, remote_address))
+    remote = Remote(address=remote_address, holder=world.holder(vnic.network.routing_domain, remote_address))
     policies = [
         policy
         for policy in world.policies
-        if direction in policy.rules
-        and policy.subject.contains(vm.scope, vm.labels)
-        and (staged or not policy.staged)
+        if direction in policy.rules and policy.subject.contains(vm.scope, vm.labels) and (staged or not policy.staged)
     ]
     passed: list[RuleRef] = []
 
     def decided(rule: Rule, policy: Policy) -> Decision:
-        return Decision(
-            action=rule.action, ref=rule.ref, tier=policy.tier, level=policy.scope, passed=tuple(passed)
-        )
+        return Decision(action=rule.action, ref=rule.ref, tier=policy.tier, level=policy.scope, passed=tuple(passed))
 
     # 1. Admin tier, from the provider down to the VM's own scope. Pass goes on at the next level.
     for level in vm.scope.lineage:
         for rule, policy in _in_order(policies, direction, Tier.ADMIN, level):
-            if _matches(rule, remote, protocol, port):
+            if matches(rule, remote, protocol, port):
                 if rule.action is not Action.PASS:
                     return decided(rule, policy)
                 passed.append(rule.ref)
@@ -153,7 +136,7 @@ def judge_side(  # noqa: C901, PLR0913, PLR0917 (one question with many parts, a
 
     # 2. Tenant tier, all scopes together. Who is selected and not matched is denied.
     for rule, policy in _in_order(policies, direction, Tier.TENANT):
-        if _matches(rule, remote, protocol, port):
+        if matches(rule, remote, protocol, port):
             return decided(rule, policy)
     if any(policy.tier is Tier.TENANT for policy in policies):
         return Decision(
@@ -167,7 +150,7 @@ def judge_side(  # noqa: C901, PLR0913, PLR0917 (one question with many parts, a
     # 3. Baseline tier, from the VM's own scope up to the provider.
     for level in reversed(vm.scope.lineage):
         for rule, policy in _in_order(policies, direction, Tier.BASELINE, level):
-            if _matches(rule, remote, protocol, port):
+            if matches(rule, remote, protocol, port):
                 return decided(rule, policy)
 
     # 4. The site's last word.
@@ -180,14 +163,6 @@ def judge_side(  # noqa: C901, PLR0913, PLR0917 (one question with many parts, a
     )
 
 
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
-class _Remote:
-    """The other end, as the judging vNIC's routing domain knows it."""
-
-    address: IPv4Address
-    holder: tuple[VirtualMachine, Vnic] | None
-
-
 def _in_order(
     policies: Iterable[Policy], direction: Direction, tier: Tier, level: Scope | None = None
 ) -> Iterable[tuple[Rule, Policy]]:
@@ -196,29 +171,3 @@ def _in_order(
     for policy in sorted(asked, key=lambda p: (p.priority, p.name, p.scope)):
         for rule in policy.rules[direction]:
             yield rule, policy
-
-
-def _matches(rule: Rule, remote: _Remote, protocol: int, port: int) -> bool:
-    return any(_is_peer(clause.peer, remote) and _has_port(clause, protocol, port) for clause in rule.clauses)
-
-
-def _has_port(clause: Clause, protocol: int, port: int) -> bool:
-    return not clause.ports or any(ports.contains(protocol, port) for ports in clause.ports)
-
-
-def _is_peer(peer: Peer | None, remote: _Remote) -> bool:
-    match peer:
-        case None:
-            return True
-        case InCidr():
-            return remote.address in peer.prefix
-        case Group():
-            if remote.holder is None:
-                return False
-            vm, _ = remote.holder
-            return peer.contains(vm.scope, vm.labels)
-        case OnNetwork():
-            if remote.holder is None:
-                return False
-            _, vnic = remote.holder
-            return vnic.network.path == peer.path

@@ -11,8 +11,6 @@ from serai.model.policy import ANY_PROTOCOL, Action, Direction, PortRange, RuleR
 from serai.model.ruleset import DECISION, INTERVALS, PAGE, Step
 from serai.model.tenancy import ContentId, content_id
 
-import numpy as np
-
 _LAST_PORT = 65535
 
 
@@ -54,6 +52,9 @@ class Interval:
     said: Said
     staged: Said
 
+
+_Entry = tuple[int, tuple[int, int, int, int]]
+"""Where an interval of a page starts; its rule, staged rule, step and staged step."""
 
 DecisionList = Mapping[int, tuple[Interval, ...]]
 """By protocol (``ANY_PROTOCOL`` for those not named), intervals that cover ports 0 to 65535."""
@@ -112,31 +113,28 @@ def _first_match(stages: Sequence[Stage], protocol: int, port: int, last: Said, 
 
 
 def _spell(protocol: int, intervals: Iterable[Interval]) -> str:
-    words = (
-        f"{i.first}:{i.said.step:d}:{i.said.ref.text}:{i.staged.step:d}:{i.staged.ref.text}" for i in intervals
-    )
+    words = (f"{i.first}:{i.said.step:d}:{i.said.ref.text}:{i.staged.step:d}:{i.staged.ref.text}" for i in intervals)
     return f"{protocol}|" + "|".join(words)
 
 
 def _pages(name: int, protocol: int, intervals: Sequence[Interval]) -> set[bytes]:
     """One page where they fit, else a page of pages, as deep as it takes."""
-    entries = [
-        (i.first, (i.said.ref.id, i.staged.ref.id, i.said.step, i.staged.step)) for i in intervals
-    ]
+    entries: list[_Entry] = [(i.first, (i.said.ref.id, i.staged.ref.id, i.said.step, i.staged.step)) for i in intervals]
     below: set[bytes] = set()
     level = 0
     while len(entries) > INTERVALS:
         level += 1
         groups = [entries[at : at + INTERVALS] for at in range(0, len(entries), INTERVALS)]
-        entries = []
+        parents: list[_Entry] = []
         for at, group in enumerate(groups):
             child = content_id("page", str(name), str(protocol), str(level), str(at))
             below.add(_page(child, protocol, group))
-            entries.append((group[0][0], (child, 0, Step.DESCEND, Step.DESCEND)))
+            parents.append((group[0][0], (child, 0, Step.DESCEND, Step.DESCEND)))
+        entries = parents
     return below | {_page(name, protocol, entries)}
 
 
-def _page(name: int, protocol: int, entries: Sequence[tuple[int, tuple[int, int, int, int]]]) -> bytes:
+def _page(name: int, protocol: int, entries: Sequence[_Entry]) -> bytes:
     page = np.zeros(1, PAGE)
     page["list"], page["protocol"], page["count"] = name, protocol, len(entries)
     for at, (first, decision) in enumerate(entries):

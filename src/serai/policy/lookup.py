@@ -31,8 +31,7 @@ class Lookup:
         self._texts = ruleset.rule_texts()
         self._endpoints = {(int(r["view"]), int(r["address"])): int(r["identity"]) for r in tables["endpoints"]}
         self._prefixes = {
-            (_view(r), int(r["length"]) - _VIEW_BITS, int(r["address"])): int(r["identity"])
-            for r in tables["prefixes"]
+            (_view(r), int(r["length"]) - _VIEW_BITS, int(r["address"])): int(r["identity"]) for r in tables["prefixes"]
         }
         self._lists = {(int(r["ruleset"]), int(r["identity"])): int(r["list"]) for r in tables["lists"]}
         self._pages = {(int(r["list"]), int(r["protocol"])): r for r in tables["pages"]}

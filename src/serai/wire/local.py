@@ -177,7 +177,8 @@ def decode_request(line: bytes) -> Request:
     Raises:
         ValueError: it is no request.
     """
-    return msgspec.json.decode(line, type=Request)
+    request: Request = msgspec.json.decode(line, type=Request)
+    return request
 
 
 async def serve(
@@ -201,13 +202,20 @@ async def serve(
                 await writer.drain()
         writer.close()
 
+    listener = _listen(path)
+    return await asyncio.start_unix_server(converse, sock=listener, limit=LINE_LIMIT)
+
+
+def _listen(path: Path) -> socket.socket:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.unlink(missing_ok=True)
-    before = os.umask(0o177)
+    listener = socket.socket(socket.AF_UNIX)
+    before = os.umask(0o177)  # at no moment may anybody else connect
     try:
-        return await asyncio.start_unix_server(converse, path, limit=LINE_LIMIT)
+        listener.bind(str(path))
     finally:
         os.umask(before)
+    return listener
 
 
 def ask(path: Path, request: Request, kind: type[R], *, timeout_seconds: float = 30) -> R:

@@ -1,0 +1,1 @@
+"""Pure: what counted traffic means. No I/O."""

@@ -1,0 +1,1 @@
+"""The operator's verbs and how they are shown."""

@@ -1,0 +1,85 @@
+"""``serai agent``: the part of Serai that runs on every hypervisor host."""
+
+from __future__ import annotations
+
+import socket
+import sys
+from pathlib import Path
+
+import click
+
+from serai.agent import hook as hook_module
+from serai.agent.config import Config
+from serai.agent.main import main as run_agent
+from serai.analysis.naming import named_rows
+from serai.cli.flows import flow_table
+from serai.cli.show import as_json, console, line
+from serai.cli.status import show_status, status_fields
+from serai.controller.runtime import ControllerRuntime
+from serai.inventory.files import load
+from serai.wire import local
+
+_SOCKET = click.option(
+    "--socket", "path", type=click.Path(path_type=Path), default=Path("/run/serai/agent.sock"),
+    show_default=True, help="The agent's unix socket.",
+)  # fmt: skip
+_JSON = click.option("--json", "json_", is_flag=True, help="Answer in JSON.")
+
+
+@click.group()
+def agent() -> None:
+    """Guard the virtual machines of this host."""
+
+
+@agent.command()
+@click.option("--host", default=socket.gethostname, help="This host's name.  [default: the machine's]")
+@_SOCKET
+@click.option("--state", type=click.Path(path_type=Path), default=Path("/var/lib/serai"), show_default=True,
+              help="Where the last good ruleset is kept.")  # fmt: skip
+@click.option("--libvirt", default="qemu:///system", show_default=True, help="URI of this host's libvirt.")
+def run(host: str, path: Path, state: Path, libvirt: str) -> None:
+    """Guard this host until told to stop. The gates stay and go on enforcing."""
+    run_agent(Config(host=host, socket=path, state=state, libvirt=libvirt))
+
+
+@agent.command()
+@_SOCKET
+@_JSON
+def status(path: Path, json_: bool) -> None:  # noqa: FBT001
+    """Show this host's gates."""
+    reply = local.ask(path, local.Status(), local.StatusReply)
+    if json_:
+        as_json(console(), status_fields(reply))
+    else:
+        show_status(console(), reply)
+
+
+@agent.command()
+@click.argument("directory", type=click.Path(path_type=Path))
+@click.option("--host", default=socket.gethostname, help="This host's name.  [default: the machine's]")
+@_SOCKET
+def apply(directory: Path, host: str, path: Path) -> None:
+    """Enforce the policies of DIRECTORY on this host."""
+    applied = ControllerRuntime({host: path}).apply(load(directory))
+    changed = "now" if applied.changed else "already"
+    line(console(), f"Host {host} {changed} enforces {directory} (ruleset {applied.digests[host][:12]}).")
+
+
+@agent.command()
+@click.argument("directory", type=click.Path(path_type=Path))
+@_SOCKET
+@_JSON
+def flows(directory: Path, path: Path, json_: bool) -> None:  # noqa: FBT001
+    """Show what this host's gates have counted, in the names of DIRECTORY."""
+    reply = local.ask(path, local.Rows(), local.RowsReply)
+    rows = named_rows(load(directory), {"": reply.rows}, reply.rules)
+    if json_:
+        as_json(console(), [row.fields() for row in rows])
+    else:
+        console().print(flow_table(rows))
+
+
+@agent.command()
+def hook() -> None:
+    """Print the libvirt hook (for /etc/libvirt/hooks/qemu), which keeps unguarded VMs from starting."""
+    sys.stdout.write(Path(hook_module.__file__).read_text())

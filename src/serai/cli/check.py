@@ -1,0 +1,65 @@
+"""``serai check``: do these files describe a world?"""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+
+import click
+
+from serai.cli.show import as_json, console, line
+from serai.inventory.files import load
+from serai.model.definitions import DefinitionErrors
+from serai.model.world import World
+
+
+@click.command(short_help="Check a directory of YAML files.")
+@click.argument("directory", type=click.Path())
+@click.option("--json", "json_", is_flag=True, help="Answer in JSON.")
+def check(directory: str, json_: bool) -> None:  # noqa: FBT001 (click calls it by name)
+    """Check every resource in the YAML files of DIRECTORY.
+
+    All errors of all files come at once, one a line. Exit status: 0 sound, 1 errors, 2 nothing to check.
+    """
+    try:
+        world = load(directory)
+    except DefinitionErrors as errors:
+        if json_:
+            listed = [dataclasses.asdict(error) for error in errors.errors]
+            as_json(console(), {"sound": False, "errors": listed})
+        else:
+            for error in errors.errors:
+                line(console(stderr=True), str(error))
+        sys.exit(1)
+    if json_:
+        as_json(console(), {"sound": True, "counts": counts(world)})
+    else:
+        line(console(), f"{directory} is sound: {_summary(world)}.")
+
+
+def counts(world: World) -> dict[str, int]:
+    """Count what there is, by kind."""
+    return {
+        "hosts": len(world.hosts),
+        "networks": len(world.networks),
+        "vms": len(world.vms),
+        "vnics": sum(len(vm.vnics) for vm in world.vms.values()),
+        "policies": len(world.policies),
+        "staged": sum(policy.staged for policy in world.policies),
+        "rules": sum(len(rules) for policy in world.policies for rules in policy.rules.values()),
+    }
+
+
+def _summary(world: World) -> str:
+    number = counts(world)
+    parts = [
+        _plural(number["hosts"], "host"),
+        _plural(number["networks"], "network"),
+        f"{_plural(number['vms'], 'VM')} with {_plural(number['vnics'], 'vNIC')}",
+        f"{_plural(number['policies'], 'policy', 'policies')} ({number['staged']} staged)",
+    ]
+    return f"{', '.join(parts)} with {_plural(number['rules'], 'rule')}"
+
+
+def _plural(number: int, one: str, many: str = "") -> str:
+    return f"{number} {one if number == 1 else many or one + 's'}"

@@ -1,0 +1,66 @@
+"""How one agent's status is shown."""
+
+from __future__ import annotations
+
+from rich.console import Console
+from rich.table import Table
+
+from serai.cli.show import line
+from serai.model.reasons import Reason
+from serai.wire import local
+
+
+def gate_table() -> Table:
+    """An empty table of gates."""
+    table = Table(box=None, pad_edge=False)
+    for heading in ("TAP", "DOMAIN", "VNIC", "GATE", "DROPPED"):
+        table.add_column(heading, justify="right" if heading == "DROPPED" else "left")
+    return table
+
+
+def add_gates(table: Table, reply: local.StatusReply, *before: str) -> None:
+    """Add a row for each gate, with the cells ``before`` in front."""
+    dropped: dict[int, int] = {}
+    for drop in reply.drops:
+        dropped[drop.vnic_id] = dropped.get(drop.vnic_id, 0) + drop.packets
+    for gate in reply.gates:
+        state = gate.mode or "closed: nobody is known behind this tap"
+        packets = dropped.get(gate.vnic_id, 0) if gate.vnic_id else 0
+        table.add_row(*before, gate.tap, gate.domain or "-", gate.vnic or "-", state, str(packets))
+
+
+def show_status(to: Console, reply: local.StatusReply) -> None:
+    """Print an agent's status for a person."""
+    ruleset = f"ruleset {reply.digest[:12]}" if reply.digest else "no ruleset yet: all gates are closed"
+    line(to, f"Agent {reply.pid}, up {reply.uptime_seconds:.0f} s, {ruleset}, {reply.flows} flows.")
+    if not reply.gates:
+        line(to, "No taps.")
+        return
+    table = gate_table()
+    add_gates(table, reply)
+    to.print(table)
+
+
+def status_fields(reply: local.StatusReply) -> dict[str, object]:
+    """The same for a program."""
+    return {
+        "pid": reply.pid,
+        "uptimeSeconds": reply.uptime_seconds,
+        "digest": reply.digest,
+        "flows": reply.flows,
+        "forgottenFlows": reply.forgotten_flows,
+        "gates": [
+            {
+                "tap": g.tap, "ifindex": g.ifindex, "domain": g.domain, "mac": g.mac, "vnic": g.vnic,
+                "mode": g.mode,
+            }
+            for g in reply.gates
+        ],
+        "drops": [
+            {
+                "vnic": next((g.vnic for g in reply.gates if g.vnic_id == d.vnic_id), None),
+                "direction": d.direction, "reason": Reason(d.reason).name.lower(), "packets": d.packets,
+            }
+            for d in reply.drops
+        ],
+    }  # fmt: skip

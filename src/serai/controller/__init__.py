@@ -1,0 +1,1 @@
+"""The controller: from policies and what hosts report to one ruleset a host."""

@@ -1,0 +1,97 @@
+"""A live migration with rules first and connections along.
+
+The destination holds the VM's rules before the move begins; the VM's flows follow while its memory does,
+again and again, until the move is over. Whatever goes wrong, the VM stays protected where it runs.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+
+from serai.controller.core import MoveEnded, MovePlanned
+from serai.controller.runtime import ControllerRuntime
+from serai.model.inventory import VirtualMachine
+from serai.wire import local
+
+_COPY_PAUSE_SECONDS = 0.05
+_SETTLE_SECONDS = 10.0
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Moved:
+    """What was done to move one VM."""
+
+    vm: str
+    origin: str
+    to: str
+    digest: str
+    """Of the ruleset that the destination's kernel held before the move began."""
+    flows_first: int
+    """Flows carried over before the move began."""
+    flows_later: int
+    """Flows carried over, again or newly opened, while it went on."""
+    seconds: float
+
+
+def move(controller: ControllerRuntime, vm: VirtualMachine, origin: str, to: str, migrate: Callable[[], None]) -> Moved:
+    """Move ``vm`` from ``origin`` to the host ``to``; ``migrate`` moves the machine itself and waits for it.
+
+    Raises:
+        ApplyError: the destination cannot be made ready (nothing has moved).
+        AgentError: an agent stopped answering.
+        Exception: whatever ``migrate`` raises; the VM then runs, protected, where it was.
+    """
+    started = time.monotonic()
+    ready = controller.settle(MovePlanned(vm=vm.path, to=to))
+    copies = [_FlowCopy(controller, vnic.id, origin, to) for vnic in vm.vnics]
+    first = sum(copy.step() for copy in copies)
+    later = 0
+    try:
+        with ThreadPoolExecutor(max_workers=1) as pool:
+            moving = pool.submit(migrate)
+            while not moving.done():
+                time.sleep(_COPY_PAUSE_SECONDS)
+                later += sum(copy.step() for copy in copies)
+            later += sum(copy.step() for copy in copies)
+            moving.result()
+            _wait_until_gone(controller, vm, origin)
+    finally:
+        controller.settle(MoveEnded(vm=vm.path))
+    return Moved(
+        vm=vm.path,
+        origin=origin,
+        to=to,
+        digest=ready.digests[to],
+        flows_first=first,
+        flows_later=later,
+        seconds=time.monotonic() - started,
+    )
+
+
+class _FlowCopy:
+    """Carries one vNIC's flows over, each time those that were active since the last time."""
+
+    def __init__(self, controller: ControllerRuntime, vnic: int, origin: str, to: str) -> None:
+        self._from, self._to = controller.agent(origin), controller.agent(to)
+        self._vnic = vnic
+        self._since_ns = 0
+
+    def step(self) -> int:
+        request = local.ExportFlows(vnic=self._vnic, since_ns=self._since_ns)
+        exported = local.ask(self._from, request, local.ExportReply)
+        # The gate's clock is coarse (a tick of some ms): ask a little further back than the last time.
+        self._since_ns = max(0, exported.now_ns - 50_000_000)
+        return local.ask(self._to, local.ImportFlows(flows=exported.flows), local.ImportReply).flows
+
+
+def _wait_until_gone(controller: ControllerRuntime, vm: VirtualMachine, origin: str) -> None:
+    """The source keeps the VM's rules until its hypervisor has let go of the tap."""
+    macs = {vnic.mac for vnic in vm.vnics}
+    deadline = time.monotonic() + _SETTLE_SECONDS
+    while time.monotonic() < deadline:
+        if not macs & {gate.mac for gate in controller.status(origin).gates}:
+            return
+        time.sleep(_COPY_PAUSE_SECONDS)

@@ -1,0 +1,101 @@
+"""Does what the core decides, with agents reached through their sockets on this machine."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from pathlib import Path
+
+from serai.controller.core import Controller, Event, HostReported, SendRuleset, WorldChanged
+from serai.model.inventory import Mac
+from serai.model.world import World
+from serai.wire import local
+from serai.wire.local import AgentError
+
+
+class ApplyError(RuntimeError):
+    """Some hosts do not hold what they should; the message names them, and those that do."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Applied:
+    """Every host holds the ruleset it should."""
+
+    digests: Mapping[str, str]
+    """What each host acknowledged, by host."""
+    changed: tuple[str, ...]
+    """The hosts that held another ruleset before."""
+
+
+class ControllerRuntime:
+    """A controller over the agents of some hosts."""
+
+    def __init__(self, agents: Mapping[str, Path]) -> None:
+        """Talk to these agents: the socket of each, by host."""
+        self._agents = dict(agents)
+        self._core = Controller()
+
+    def status(self, host: str) -> local.StatusReply:
+        """Ask one agent how it is.
+
+        Raises:
+            AgentError: it does not answer.
+        """
+        return local.ask(self._agents[host], local.Status(), local.StatusReply)
+
+    def apply(self, world: World) -> Applied:
+        """Have every host enforce ``world``.
+
+        Raises:
+            ApplyError: a host does not answer or refuses; every such host goes on with what it holds.
+        """
+        return self.settle(WorldChanged(world=world))
+
+    def settle(self, *events: Event) -> Applied:
+        """Take ``events``, hear all hosts, and bring them to where they should be.
+
+        Raises:
+            ApplyError: as for ``apply``.
+        """
+        for event in events:
+            self._core.handle(event)
+        commands: dict[str, SendRuleset] = {}
+        failures: dict[str, str] = {}
+        for host in self._agents:
+            try:
+                report = self._report(host)
+            except AgentError as error:
+                failures[host] = str(error)
+            else:
+                commands = {c.ruleset.host: c for c in self._core.handle(report)}
+        for host, command in commands.items():
+            if host in failures:
+                continue
+            try:
+                request = local.Apply(ruleset=command.ruleset.encode())
+                local.ask(self._agents[host], request, local.ApplyReply)
+                self._core.handle(self._report(host))
+            except AgentError as error:
+                failures[host] = str(error)
+        return self._outcome(failures, commands)
+
+    def _outcome(self, failures: Mapping[str, str], commands: Mapping[str, SendRuleset]) -> Applied:
+        digests = {}
+        for host in sorted(self._agents.keys() - failures.keys()):
+            digests[host] = self.status(host).digest or ""
+        if failures:
+            wrong = "; ".join(
+                f"host {host} goes on with what it holds: {why}" for host, why in sorted(failures.items())
+            )
+            message = f"not applied everywhere (applied on: {', '.join(digests) or 'none'}): {wrong}"
+            raise ApplyError(message)
+        return Applied(digests=digests, changed=tuple(sorted(commands)))
+
+    def _report(self, host: str) -> HostReported:
+        status = self.status(host)
+        macs = frozenset(Mac(gate.mac) for gate in status.gates if gate.mac)
+        return HostReported(host=host, macs=macs, digest=status.digest)
+
+    def agent(self, host: str) -> Path:
+        """The socket of the agent of ``host``."""
+        return self._agents[host]

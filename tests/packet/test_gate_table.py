@@ -1,0 +1,343 @@
+"""The gate's packet table: description, direction, bytes, expected fate, and what the flow table then holds."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import pytest
+from conftest import NETWORK, Fate, GateUnderTest, machine
+from frames import (
+    ACK,
+    ARP,
+    BROADCAST,
+    FIN,
+    ICMP,
+    IPV4,
+    IPV6,
+    QINQ,
+    RARP,
+    RST,
+    SYN,
+    TCP,
+    UDP,
+    VLAN,
+    arp,
+    ethernet,
+    icmp,
+    icmp_error,
+    ipv4,
+    tcp,
+    udp,
+)
+
+from serai.model.policy import (
+    ANY_PROTOCOL,
+    Action,
+    Clause,
+    Direction,
+    Expression,
+    Group,
+    Operator,
+    Policy,
+    PortRange,
+    Rule,
+    RuleRef,
+    Tier,
+)
+from serai.model.reasons import Reason
+from serai.model.tenancy import Mode, Scope
+from serai.model.world import World
+
+NOBODY = "0.0.0.0"  # noqa: S104  # as an address in a packet
+OUT, IN = Direction.EGRESS, Direction.INGRESS
+VM, VM2, PEER, STRANGER = "10.0.0.1", "10.0.0.9", "10.0.0.2", "10.0.0.77"
+MAC, PEER_MAC = "52:54:00:00:00:01", "52:54:00:00:00:02"
+SCOPE = Scope("/acme/shop")
+
+
+def policy(name: str, direction: Direction, *rules: tuple[Action, str | None, tuple[PortRange, ...]]) -> Policy:
+    """A Tenant policy for the VM ``vm``: action, role of the peer (None: anybody), ports."""
+
+    def group(role: str) -> Group:
+        wanted = Expression(key="role", operator=Operator.IN, values=frozenset({role}))
+        return Group(scope=SCOPE, expressions=frozenset({wanted}))
+
+    made = tuple(
+        Rule(
+            ref=RuleRef.of(SCOPE, name, direction, f"r{at}"),
+            action=action,
+            clauses=(Clause(peer=group(role) if role else None, ports=ports),),
+        )
+        for at, (action, role, ports) in enumerate(rules)
+    )
+    return Policy(
+        name=name, scope=SCOPE, tier=Tier.TENANT, priority=500, staged=False, subject=group("vm"),
+        rules={direction: made},
+    )  # fmt: skip
+
+
+def port(protocol: int, first: int, last: int | None = None) -> PortRange:
+    return PortRange(protocol=protocol, first=first, last=first if last is None else last)
+
+
+ACCEPT, DENY = Action.ACCEPT, Action.DENY
+OUT_RULES = (
+    (DENY, "peer", (port(TCP, 445),)),
+    (ACCEPT, "peer", (port(TCP, 443, 500), port(UDP, 53), PortRange(protocol=ICMP), port(47, 0, 65535))),
+)
+IN_RULES = ((ACCEPT, "peer", (port(TCP, 22), port(UDP, 0, 65535))),)
+
+
+def world(*policies: Policy, mode: Mode = Mode.ENFORCE) -> World:
+    vms = (machine("vm", VM, VM2, role="vm", mode=mode), machine("peer", PEER, role="peer"))
+    return World(networks={NETWORK.path: NETWORK}, vms={vm.path: vm for vm in vms}, policies=policies)
+
+
+STANDARD = (policy("out", OUT, *OUT_RULES), policy("in", IN, *IN_RULES))
+
+
+@pytest.fixture
+def guarded(gate: GateUnderTest) -> GateUnderTest:
+    gate.guard(world(*STANDARD), "/acme/shop:vm")
+    return gate
+
+
+def out(
+    payload: bytes, *, source: str = VM, target: str = PEER, protocol: int = TCP, mac: str = MAC, **header: Any
+) -> bytes:
+    return ethernet(mac, PEER_MAC, IPV4, ipv4(source, target, protocol, payload, **header))
+
+
+def into(payload: bytes, *, source: str = PEER, target: str = VM, protocol: int = TCP, **header: Any) -> bytes:
+    return ethernet(PEER_MAC, MAC, IPV4, ipv4(source, target, protocol, payload, **header))
+
+
+@dataclasses.dataclass(frozen=True)
+class Case:
+    """One row of the table."""
+
+    says: str
+    direction: Direction
+    frame: bytes
+    reason: Reason = Reason.NONE
+    flows: int = 0
+
+
+CASES = [
+    Case("an accepted connection opens a flow", OUT, out(tcp(1000, 443, SYN)), flows=1),
+    Case("the last port of a range belongs to it", OUT, out(tcp(1000, 500, SYN)), flows=1),
+    Case("the port behind a range does not", OUT, out(tcp(1000, 501, SYN)), Reason.DENIED),
+    Case("an earlier Deny inside a later range", OUT, out(tcp(1000, 445, SYN)), Reason.DENIED),
+    Case("a stranger is no peer", OUT, out(tcp(1000, 443, SYN), target=STRANGER), Reason.DENIED),
+    Case("a second address of the vNIC", OUT, out(tcp(1000, 443, SYN), source=VM2), flows=1),
+    Case("foreign source MAC", OUT, out(tcp(1000, 443, SYN), mac=PEER_MAC), Reason.FOREIGN_MAC),
+    Case("foreign source address", OUT, out(tcp(1000, 443, SYN), source=PEER), Reason.FOREIGN_IP),
+    Case("source address 0.0.0.0", OUT, out(tcp(1000, 443, SYN), source=NOBODY), Reason.FOREIGN_IP),
+    Case("a packet in the middle of nothing", OUT, out(tcp(1000, 443, ACK)), Reason.NO_FLOW),
+    Case("SYN and FIN together open nothing", OUT, out(tcp(1000, 443, SYN | FIN)), Reason.NO_FLOW),
+    Case("SYN and ACK without a SYN before", OUT, out(tcp(1000, 443, SYN | ACK)), Reason.NO_FLOW),
+    Case("no flags at all", OUT, out(tcp(1000, 443, 0)), Reason.NO_FLOW),
+    Case("a reset for nothing", IN, into(tcp(443, 1000, RST)), Reason.NO_FLOW),
+    Case("UDP opens a flow", OUT, out(udp(1000, 53), protocol=UDP), flows=1),
+    Case("UDP to a port that no rule names", OUT, out(udp(1000, 54), protocol=UDP), Reason.DENIED),
+    Case("ICMP echo request", OUT, out(icmp(8), protocol=ICMP), flows=1),
+    Case("ICMP echo reply without a request", OUT, out(icmp(0), protocol=ICMP), Reason.NO_FLOW),
+    Case("ICMP timestamp request", OUT, out(icmp(13), protocol=ICMP), Reason.ICMP_TYPE),
+    Case("ICMP redirect", IN, into(icmp(5), protocol=ICMP), Reason.ICMP_TYPE),
+    Case("a protocol without ports that a rule names", OUT, out(b"gre-data", protocol=47), flows=1),
+    Case("a protocol without ports that no rule names", OUT, out(b"esp-data", protocol=50), Reason.DENIED),
+    Case("protocol number 0", OUT, out(bytes(8), protocol=0), Reason.DENIED),
+    Case("an accepted connection to the VM", IN, into(tcp(5000, 22, SYN)), flows=1),
+    Case("a denied connection to the VM", IN, into(tcp(5000, 80, SYN)), Reason.DENIED),
+    Case("a frame flooded for another station", IN,
+         ethernet(PEER_MAC, "52:54:00:00:00:03", IPV4, ipv4(PEER, VM, TCP, tcp(5000, 22, SYN))), Reason.NOT_ADDRESSED),
+    Case("another's address in a frame for the VM", IN, into(tcp(5000, 22, SYN), target=STRANGER), Reason.NOT_ADDRESSED),
+    Case("UDP broadcast to the VM's network", IN,
+         ethernet(PEER_MAC, BROADCAST, IPV4, ipv4(PEER, "10.0.0.255", UDP, udp(5, 6))), flows=1),
+    Case("own ARP request", OUT, ethernet(MAC, BROADCAST, ARP, arp(1, MAC, VM, PEER))),
+    Case("own ARP for the second address", OUT, ethernet(MAC, BROADCAST, ARP, arp(2, MAC, VM2, VM2))),
+    Case("ARP probe from 0.0.0.0 (RFC 5227)", OUT, ethernet(MAC, BROADCAST, ARP, arp(1, MAC, NOBODY, VM))),
+    Case("ARP request with a foreign sender", OUT, ethernet(MAC, BROADCAST, ARP, arp(1, MAC, PEER, VM)),
+         Reason.FOREIGN_ARP),
+    Case("ARP reply with a foreign sender", OUT, ethernet(MAC, PEER_MAC, ARP, arp(2, MAC, STRANGER, PEER)),
+         Reason.FOREIGN_ARP),
+    Case("ARP with a foreign sender MAC in an honest frame", OUT,
+         ethernet(MAC, BROADCAST, ARP, arp(2, PEER_MAC, VM, PEER)), Reason.FOREIGN_ARP),
+    Case("ARP cut short", OUT, ethernet(MAC, BROADCAST, ARP, arp(1, MAC, VM, PEER)[:20]), Reason.MALFORMED),
+    Case("ARP to the VM", IN, ethernet(PEER_MAC, MAC, ARP, arp(2, PEER_MAC, PEER, VM))),
+    Case("RARP that announces the VM itself", OUT, ethernet(MAC, BROADCAST, RARP, arp(3, MAC, NOBODY, NOBODY))),
+    Case("RARP that announces another", OUT, ethernet(MAC, BROADCAST, RARP, arp(3, PEER_MAC, NOBODY, NOBODY)),
+         Reason.FOREIGN_ARP),
+    Case("IPv6", OUT, ethernet(MAC, PEER_MAC, IPV6, bytes(60)), Reason.ETHERTYPE),
+    Case("802.3 length instead of a type", OUT, ethernet(MAC, PEER_MAC, 0x0026, bytes(60)), Reason.ETHERTYPE),
+    Case("VLAN tag", OUT, ethernet(MAC, PEER_MAC, VLAN, b"\0\5\x08\0" + bytes(60)), Reason.VLAN),
+    Case("service tag (802.1ad)", OUT, ethernet(MAC, PEER_MAC, QINQ, b"\0\5\x08\0" + bytes(60)), Reason.VLAN),
+    Case("IP version 6 under the IPv4 type", OUT, ethernet(MAC, PEER_MAC, IPV4, b"\x60" + ipv4(VM, PEER, TCP, tcp(1, 443, SYN))[1:]),
+         Reason.MALFORMED),
+    Case("header length of 4 words", OUT, out(tcp(1, 443, SYN), ihl=4), Reason.MALFORMED),
+    Case("header length beyond the packet", OUT, out(b"", ihl=15, total=20), Reason.MALFORMED),
+    Case("total length beyond the frame", OUT, out(tcp(1, 443, SYN), total=1400), Reason.MALFORMED),
+    Case("total length shorter than the header", OUT, out(tcp(1, 443, SYN), total=12), Reason.MALFORMED),
+    Case("TCP cut short", OUT, out(tcp(1, 443, SYN)[:12]), Reason.MALFORMED),
+    Case("TCP with a data offset of 4", OUT, out(tcp(1, 443, SYN, offset=4)), Reason.MALFORMED),
+    Case("UDP without its header", OUT, out(b"1234", protocol=UDP), Reason.MALFORMED),
+    Case("IP options are stepped over", OUT, out(tcp(1000, 443, SYN), options=b"\x94\x04\0\0"), flows=1),
+    Case("first fragment", OUT, out(udp(1000, 53), protocol=UDP, fragment=0x2000), Reason.FRAGMENT),
+    Case("later fragment", OUT, out(bytes(24), protocol=UDP, fragment=0x0003), Reason.FRAGMENT),
+    Case("last fragment to the VM", IN, into(bytes(24), protocol=UDP, fragment=0x0003), Reason.FRAGMENT),
+    Case("ICMP error about nothing", IN,
+         into(icmp_error(3, 4, ipv4(VM, PEER, TCP, tcp(1000, 443, SYN))), protocol=ICMP), Reason.NO_FLOW),
+    Case("ICMP error that quotes too little", IN, into(icmp_error(3, 4, ipv4(VM, PEER, TCP, b"")), protocol=ICMP),
+         Reason.MALFORMED),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.says)
+def test_packet(guarded: GateUnderTest, case: Case) -> None:
+    fate = guarded.send(case.direction, case.frame)
+    assert fate == Fate(passed=case.reason is Reason.NONE, reason=case.reason)
+    rows = guarded.rows()
+    assert len(rows) == case.flows
+    assert all(row.direction is case.direction for row in rows)
+
+
+@pytest.mark.parametrize("case", [c for c in CASES if c.reason.name.startswith("FOREIGN")], ids=lambda case: case.says)
+def test_no_flow_and_no_rule_excuses_forgery(gate: GateUnderTest, case: Case) -> None:
+    everything = policy("all", OUT, (ACCEPT, None, ()))
+    gate.guard(world(everything), "/acme/shop:vm")
+    assert gate.send(OUT, out(tcp(1000, 443, SYN))).passed
+    assert gate.send(case.direction, case.frame) == Fate(passed=False, reason=case.reason)
+
+
+def test_closed_without_a_vnic(gate: GateUnderTest) -> None:
+    for direction, frame in ((OUT, out(tcp(1, 443, SYN))), (IN, into(tcp(1, 22, SYN)))):
+        assert gate.send(direction, frame) == Fate(passed=False, reason=Reason.UNKNOWN_VNIC)
+
+
+def test_tcp_life(guarded: GateUnderTest) -> None:
+    assert guarded.send(OUT, out(tcp(1000, 443, SYN))).passed
+    assert guarded.send(IN, into(tcp(443, 1000, SYN | ACK))).passed
+    assert guarded.send(OUT, out(tcp(1000, 443, ACK, b"hello"))).passed
+    assert guarded.send(IN, into(tcp(444, 1000, ACK))).reason is Reason.NO_FLOW, "another port is no reply"
+    (row,) = guarded.rows()
+    assert (row.packets_out, row.packets_in) == (2, 1)
+    assert (row.bytes_out, row.bytes_in) == (54 + 59, 54)
+    assert (row.protocol, row.port, str(row.remote)) == (TCP, 443, PEER)
+
+
+def test_gso_counts_segments(guarded: GateUnderTest) -> None:
+    assert guarded.send(OUT, out(tcp(1000, 443, SYN) + bytes(3000)), gso_segs=3).passed
+    assert guarded.rows()[0].packets_out == 3
+
+
+def test_port_reuse_after_reset_is_judged_anew(guarded: GateUnderTest) -> None:
+    assert guarded.send(OUT, out(tcp(1000, 443, SYN))).passed
+    assert guarded.send(IN, into(tcp(443, 1000, RST | ACK))).passed
+    assert guarded.send(OUT, out(tcp(1000, 443, SYN))).passed
+    (row,) = guarded.rows()
+    assert (row.packets_out, row.packets_in) == (1, 0)
+
+
+def test_icmp_error_about_a_flow_passes(guarded: GateUnderTest) -> None:
+    assert guarded.send(OUT, out(tcp(1000, 443, SYN))).passed
+    about = ipv4(VM, PEER, TCP, tcp(1000, 443, SYN))
+    other = ipv4(VM, PEER, TCP, tcp(1001, 443, SYN))
+    router = "10.0.0.254"
+    assert guarded.send(IN, into(icmp_error(3, 4, about), protocol=ICMP, source=router)).passed
+    assert guarded.send(IN, into(icmp_error(3, 4, other), protocol=ICMP, source=router)).reason is Reason.NO_FLOW
+    assert guarded.rows()[0].packets_in == 0, "an error is no packet of the flow"
+
+
+def test_icmp_error_by_the_vm_about_a_flow_to_it(guarded: GateUnderTest) -> None:
+    assert guarded.send(IN, into(udp(5000, 99), protocol=UDP)).passed
+    about = ipv4(PEER, VM, UDP, udp(5000, 99))
+    assert guarded.send(OUT, out(icmp_error(3, 3, about), protocol=ICMP)).passed
+
+
+def test_echo_reply_belongs_to_its_request(guarded: GateUnderTest) -> None:
+    assert guarded.send(OUT, out(icmp(8, identifier=5), protocol=ICMP)).passed
+    assert guarded.send(IN, into(icmp(0, identifier=5), protocol=ICMP)).passed
+    assert guarded.send(IN, into(icmp(0, identifier=6), protocol=ICMP)).reason is Reason.NO_FLOW
+    (row,) = guarded.rows()
+    assert (row.packets_out, row.packets_in, row.port) == (1, 1, 8 << 8)
+
+
+def test_policy_change_reaches_established_flows(guarded: GateUnderTest) -> None:
+    assert guarded.send(OUT, out(tcp(1000, 443, SYN))).passed
+    assert guarded.send(OUT, out(tcp(1001, 450, SYN))).passed
+    only_443 = (policy("out", OUT, (ACCEPT, "peer", (port(TCP, 443),))), STANDARD[1])
+    guarded.guard(world(*only_443), "/acme/shop:vm")
+    assert guarded.send(IN, into(tcp(443, 1000, SYN | ACK))).passed, "still accepted, judged as it was opened"
+    assert guarded.send(IN, into(tcp(450, 1001, SYN | ACK))).reason is Reason.DENIED
+    assert guarded.send(IN, into(tcp(450, 1001, SYN | ACK))).reason is Reason.NO_FLOW, "and gone"
+    assert {row.port for row in guarded.rows()} == {443}
+
+
+def test_peer_that_loses_its_label_loses_its_flows(guarded: GateUnderTest) -> None:
+    assert guarded.send(OUT, out(tcp(1000, 443, SYN))).passed
+    changed = world(*STANDARD)
+    stranger = dataclasses.replace(changed.vms["/acme/shop:peer"], labels={"role": "other"})
+    guarded.guard(dataclasses.replace(changed, vms={**changed.vms, stranger.path: stranger}), "/acme/shop:vm")
+    assert guarded.send(OUT, out(tcp(1000, 443, ACK))).reason is Reason.DENIED
+
+
+def test_observe_passes_and_records(gate: GateUnderTest) -> None:
+    gate.guard(world(*STANDARD, mode=Mode.OBSERVE), "/acme/shop:vm")
+    assert gate.send(OUT, out(tcp(1000, 80, SYN))) == Fate(passed=True, reason=Reason.NONE)
+    assert gate.send(IN, into(tcp(80, 1000, SYN | ACK))).passed
+    (row,) = gate.rows()
+    assert (row.outcome, row.reason, row.packets_out, row.packets_in) == ("observed", Reason.DENIED, 1, 1)
+    forged = gate.send(OUT, out(tcp(1000, 443, SYN), mac=PEER_MAC))
+    assert forged == Fate(passed=True, reason=Reason.FOREIGN_MAC)
+    assert [d.outcome for d in gate.denials()] == ["observed"]
+
+
+def test_observe_adopts_live_connections_the_right_way_round(gate: GateUnderTest) -> None:
+    gate.guard(world(*STANDARD, mode=Mode.OBSERVE), "/acme/shop:vm")
+    assert gate.send(IN, into(tcp(443, 1000, ACK, b"reply"))).passed
+    (row,) = gate.rows()
+    assert (row.direction, row.port, row.outcome) == (OUT, 443, "accepted")
+    gate.guard(world(*STANDARD), "/acme/shop:vm")
+    assert gate.send(OUT, out(tcp(1000, 443, ACK))).passed, "it lives on when enforcement begins"
+
+
+def test_enforcing_ends_what_was_only_observed(gate: GateUnderTest) -> None:
+    gate.guard(world(*STANDARD, mode=Mode.OBSERVE), "/acme/shop:vm")
+    assert gate.send(OUT, out(tcp(1000, 80, SYN))).passed
+    gate.guard(world(*STANDARD), "/acme/shop:vm")
+    assert gate.send(OUT, out(tcp(1000, 80, ACK))).reason is Reason.DENIED
+
+
+def test_denials_name_who_and_which_rule(guarded: GateUnderTest) -> None:
+    for source in (1, 2, 3):
+        guarded.send(OUT, out(tcp(source, 445, SYN)))
+    (row,) = guarded.denials()
+    assert (row.packets_out, row.port, str(row.remote), row.reason) == (3, 445, PEER, Reason.DENIED)
+    assert row.rule == RuleRef.of(SCOPE, "out", OUT, "r0").id
+
+
+def test_a_full_flow_table_is_the_vnics_own_trouble(guarded: GateUnderTest) -> None:
+    fates = [guarded.send(OUT, out(tcp(source, 443, SYN))) for source in range(1, 120)]
+    assert fates[0].passed
+    assert fates[-1].reason is Reason.FLOW_QUOTA
+    assert guarded.send(IN, into(tcp(443, 1, SYN | ACK))).passed, "flows that live go on"
+
+
+def test_staged_policy_is_judged_beside(gate: GateUnderTest) -> None:
+    staged = dataclasses.replace(
+        policy("close", OUT, (DENY, None, (PortRange(protocol=ANY_PROTOCOL),))), staged=True, priority=1
+    )
+    gate.guard(world(*STANDARD, staged), "/acme/shop:vm")
+    assert gate.send(OUT, out(tcp(1000, 443, SYN))).passed
+    (row,) = gate.rows()
+    assert (row.outcome, row.staged) == ("accepted", "denied")
+
+
+def test_many_intervals_need_pages_of_pages(gate: GateUnderTest) -> None:
+    odd = tuple(port(TCP, number) for number in range(1, 400, 2))
+    gate.guard(world(policy("out", OUT, (ACCEPT, "peer", odd))), "/acme/shop:vm")
+    for number in (1, 2, 17, 18, 199, 200, 399, 400, 65535):
+        assert gate.send(OUT, out(tcp(1000, number, SYN))).passed == (number % 2 == 1 and number < 400), number
+        gate.flows.remove_others(set())
+        gate.flows.keep([v.id for v in gate.world.vms["/acme/shop:vm"].vnics])

@@ -1,0 +1,194 @@
+"""``serai can`` on the example data center, against a table of answers written by hand."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from serai.cli.main import main
+
+EXAMPLE = Path(__file__).parents[3] / "examples/datacenter"
+
+A = "/acme/shop:"
+G = "/globex/crm:"
+USERS = "10.0.0.250"
+
+
+def can(*question: str) -> Result:
+    result = CliRunner().invoke(main, ["can", str(EXAMPLE), *question])
+    assert result.exception is None or isinstance(result.exception, SystemExit)
+    return result
+
+
+@pytest.mark.parametrize(
+    ("source", "destination", "service", "egress", "ingress"),
+    [
+        # acme: users -> web -> app -> db, and nothing else
+        (USERS, A + "web", "tcp/80", None, A + "web/ingress/from-users"),
+        (USERS, A + "web", "tcp/7778", None, A + "web/ingress/from-users"),
+        (USERS, A + "web", "tcp/443", None, "!unmatched/ingress"),
+        ("10.0.0.251", A + "web", "tcp/80", None, "!unmatched/ingress"),
+        (USERS, A + "app", "tcp/8080", None, "!unmatched/ingress"),
+        (USERS, A + "db", "tcp/5432", None, "!unmatched/ingress"),
+        (A + "web", A + "app", "tcp/8080", A + "web/egress/to-app", A + "app/ingress/from-web"),
+        (A + "web", A + "app", "udp/8080", "!unmatched/egress", "!unmatched/ingress"),
+        (A + "web", A + "db", "tcp/5432", "!unmatched/egress", "!unmatched/ingress"),
+        (A + "app", A + "db", "tcp/5432", A + "app/egress/to-db", A + "db/ingress/from-app"),
+        (A + "app", A + "web", "tcp/80", "!unmatched/egress", "!unmatched/ingress"),
+        (A + "db", A + "app", "tcp/8080", "!unmatched/egress", "!unmatched/ingress"),
+        (A + "db", USERS, "tcp/443", "!unmatched/egress", None),
+        (A + "web", A + "app", "udp/53", "!unmatched/egress", "!unmatched/ingress"),
+        # nobody uses telnet
+        (USERS, A + "web", "tcp/23", None, "!/:ground-rules/ingress/no-telnet"),
+        (A + "web", A + "app", "tcp/23", "!/:ground-rules/egress/no-telnet",
+         "!/:ground-rules/ingress/no-telnet"),
+        (G + "app", USERS, "tcp/23", "!/:ground-rules/egress/no-telnet", None),
+        # ping is up to the tenants
+        (A + "web", A + "app", "icmp", "!unmatched/egress", "!unmatched/ingress"),
+        (USERS, A + "web", "icmp", None, "!unmatched/ingress"),
+        (G + "web", G + "db", "icmp", "/globex:ground-rules/egress/ping-inside",
+         "/globex:ground-rules/ingress/ping-inside"),
+        (G + "db", G + "web", "icmp", "/globex:ground-rules/egress/ping-inside",
+         "/globex:ground-rules/ingress/ping-inside"),
+        (USERS, G + "web", "icmp", None, "!/globex:ground-rules/ingress/nobody-else"),
+        (G + "web", USERS, "icmp", "!unmatched/egress", None),
+        # globex: the same shape, written another way
+        (USERS, G + "web", "tcp/80", None, G + "users/ingress/from-users"),
+        (USERS, G + "web", "tcp/7778", None, G + "users/ingress/from-users"),
+        (USERS, G + "web", "tcp/443", None, "!unmatched/ingress"),
+        (USERS, G + "db", "tcp/5432", None, "!unmatched/ingress"),
+        ("10.0.0.251", G + "web", "tcp/80", None, "!/globex:ground-rules/ingress/nobody-else"),
+        (G + "web", G + "app", "tcp/8080", G + "users/egress/to-app", G + "app/ingress/from-web"),
+        (G + "web", G + "db", "tcp/5432", "!unmatched/egress", "!unmatched/ingress"),
+        (G + "app", G + "db", "tcp/5432", G + "app/egress/to-database", G + "database/ingress/from-app"),
+        (G + "app", G + "db", "tcp/22", "!unmatched/egress", "!unmatched/ingress"),
+        (G + "db", G + "app", "tcp/8080", "!unmatched/egress", "!unmatched/ingress"),
+    ],
+)  # fmt: skip
+def test_the_example(
+    source: str, destination: str, service: str, egress: str | None, ingress: str | None
+) -> None:
+    result = can(source, destination, service, "--json")
+    answer = json.loads(result.stdout)
+    sides = {}
+    for side in ("egress", "ingress"):
+        said = answer[side]
+        sides[side] = said and ("!" if said["action"] == "Deny" else "") + said["rule"]
+    assert sides == {"egress": egress, "ingress": ingress}
+    denied = any(side and side.startswith("!") for side in (egress, ingress))
+    assert answer["allowed"] is not denied
+    assert answer["verdict"] == ("Deny" if denied else "Accept")
+    assert result.exit_code == int(denied)
+    assert can(source, destination, service).stdout.startswith("No: " if denied else "Yes: ")
+
+
+def test_the_answer_is_in_plain_sentences() -> None:
+    assert can(A + "web", A + "app", "tcp/8080").stdout == (
+        "Yes: /acme/shop:web (10.0.0.11) can open tcp/8080 to /acme/shop:app (10.0.0.12).\n"
+        "  Leaving /acme/shop:web (10.0.0.11): accepted by the rule /acme/shop:web/egress/to-app "
+        "(Tenant tier, level /acme/shop).\n"
+        "  Entering /acme/shop:app (10.0.0.12): accepted by the rule /acme/shop:app/ingress/from-web "
+        "(Tenant tier, level /acme/shop).\n"
+        "  With the staged policies in force, leaving: denied by the rule "
+        "/acme/shop:close-web/egress/nothing-out (Tenant tier, level /acme/shop).\n"
+    )
+
+
+def test_tenants_with_the_same_addresses_cannot_meet() -> None:
+    result = can(A + "web", G + "web", "tcp/80")
+    assert result.exit_code == 1
+    assert "no routing domain holds both" in result.stdout
+    assert json.loads(can(A + "web", G + "web", "tcp/80", "--json").stdout)["allowed"] is False
+
+
+def test_what_is_observed_passes(tmp_path: Path) -> None:
+    shutil.copytree(EXAMPLE, tmp_path, dirs_exist_ok=True)
+    provider = tmp_path / "provider.yaml"
+    provider.write_text(provider.read_text().replace("mode: enforce", "mode: observe"))
+    result = CliRunner().invoke(main, ["can", str(tmp_path), USERS, A + "db", "tcp/5432"])
+    assert result.exit_code == 0
+    assert "observe mode" in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("question", "sentence"),
+    [
+        (
+            ("web", G + "app", "tcp/80"),
+            "'web' may mean /acme/shop:web or /globex/crm:web: write the full path",
+        ),
+        ((A + "wbe", USERS, "tcp/80"), "there is no VM '/acme/shop:wbe'; did you mean '/acme/shop:web'?"),
+        (("/acme/shop", USERS, "tcp/80"), "'/acme/shop' is no VM: write its scope, a colon and its name"),
+        ((A + "web/eth7", USERS, "tcp/80"), "/acme/shop:web has no vNIC 'eth7'; it has eth0"),
+        ((USERS, "10.0.0.1", "tcp/80"), "two addresses do not tell a routing domain"),
+        ((A + "web", USERS, "tcp"), "'tcp' is more than one port"),
+        ((A + "web", USERS, "tcp/1-9"), "'tcp/1-9' is more than one port"),
+        ((A + "web", USERS, "any"), "'any' is not one port"),
+        ((A + "web", USERS, "https"), "'https' is not one port"),
+        ((A + "web", USERS, "tcp/x"), "'tcp/x' is not a port"),
+    ],
+)
+def test_bad_questions_get_a_sentence_and_status_2(question: tuple[str, ...], sentence: str) -> None:
+    result = can(*question)
+    assert result.exit_code == 2
+    assert result.stdout == ""
+    assert sentence in result.stderr
+    assert result.stderr.count("\n") == 1
+
+
+def test_errors_in_the_files_are_pointed_at(tmp_path: Path) -> None:
+    (tmp_path / "a.yaml").write_text("kind: Host\n---\nkind: Hots\n")
+    result = CliRunner().invoke(main, ["can", str(tmp_path), "a", "b", "tcp/1"])
+    assert result.exit_code == 2
+    assert "a.yaml:1: Host: apiVersion: is required (and 2 more: run `serai check`)" in result.stderr
+
+
+TWO_NICS = """
+apiVersion: serai.dev/v1
+kind: Tenant
+metadata: {name: t}
+---
+apiVersion: serai.dev/v1
+kind: Network
+metadata: {name: left, scope: /t}
+spec: {subnets: [10.1.0.0/24]}
+---
+apiVersion: serai.dev/v1
+kind: Network
+metadata: {name: right, scope: /t}
+spec: {subnets: [10.2.0.0/24]}
+---
+apiVersion: serai.dev/v1
+kind: VirtualMachine
+metadata: {name: router, scope: /t}
+spec:
+  vnics:
+    - {name: eth0, network: left, mac: "52:54:00:00:00:01", addresses: [10.1.0.1]}
+    - {name: eth1, network: right, mac: "52:54:00:00:00:02", addresses: [10.2.0.1]}
+---
+apiVersion: serai.dev/v1
+kind: VirtualMachine
+metadata: {name: leaf, scope: /t}
+spec:
+  vnics: [{network: right, mac: "52:54:00:00:00:03", addresses: [10.2.0.3]}]
+"""
+
+
+@pytest.mark.parametrize(
+    ("source", "destination", "expected"),
+    [
+        ("router", "leaf", "/t:router/eth1 (10.2.0.1)"),
+        ("router", "10.1.0.9", "/t:router/eth0 (10.1.0.1)"),
+        ("router/eth0", "leaf", "/t:router/eth0 (10.1.0.1)"),
+        ("/t:router/eth1", "192.0.2.1", "/t:router/eth1 (10.2.0.1)"),
+        ("router", "192.0.2.1", "write /t:router/eth0 or /t:router/eth1"),
+    ],
+)
+def test_the_vnic_is_the_one_that_faces_the_other_end(
+    tmp_path: Path, source: str, destination: str, expected: str
+) -> None:
+    (tmp_path / "a.yaml").write_text(TWO_NICS)
+    result = CliRunner().invoke(main, ["can", str(tmp_path), source, destination, "tcp/80"])
+    assert expected in result.output
