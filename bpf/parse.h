@@ -51,7 +51,7 @@ struct arp_packet {
 struct packet {
 	__u32 local; /* the VM's end, whichever way the packet goes */
 	__u32 remote;
-	__u16 local_port; /* for ICMP echo both are the identifier */
+	__u16 local_port; /* for ICMP echo: see set_echo() */
 	__u16 remote_port;
 	__u16 service; /* host order: the port that policy judges, or ICMP type * 256 + code */
 	__u8 protocol;
@@ -65,6 +65,16 @@ ALWAYS void set_ports(struct packet *p, int direction, __u16 source, __u16 targe
 	p->local_port = direction == EGRESS ? source : target;
 	p->remote_port = direction == EGRESS ? target : source;
 	p->service = bpf_ntohs(target);
+}
+
+/* The identifier stands as the port of whoever asked, and the other port is 0: an echo that the VM asks for and
+ * one that it is asked for are two flows, even where both ends chose the same identifier. */
+ALWAYS void set_echo(struct packet *p, int direction, __u8 type, __u16 identifier)
+{
+	int asked_by_vm = (direction == EGRESS) == (type == ICMP_ECHO_REQUEST);
+
+	p->local_port = asked_by_vm ? identifier : 0;
+	p->remote_port = asked_by_vm ? 0 : identifier;
 }
 
 /* The packet that an ICMP error quotes went the other way (RFC 792: IP header and 8 bytes at least). */
@@ -87,7 +97,7 @@ ALWAYS int parse_quoted(struct __sk_buff *skb, __u32 offset, int direction, stru
 	if (ip.protocol == IPPROTO_TCP || ip.protocol == IPPROTO_UDP)
 		set_ports(p, back, ports[0], ports[1]);
 	else if (ip.protocol == IPPROTO_ICMP)
-		set_ports(p, back, ports[2], ports[2]); /* type and code, checksum, identifier */
+		set_echo(p, back, *(__u8 *)ports, ports[2]); /* type and code, checksum, identifier */
 	return REASON_NONE;
 }
 
@@ -99,7 +109,7 @@ ALWAYS int parse_icmp(struct __sk_buff *skb, struct icmp_header *icmp, void *end
 	switch (icmp->type) {
 	case ICMP_ECHO_REQUEST:
 	case ICMP_ECHO_REPLY:
-		set_ports(p, direction, icmp->echo_id, icmp->echo_id);
+		set_echo(p, direction, icmp->type, icmp->echo_id);
 		p->service = icmp->type << 8 | icmp->code;
 		p->opens = icmp->type == ICMP_ECHO_REQUEST;
 		return REASON_NONE;

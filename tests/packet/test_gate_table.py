@@ -263,6 +263,19 @@ def test_echo_reply_belongs_to_its_request(guarded: GateUnderTest) -> None:
     assert (row.packets_out, row.packets_in, row.port) == (1, 1, 8 << 8)
 
 
+def test_an_echo_request_is_no_reply_to_one_with_the_same_identifier(guarded: GateUnderTest) -> None:
+    assert guarded.send(OUT, out(icmp(8, identifier=5), protocol=ICMP)).passed
+    assert guarded.send(IN, into(icmp(8, identifier=5), protocol=ICMP)).reason is Reason.DENIED
+
+
+def test_icmp_error_about_an_echo(guarded: GateUnderTest) -> None:
+    assert guarded.send(OUT, out(icmp(8, identifier=5), protocol=ICMP)).passed
+    about = ipv4(VM, PEER, ICMP, icmp(8, identifier=5))
+    assert guarded.send(IN, into(icmp_error(11, 0, about), protocol=ICMP, source=STRANGER)).passed
+    forged = ipv4(VM, PEER, ICMP, icmp(0, identifier=5))
+    assert guarded.send(IN, into(icmp_error(11, 0, forged), protocol=ICMP)).reason is Reason.NO_FLOW
+
+
 def test_policy_change_reaches_established_flows(guarded: GateUnderTest) -> None:
     assert guarded.send(OUT, out(tcp(1000, 443, SYN))).passed
     assert guarded.send(OUT, out(tcp(1001, 450, SYN))).passed

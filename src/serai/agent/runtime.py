@@ -78,7 +78,10 @@ class Runtime:
         """
         with self._only_one():
             self._gates = Gates.open(
-                self._config.bpffs, sizes=self._config.map_sizes, flow_quota=self._config.flow_quota
+                self._config.bpffs,
+                sizes=self._config.map_sizes,
+                flow_quota=self._config.flow_quota,
+                ended=self._config.state / "ended-flows",
             )
             self._adopt()
             self._load_last_good()
@@ -245,7 +248,7 @@ class Runtime:
                     tap=gate.tap,
                     ifindex=gate.ifindex,
                     domain=gate.domain,
-                    mac=gate.mac,
+                    mac=str(gate.mac) if gate.mac else None,
                     vnic=gate.vnic.path if gate.vnic else None,
                     vnic_id=gate.vnic.id if gate.vnic else None,
                     mode=gate.vnic.mode if gate.vnic else None,

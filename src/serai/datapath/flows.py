@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import collections
 from collections.abc import Collection, Iterable, Iterator
 from ipaddress import IPv4Address
+from pathlib import Path
 
 import msgspec
 import numpy as np
 
 from serai.datapath.layout import EGRESS, FLOW, FLOW_KEY, INGRESS
+from serai.datapath.ledger import Ledger
 from serai.datapath.maps import Array, Map
 from serai.model.flow import FlowRow, IdleSeconds, Outcome
 from serai.model.inventory import VnicId
@@ -36,26 +37,29 @@ class _Handoff(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 class FlowTables:
     """Every vNIC's flow table, and the flows that ended."""
 
-    def __init__(self, outer: Map, *, entries: int = 16384, remember: int = 65536) -> None:
+    def __init__(self, outer: Map, *, entries: int = 16384, remember: int = 65536, ended: Path | None = None) -> None:
         """Use the gate's map of maps.
 
         Args:
             outer: the map ``flows``.
             entries: how many flows one vNIC may hold; its quota.
             remember: how many ended flows are kept; beyond, the oldest go and are counted in ``forgotten``.
+            ended: the file that keeps ended flows while no agent runs.
         """
         self._outer = outer
         self._entries = entries
-        self._remember = remember
         self._tables: dict[VnicId, Map] = {}
-        self._ended: collections.deque[tuple[VnicId, Array, Array]] = collections.deque()
-        self._ended_count = 0
+        self._ended = Ledger(ended, remember=remember)
         self._handed_over: set[VnicId] = set()
-        self.forgotten = 0
+
+    @property
+    def forgotten(self) -> int:
         """Ended flows that were dropped before anybody read them."""
+        return self._ended.forgotten
 
     def adopt(self) -> None:
-        """Open the tables that an earlier agent made."""
+        """Take over what an earlier agent left: the tables, and the flows that ended."""
+        self._ended.load()
         keys, numbers = self._outer.dump()
         for vnic, number in zip(keys.tolist(), numbers.tolist(), strict=True):
             self._tables[VnicId(vnic)] = Map.by_id(number, FLOW_KEY, FLOW)
@@ -78,7 +82,7 @@ class FlowTables:
         for vnic in [v for v in self._tables if v not in vnics]:
             keys, flows = self._tables[vnic].dump()
             if vnic not in self._handed_over:
-                self._end(vnic, keys, flows)
+                self._ended.add(vnic, keys, flows)
             self._outer.delete(np.array([vnic], self._outer.key))
             del self._tables[vnic]
             self._handed_over.discard(vnic)
@@ -90,8 +94,8 @@ class FlowTables:
             keys, flows = table.dump()
             over = _idle_ns(flows, now_ns) >= _limit_ns(keys, flows)
             if over.any():
+                self._ended.add(vnic, keys[over], flows[over])
                 table.delete(keys[over])
-                self._end(vnic, keys[over], flows[over])
                 total += int(over.sum())
         return total
 
@@ -99,7 +103,7 @@ class FlowTables:
         """Go through all flows: those that live and those that ended."""
         for vnic, table in self._tables.items():
             yield from _rows(vnic, *table.dump(), now_ns)
-        for vnic, keys, flows in self._ended:
+        for vnic, keys, flows in self._ended.by_vnic():
             yield from _rows(vnic, keys, flows, now_ns)
 
     def count(self) -> int:
@@ -151,14 +155,6 @@ class FlowTables:
         table.update(keys[newer], flows[newer])
         self._handed_over.discard(VnicId(handoff.vnic))
         return int(newer.sum())
-
-    def _end(self, vnic: VnicId, keys: Array, flows: Array) -> None:
-        self._ended.append((vnic, keys, flows))
-        self._ended_count += len(keys)
-        while self._ended_count > self._remember:
-            _, oldest, _ = self._ended.popleft()
-            self._ended_count -= len(oldest)
-            self.forgotten += len(oldest)
 
 
 def _last_seen(keys: Array, flows: Array) -> Iterable[tuple[Array, int]]:

@@ -67,15 +67,19 @@ class Gates:
         self.flows = flows
 
     @classmethod
-    def open(cls, bpffs: Path, *, sizes: Mapping[str, int] | None = None, flow_quota: int = 16384) -> Self:
+    def open(
+        cls, bpffs: Path, *, sizes: Mapping[str, int] | None = None, flow_quota: int = 16384, ended: Path | None = None
+    ) -> Self:
         """Load the gate, or adopt what an earlier agent pinned below ``bpffs``.
+
+        ``ended`` is the file that keeps ended flows while no agent runs.
 
         Raises:
             KernelError: the kernel refuses the gate, or what is pinned has another layout.
         """
         root = bpffs / f"v{layout.VERSION}"
         gate = GateObject.load(root / "maps", sizes=sizes)
-        flows = FlowTables(gate.maps["flows"], entries=flow_quota)
+        flows = FlowTables(gate.maps["flows"], entries=flow_quota, ended=ended)
         flows.adopt()
         made = cls(gate, Attacher(root / "links", gate.programs), flows)
         made.count_drops_of([VnicId(_UNKNOWN)])
