@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import operator
 from collections.abc import Iterable, Mapping
 
 from serai.model.flow import FlowRow, Outcome
@@ -19,6 +20,7 @@ class NamedRow:
     """Traffic of one kind that one gate saw, between two named ends."""
 
     host: str
+    """The hosts whose gates counted it; a VM that has moved was counted on several."""
     source: str
     target: str
     service: str
@@ -33,6 +35,14 @@ class NamedRow:
     reason: Reason
     rule: str
     """The text of the rule that decided; empty where none was asked."""
+
+    @property
+    def kind(self) -> tuple[str, ...]:
+        """All that tells this row from others but its numbers; rows of one kind are summed up."""
+        return (
+            self.source, self.target, self.service, self.direction, self.outcome, self.rule, self.reason.name,
+            self.staged,
+        )  # fmt: skip
 
     def fields(self) -> dict[str, object]:
         """For a program."""
@@ -62,6 +72,9 @@ def service_text(protocol: int, port: int) -> str:
     if protocol in PROTOCOLS.values():
         return format_ports(PortRange(protocol=protocol, first=port, last=port))
     return format_ports(PortRange(protocol=protocol)) if protocol else "-"
+
+
+_kind = operator.attrgetter("kind")
 
 
 class _Naming:
@@ -97,16 +110,10 @@ class _Naming:
         )
 
 
-def _kind(row: NamedRow) -> tuple[str, ...]:
-    return (
-        row.source, row.target, row.service, row.direction, row.outcome, row.rule, row.reason.name, row.staged,
-        row.host,
-    )  # fmt: skip
-
-
 def _sum(rows: list[NamedRow]) -> NamedRow:
     return dataclasses.replace(
         rows[0],
+        host=", ".join(sorted({row.host for row in rows})),
         packets=sum(row.packets for row in rows),
         bytes=sum(row.bytes for row in rows),
         connections=sum(row.connections for row in rows),

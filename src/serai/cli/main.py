@@ -8,9 +8,15 @@ from typing import Any
 
 import click
 
-from serai.cli.can import can
-from serai.cli.check import check
 from serai.model.definitions import DefinitionErrors
+
+# Verbs bring different libraries along: a question about files need not wait for those that talk to kernels.
+_MODULES = {
+    "agent": "serai.cli.agent",
+    "can": "serai.cli.can",
+    "check": "serai.cli.check",
+    "lab": "serai.cli.lab",
+}
 
 
 class _Sentence(click.ClickException):
@@ -20,7 +26,18 @@ class _Sentence(click.ClickException):
 
 
 class _Verbs(click.Group):
-    """The one place where the project's own exceptions become a sentence and exit status 2."""
+    """Loads a verb when it is used; the one place where the project's own exceptions become a sentence."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        del ctx
+        return sorted(_MODULES)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        del ctx
+        if cmd_name not in _MODULES:
+            return None
+        command: click.Command = getattr(importlib.import_module(_MODULES[cmd_name]), cmd_name)
+        return command
 
     def invoke(self, ctx: click.Context) -> Any:  # noqa: ANN401 (as click declares it)
         try:
@@ -28,10 +45,9 @@ class _Verbs(click.Group):
         except DefinitionErrors as errors:
             first, *others = errors.errors
             more = f" (and {len(others)} more: run `serai check`)" if others else ""
-            message = f"{first}{more}"
-            raise _Sentence(message) from errors
+            raise _Sentence(f"{first}{more}") from errors
         except Exception as error:
-            # Anybody else's exception is a bug, and keeps its traceback.
+            # What the project itself raises is written for the person at the terminal; anybody else's is a bug.
             if type(error).__module__.partition(".")[0] != "serai":
                 raise
             raise _Sentence(str(error)) from error
@@ -49,15 +65,6 @@ def _version() -> str:
 def main() -> None:
     """Protect virtual machines with policies that travel with them."""
 
-
-main.add_command(check)
-main.add_command(can)
-
-for _verb in ("lab", "agent"):
-    try:
-        main.add_command(getattr(importlib.import_module(f"serai.cli.{_verb}"), _verb))
-    except ImportError:  # these verbs need libraries that not every machine has
-        continue
 
 if __name__ == "__main__":
     main()

@@ -7,10 +7,15 @@ import json
 from rich.console import Console
 from rich.text import Text
 
+_UNBOUNDED = 250
+
 
 def console(*, stderr: bool = False) -> Console:
     """Return where to print: colour on a terminal only, and none where NO_COLOR is set."""
-    return Console(stderr=stderr, highlight=False, markup=False, emoji=False)
+    made = Console(stderr=stderr, highlight=False, markup=False, emoji=False)
+    if not made.is_terminal:  # a pipe or a file has no edge to fold tables at
+        made.width = _UNBOUNDED
+    return made
 
 
 def line(to: Console, text: str | Text, style: str = "") -> None:

@@ -10,10 +10,10 @@ from serai.model.reasons import Reason
 from serai.wire import local
 
 
-def gate_table() -> Table:
-    """An empty table of gates."""
+def gate_table(*before: str) -> Table:
+    """An empty table of gates, with columns ``before`` in front."""
     table = Table(box=None, pad_edge=False)
-    for heading in ("TAP", "DOMAIN", "VNIC", "GATE", "DROPPED"):
+    for heading in (*before, "TAP", "DOMAIN", "VNIC", "GATE", "DROPPED"):
         table.add_column(heading, justify="right" if heading == "DROPPED" else "left")
     return table
 

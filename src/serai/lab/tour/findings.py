@@ -1,0 +1,91 @@
+"""What the tour measured. Every number is counted, none is assumed."""
+
+from __future__ import annotations
+
+import dataclasses
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Probes:
+    """Connections tried between guests."""
+
+    total: int
+    as_expected: int
+    """Those that came out as the policies say, at the right machine, with the deciding rule on record."""
+
+    def __add__(self, other: Probes) -> Probes:
+        """Sum up."""
+        return Probes(total=self.total + other.total, as_expected=self.as_expected + other.as_expected)
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Spoof:
+    """Frames that a guest forged."""
+
+    sent: int
+    """Seen at the guest's tap, before the gate, by a witness that knows nothing of the gate."""
+    passed: int
+    """Seen anywhere else."""
+    honest_passed: bool
+    """The control: honest frames of the same kind were seen elsewhere."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Migration:
+    """A live migration under load."""
+
+    tcp_survived: bool
+    gap_ms: float
+    """The longest silence of a TCP stream that ticks every 10 ms."""
+    unprotected_packets: int
+    """Packets of a denied flood that the guests' own services received."""
+    flooded: int
+    """Packets of that flood that gates are on record to have dropped."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class AgentKilled:
+    """The same connections, with every agent killed."""
+
+    leaked: int
+    """Denied ones that came through."""
+    broken: int
+    """Accepted ones that did not, an established session included."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Findings:
+    """The whole tour."""
+
+    probes: Probes
+    spoof: Spoof
+    migration: Migration
+    agent_killed: AgentKilled
+    flow_rows: int
+
+    @property
+    def good(self) -> bool:
+        """Whether everything is as it should be."""
+        return (
+            self.probes.total == self.probes.as_expected > 0
+            and self.spoof.sent > 0 == self.spoof.passed
+            and self.spoof.honest_passed
+            and self.migration.tcp_survived
+            and self.migration.unprotected_packets == 0 < self.migration.flooded
+            and self.agent_killed.leaked == self.agent_killed.broken == 0
+            and self.flow_rows > 0
+        )
+
+    def fields(self) -> dict[str, object]:
+        """For a program."""
+        return {
+            "probes": {"total": self.probes.total, "as_expected": self.probes.as_expected},
+            "spoof": {"sent": self.spoof.sent, "passed": self.spoof.passed},
+            "migration": {
+                "tcp_survived": self.migration.tcp_survived,
+                "gap_ms": round(self.migration.gap_ms, 1),
+                "unprotected_packets": self.migration.unprotected_packets,
+            },
+            "agent_killed": {"leaked": self.agent_killed.leaked, "broken": self.agent_killed.broken},
+            "flows": {"rows": self.flow_rows},
+        }
