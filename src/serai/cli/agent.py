@@ -16,6 +16,7 @@ from serai.cli.flows import flow_table
 from serai.cli.show import as_json, console, line
 from serai.cli.status import show_status, status_fields
 from serai.controller.runtime import ControllerRuntime
+from serai.datapath.preflight import require_ready
 from serai.inventory.files import load
 from serai.wire import local
 
@@ -39,7 +40,9 @@ def agent() -> None:
 @click.option("--libvirt", default="qemu:///system", show_default=True, help="URI of this host's libvirt.")
 def run(host: str, path: Path, state: Path, libvirt: str) -> None:
     """Guard this host until told to stop. The gates stay and go on enforcing."""
-    run_agent(Config(host=host, socket=path, state=state, libvirt=libvirt))
+    config = Config(host=host, socket=path, state=state, libvirt=libvirt)
+    require_ready(config.bpffs)
+    run_agent(config)
 
 
 @agent.command()
