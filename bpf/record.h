@@ -32,7 +32,7 @@ ALWAYS void count_drop(const struct __sk_buff *skb, __u64 vnic, int observed, co
 	struct serai_denial *denial = bpf_map_lookup_elem(&denials, &key);
 
 	if (total)
-		total->packets[direction][reason & (REASON_SLOTS - 1)] += segments(skb);
+		__sync_fetch_and_add(&total->packets[direction & 1][reason & (REASON_SLOTS - 1)], segments(skb));
 	if (denial) {
 		denial->packets += segments(skb);
 		denial->bytes += skb->len;

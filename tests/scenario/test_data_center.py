@@ -60,7 +60,8 @@ def test_status_shows_every_gate_enforcing(center: DataCenter) -> None:
     assert all(gate["vnic"] for gate in gates.values())
 
 
-def test_a_second_up_finds_the_lab_up(center: DataCenter) -> None:
+@pytest.mark.usefixtures("center")
+def test_a_second_up_finds_the_lab_up() -> None:
     began = time.monotonic()
     assert "up already" in serai("up").stdout
     assert time.monotonic() - began < 30, "it is found, not built again"
@@ -166,7 +167,8 @@ def test_no_agent_no_start_and_a_guarded_one_with_it(center: DataCenter) -> None
     asyncio.run(wait())
 
 
-def test_tour(center: DataCenter) -> None:
+@pytest.mark.usefixtures("center")
+def test_tour() -> None:
     tour = serai("tour", "--json", check=False)
     assert tour.returncode == 0, tour.stdout + tour.stderr
     found = json.loads(tour.stdout)
@@ -180,7 +182,8 @@ def test_tour(center: DataCenter) -> None:
     assert found["flows"]["rows"] > 50
 
 
-def test_flows_of_both_gates_agree(center: DataCenter) -> None:
+@pytest.mark.usefixtures("center")
+def test_flows_of_both_gates_agree() -> None:
     rows = json.loads(serai("flows", "--json").stdout)
     pairs: dict[tuple[str, ...], dict[str, tuple[int, int]]] = {}
     for row in rows:
@@ -191,7 +194,8 @@ def test_flows_of_both_gates_agree(center: DataCenter) -> None:
         assert sides["egress"] == sides["ingress"], "what one gate lets out, the other lets in"
 
 
-def test_down_leaves_nothing(center: DataCenter) -> None:
+@pytest.mark.usefixtures("center")
+def test_down_leaves_nothing() -> None:
     serai("down")
     namespaces = subprocess.run(["ip", "netns", "list"], capture_output=True, text=True, check=True).stdout
     assert f"{NAME}-" not in namespaces

@@ -177,9 +177,8 @@ class Gates:
 
     def drops(self) -> Iterator[DropCount]:
         """Go through the drop counters that are not zero."""
-        keys, per_cpu = self._maps["drops"].dump()
-        for vnic, values in zip(keys.tolist(), per_cpu, strict=True):
-            totals = values["packets"].sum(axis=0)
+        keys, counters = self._maps["drops"].dump()
+        for vnic, totals in zip(keys.tolist(), counters["packets"], strict=True):
             for direction, reason in np.argwhere(totals):
                 yield DropCount(
                     vnic=VnicId(vnic),

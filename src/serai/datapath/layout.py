@@ -101,4 +101,4 @@ MAPS: Mapping[str, tuple[Layout, Layout]] = {
 }
 """Every map of the gate: the layout of its keys and values (of one CPU, where it is per CPU)."""
 
-PER_CPU = frozenset({"denials", "drops"})
+PER_CPU = frozenset({"denials"})

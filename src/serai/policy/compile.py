@@ -14,9 +14,9 @@ from ipaddress import IPv4Address, IPv4Network
 import numpy as np
 
 from serai.model.inventory import VirtualMachine, Vnic
-from serai.model.policy import Direction, Group, InCidr, OnNetwork, Peer
+from serai.model.policy import Direction, Group, InCidr, OnNetwork, Peer, Policy
 from serai.model.ruleset import ENDPOINT, LIST, PREFIX, TABLES, GuardedVnic, HostRuleset, table
-from serai.model.tenancy import content_id
+from serai.model.tenancy import Scope, content_id
 from serai.model.world import World
 from serai.policy.flatten import DecisionList, flatten, pages
 from serai.policy.spell import spell_peer, spell_policy
@@ -47,6 +47,8 @@ class _View:
     """Names who is who at the moment."""
     identities: Mapping[int, frozenset[Peer]]
     """Which peers each identity is one of."""
+    policies: tuple[Policy, ...]
+    """Those that may apply there."""
 
 
 class _HostCompiler:
@@ -56,6 +58,12 @@ class _HostCompiler:
         self._records: dict[str, set[bytes]] = {name: set() for name in TABLES}
         self._rules: dict[str, int] = {}
         self._views: dict[str, _View] = {}
+        self._members: dict[str, list[tuple[VirtualMachine, Vnic]]] = {}
+        for vm, vnic in world.vnics():
+            self._members.setdefault(vnic.network.routing_domain, []).append((vm, vnic))
+        self._policies: dict[Scope, list[Policy]] = {}
+        for policy in world.policies:
+            self._policies.setdefault(policy.scope, []).append(policy)
         self._rulesets: set[int] = set()
         self._named: dict[int, object] = {_EVERYBODY: frozenset()}
 
@@ -88,9 +96,9 @@ class _HostCompiler:
 
     def _view(self, domain: str) -> _View:
         """Tell the endpoints of a routing domain apart, as far as policies that may apply there do."""
-        members = [(vm, vnic) for vm, vnic in self._world.vnics() if vnic.network.routing_domain == domain]
+        members = self._members[domain]
         scopes = {scope for vm, _ in members for scope in vm.scope.lineage}
-        policies = [p for p in self._world.policies if p.scope in scopes]
+        policies = [policy for scope in scopes for policy in self._policies.get(scope, ())]
         clauses = [c for p in policies for rules in p.rules.values() for rule in rules for c in rule.clauses]
         peers = {clause.peer for clause in clauses if clause.peer}
         cidrs = {peer for peer in peers if isinstance(peer, InCidr)}
@@ -110,7 +118,12 @@ class _HostCompiler:
             prefixes.add(_prefix(number, prefix, identity))
         self._records["endpoints"] |= endpoints
         self._records["prefixes"] |= prefixes
-        return _View(id=number, members=content_id(*sorted(endpoints | prefixes)), identities=identities)
+        return _View(
+            id=number,
+            members=content_id(*sorted(endpoints | prefixes)),
+            identities=identities,
+            policies=tuple(policies),
+        )
 
     def _identity(self, peers: Iterable[Peer], known: dict[int, frozenset[Peer]]) -> int:
         met = frozenset(peers)
@@ -120,7 +133,7 @@ class _HostCompiler:
 
     def _ruleset(self, vm: VirtualMachine, direction: Direction, view: _View) -> int:
         """Name the rules that apply to ``vm``, and list what they decide about each identity of the view."""
-        asked = levels(self._world.policies, vm, direction)
+        asked = levels(view.policies, vm, direction)
         spelled = ["\n\n".join(spell_policy(policy, direction) for policy in level) for level in asked]
         last_word = self._world.last_word[direction]
         number = self._name(

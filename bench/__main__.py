@@ -1,0 +1,32 @@
+"""Runs the benchmarks by name."""
+
+from __future__ import annotations
+
+import json
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from bench import lab, testrun
+
+_BENCHMARKS = {"testrun": testrun.measure, "lab": lab.measure}
+
+
+@click.command()
+@click.argument("names", nargs=-1, type=click.Choice(sorted(_BENCHMARKS)))
+@click.option("--json", "json_", is_flag=True, help="Print one JSON object as the last line.")
+def main(names: tuple[str, ...], *, json_: bool) -> None:
+    """Measure the numbers that docs/SPECIFICATION.md promises (NAMES: which; none: all)."""
+    metrics = [metric for name in names or sorted(_BENCHMARKS) for metric in _BENCHMARKS[name]()]
+    table = Table("METRIC", "VALUE", "UNIT", "GOAL", "", box=None, pad_edge=False)
+    for metric in metrics:
+        goal = "-" if metric.goal is None else f"<= {metric.goal:g}"
+        table.add_row(metric.name, f"{metric.value:.3g}", metric.unit, goal, "ok" if metric.ok else "MISSED")
+    Console(stderr=json_, highlight=False).print(table)
+    if json_:
+        print(json.dumps({metric.name: metric.fields() for metric in metrics}))
+
+
+if __name__ == "__main__":
+    main()
