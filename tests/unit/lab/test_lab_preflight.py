@@ -2,7 +2,7 @@
 
 import pytest
 
-from serai.lab.preflight import kernel_version
+from serai.datapath.preflight import kernel_version
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,259 @@
+"""What leaves the compiler: the same bytes everywhere, nothing twice, and refused when damaged."""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+import os
+import random
+import subprocess
+import sys
+from ipaddress import IPv4Address
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from worlds import machines, worlds
+
+from serai.model.inventory import Mac, VnicId
+from serai.model.policy import Action, Direction
+from serai.model.ruleset import TABLES, GuardedVnic, HostRuleset, Step, rows
+from serai.model.tenancy import Mode
+from serai.model.world import World
+from serai.policy.compile import compile_host
+
+EXAMPLES = Path(__file__).parents[3] / "examples"
+ANYHOW = settings(max_examples=40, deadline=None)
+
+
+def compiled(world: World) -> HostRuleset:
+    return compile_host(world, "host", world.vms)
+
+
+def same(one: HostRuleset, other: HostRuleset) -> bool:
+    return (
+        (one.host, one.vnics, one.rules) == (other.host, other.vnics, other.rules)
+        and one.tables.keys() == other.tables.keys()
+        and all(np.array_equal(one.tables[name], other.tables[name]) for name in TABLES)
+    )
+
+
+# Numbers that mean the same everywhere
+
+DIGESTS = """
+import sys
+from serai.inventory.files import load
+from serai.policy.compile import compile_host
+world = load(sys.argv[1])
+for host in ("a", "b"):
+    vms = {path for path, vm in world.vms.items() if vm.host == host}
+    print(host, len(vms), compile_host(world, host, vms).digest)
+"""
+
+
+def _digests(seed: str) -> str:
+    environment = {**os.environ, "PYTHONHASHSEED": seed}
+    command = [sys.executable, "-c", DIGESTS, str(EXAMPLES / "datacenter")]
+    return subprocess.run(command, capture_output=True, text=True, check=True, env=environment).stdout
+
+
+def test_content_is_named_alike_by_every_process() -> None:
+    first = _digests("0")
+    assert [line.split()[0] for line in first.splitlines()] == ["a", "b"]
+    assert all(int(line.split()[1]) for line in first.splitlines()), "hosts without VMs would prove nothing"
+    assert {_digests(seed) for seed in ("1", "12345")} == {first}
+
+
+@ANYHOW
+@given(worlds())
+def test_a_host_is_named_in_its_ruleset_and_changes_nothing_else(world: World) -> None:
+    one, other = (compile_host(world, host, world.vms) for host in ("a", "b"))
+    assert (one.host, other.host) == ("a", "b")
+    assert one.encode() != other.encode()
+    assert same(one, dataclasses.replace(other, host="a"))
+
+
+@ANYHOW
+@given(worlds(), st.data())
+def test_relabelling_changes_members_and_no_view(world: World, data: st.DataObject) -> None:
+    """Bound gates keep their view and find in it who is who now; flows are judged again where that changed."""
+    others = data.draw(machines())
+    vms = {
+        path: dataclasses.replace(vm, labels=others[path].labels) if path in others else vm
+        for path, vm in world.vms.items()
+    }
+    one, other = compiled(world), compiled(dataclasses.replace(world, vms=vms))
+    for before, after in zip(one.vnics, other.vnics, strict=True):
+        assert (before.id, before.view) == (after.id, after.view)
+        seen = [
+            {r for r in rows(ruleset.tables["endpoints"]) if r[:8] == before.view.to_bytes(8, "little")}
+            for ruleset in (one, other)
+        ]
+        assert (before.members == after.members) == (seen[0] == seen[1])
+        if before.members != after.members:
+            assert before.judged_by != after.judged_by
+
+
+# Nothing twice, nothing loose
+
+
+@ANYHOW
+@given(worlds())
+def test_tables_are_sorted_and_hold_no_record_twice(world: World) -> None:
+    for records in compiled(world).tables.values():
+        found = list(rows(records))
+        assert found == sorted(set(found))
+
+
+@ANYHOW
+@given(worlds())
+def test_no_key_stands_for_two_things(world: World) -> None:
+    tables = compiled(world).tables
+    for name, key in (
+        ("endpoints", ("view", "address")), ("prefixes", ("length", "view", "address")),
+        ("lists", ("ruleset", "identity")), ("pages", ("list", "protocol")),
+    ):  # fmt: skip
+        keys = [tuple(record[field].tobytes() for field in key) for record in tables[name]]
+        assert len(set(keys)) == len(keys)
+
+
+@ANYHOW
+@given(worlds())
+def test_equal_lists_are_stored_once(world: World) -> None:
+    """Two lists whose pages of one protocol each are all the same are one list."""
+    pages = collections.defaultdict(set)
+    for record in compiled(world).tables["pages"]:
+        pages[int(record["list"])].add(
+            (int(record["protocol"]), record["count"], record["decisions"].tobytes(), record["first"].tobytes())
+        )
+    inner = {
+        int(decision["rule"])
+        for record in compiled(world).tables["pages"]
+        for decision in record["decisions"]
+        if decision["step"] == Step.DESCEND
+    }
+    contents = [frozenset(said) for number, said in pages.items() if number not in inner]
+    assert len(set(contents)) == len(contents)
+
+
+@ANYHOW
+@given(worlds())
+def test_whatever_is_pointed_at_is_there_and_whatever_is_there_is_pointed_at(world: World) -> None:
+    ruleset = compiled(world)
+    tables = ruleset.tables
+    asked = {number for vnic in ruleset.vnics for number in (vnic.egress, vnic.ingress)}
+    assert {int(r["ruleset"]) for r in tables["lists"]} == asked
+    assert all((number, 0) in {(int(r["ruleset"]), int(r["identity"])) for r in tables["lists"]} for number in asked)
+    decisions = [d for r in tables["pages"] for d in r["decisions"][: int(r["count"])]]
+    below = {int(d["rule"]) for d in decisions if d["step"] == Step.DESCEND}
+    assert {int(r["list"]) for r in tables["pages"]} == {int(r["list"]) for r in tables["lists"]} | below
+    assert all(d["step"] != Step.MISSING for d in decisions)
+    spoken = {int(d[f]) for d in decisions if d["step"] != Step.DESCEND for f in ("rule", "staged_rule")}
+    assert spoken == set(ruleset.rules.values())
+    views = {vnic.view for vnic in ruleset.vnics}
+    assert {int(r["view"]) for r in tables["endpoints"]} == views
+    assert {int(r["view"][0]) | int(r["view"][1]) << 32 for r in tables["prefixes"]} <= views
+
+
+def test_vms_that_do_not_exist_are_refused() -> None:
+    with pytest.raises(KeyError):
+        compile_host(World(), "host", ["/acme/shop:nobody"])
+
+
+# Written down and read
+
+
+@ANYHOW
+@given(worlds())
+def test_there_and_back(world: World) -> None:
+    ruleset = compiled(world)
+    raw = ruleset.encode()
+    back = HostRuleset.decode(raw)
+    assert same(back, ruleset)
+    assert back.encode() == raw
+    assert back.digest == ruleset.digest
+    assert [v.judged_by for v in back.vnics] == [v.judged_by for v in ruleset.vnics]
+
+
+def test_every_field_of_a_vnic_survives() -> None:
+    vnic = GuardedVnic(
+        id=VnicId(2**64 - 1), path="/a/b:c/eth0", mac=Mac("52:54:00:00:00:01"),
+        addresses=(IPv4Address("10.0.0.1"), IPv4Address("255.0.0.1")), mode=Mode.OBSERVE, view=2**64 - 2,
+        members=2**64 - 3, egress=1, ingress=2**63,
+    )  # fmt: skip
+    nothing = {name: np.empty(0, dtype) for name, dtype in TABLES.items()}
+    ruleset = HostRuleset(host="h", vnics=(vnic,), rules={"r": 5}, tables=nothing)
+    assert HostRuleset.decode(ruleset.encode()).vnics == (vnic,)
+    for field in ("view", "members", "egress", "ingress"):
+        assert dataclasses.replace(vnic, **{field: 77}).judged_by != vnic.judged_by
+    assert dataclasses.replace(vnic, mode=Mode.ENFORCE).judged_by != vnic.judged_by
+    assert dataclasses.replace(vnic, path="/x/y:z/eth1").judged_by == vnic.judged_by, "a name judges nothing"
+
+
+RAW = compile_host(World(), "host", []).encode()
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"version": 2}, {"version": "1"}, {"host": 5}, {"tables": {}}, {"tables": {"pages": b""}}, {"more": 1},
+        {"rules": {"r": "1"}}, {"vnics": [[1]]}, {"vnics": None},
+        {"vnics": [[1, "p", "no mac", [], "enforce", 1, 1, 1, 1]]},
+        {"vnics": [[1, "p", "52:54:00:00:00:01", [], "whatever", 1, 1, 1, 1]]},
+        {"vnics": [[1, "p", "52:54:00:00:00:01", [2**32], "enforce", 1, 1, 1, 1]]},
+        {"vnics": [[1, "p", "52:54:00:00:00:01", [-1], "enforce", 1, 1, 1, 1]]},
+        {"tables": {**dict.fromkeys(TABLES, b""), "endpoints": bytes(25)}},
+        {"tables": {**dict.fromkeys(TABLES, b""), "other": b""}},
+    ],
+    ids=str,
+)  # fmt: skip
+def test_what_is_no_ruleset_is_refused(changes: dict[str, object]) -> None:
+    whole = msgspec.msgpack.decode(RAW)
+    assert same(HostRuleset.decode(msgspec.msgpack.encode(whole)), HostRuleset.decode(RAW))
+    with pytest.raises(ValueError, match="ruleset"):
+        HostRuleset.decode(msgspec.msgpack.encode({**whole, **changes}))
+
+
+@ANYHOW
+@given(worlds(), st.randoms(use_true_random=False))
+def test_a_ruleset_that_was_cut_is_refused(world: World, choice: random.Random) -> None:
+    raw = compiled(world).encode()
+    for end in {0, 1, len(raw) - 1, *(choice.randrange(len(raw)) for _ in range(5))}:
+        with pytest.raises(ValueError, match="not a ruleset"):
+            HostRuleset.decode(raw[:end])
+    with pytest.raises(ValueError, match="not a ruleset"):
+        HostRuleset.decode(raw + b"\0")
+
+
+@ANYHOW
+@given(worlds(), st.randoms(use_true_random=False))
+def test_a_damaged_ruleset_is_refused_or_another(world: World, choice: random.Random) -> None:
+    """Never taken for what it was: its digest tells."""
+    ruleset = compiled(world)
+    raw = ruleset.encode()
+    for _ in range(10):
+        at, bit = choice.randrange(len(raw)), 1 << choice.randrange(8)
+        damaged = raw[:at] + bytes([raw[at] ^ bit]) + raw[at + 1 :]
+        try:
+            other = HostRuleset.decode(damaged)
+        except ValueError:
+            continue
+        assert same(other, ruleset) == (other.digest == ruleset.digest)
+
+
+@given(st.binary(max_size=200))
+def test_random_bytes_are_refused(raw: bytes) -> None:
+    with pytest.raises(ValueError, match="ruleset"):
+        HostRuleset.decode(raw)
+
+
+@ANYHOW
+@given(worlds())
+def test_another_last_word_is_another_ruleset(world: World) -> None:
+    words = [dict.fromkeys(Direction, action) for action in (Action.ACCEPT, Action.DENY)]
+    one, other = (compiled(dataclasses.replace(world, last_word=word)) for word in words)
+    assert {v.egress for v in one.vnics}.isdisjoint(v.egress for v in other.vnics)
+    assert {v.ingress for v in one.vnics}.isdisjoint(v.ingress for v in other.vnics)
