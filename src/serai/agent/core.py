@@ -53,13 +53,6 @@ class GateAdopted:
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
-class GateFailed:
-    """A gate could not be put on a tap; it will be tried again."""
-
-    ifindex: int
-
-
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Ticked:
     """Some time has passed: what failed may be tried again."""
 
@@ -76,19 +69,6 @@ class TablesPrepared:
     """The kernel holds all that a ruleset needs; gates may switch to it."""
 
     ruleset: HostRuleset
-
-
-Event = (
-    TapAppeared
-    | TapVanished
-    | DomainSeen
-    | DomainsListed
-    | GateAdopted
-    | GateFailed
-    | Ticked
-    | RulesetArrived
-    | TablesPrepared
-)
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -146,6 +126,26 @@ Command = AttachGate | ForgetGate | PrepareTables | BindVnics | CloseGate | Stor
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class CommandFailed:
+    """A command was not carried out; what is still wanted is tried again at the next tick."""
+
+    command: Command
+
+
+Event = (
+    TapAppeared
+    | TapVanished
+    | DomainSeen
+    | DomainsListed
+    | GateAdopted
+    | Ticked
+    | RulesetArrived
+    | TablesPrepared
+    | CommandFailed
+)
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class GateState:
     """One gate as the agent sees it."""
 
@@ -168,6 +168,7 @@ class Agent:
         self._attached: set[int] = set()
         self._bound: dict[int, GuardedVnic] = {}
         self._adopted: set[int] = set()
+        self._unclosed: set[int] = set()
         self._listed = False
 
     @property
@@ -187,8 +188,11 @@ class Agent:
                     before.append(CloseGate(ifindex=event.ifindex))
                 self._taps[event.ifindex] = event
             case TapVanished():
-                self._taps.pop(event.ifindex, None)
-                self._adopted.discard(event.ifindex)
+                if self._taps.pop(event.ifindex, None) is not None:
+                    before.append(ForgetGate(ifindex=event.ifindex))
+                self._bound.pop(event.ifindex, None)
+                for gates in (self._attached, self._adopted, self._unclosed):
+                    gates.discard(event.ifindex)
             case DomainSeen():
                 self._domains.pop(event.domain, None)
                 if event.taps:
@@ -197,12 +201,11 @@ class Agent:
                 self._listed = True
             case GateAdopted():
                 self._adopted.add(event.ifindex)
-            case GateFailed():
-                self._attached.discard(event.ifindex)
-                self._bound.pop(event.ifindex, None)
-                return []  # not at once: Ticked tries again
             case Ticked():
                 pass
+            case CommandFailed():
+                self._undo(event.command)
+                return []  # not at once: the next tick tries again
             case RulesetArrived():
                 return [PrepareTables(ruleset=event.ruleset)]
             case TablesPrepared():
@@ -222,12 +225,9 @@ class Agent:
         """What separates the gates as they are from the gates as they should be."""
         owners = self._owners()
         wanted = {i for i, tap in self._taps.items() if tap.bridged or tap.name in owners}
-        for ifindex in sorted(self._attached - self._taps.keys()):
-            self._bound.pop(ifindex, None)
-            yield ForgetGate(ifindex=ifindex)
         for ifindex in sorted(wanted - self._attached):
             yield AttachGate(ifindex=ifindex, name=self._taps[ifindex].name)
-        self._attached = (self._attached & self._taps.keys()) | wanted
+        self._attached |= wanted
 
         bindings = self._bindings(owners)
         self._adopted -= bindings.keys()
@@ -235,12 +235,27 @@ class Agent:
         if self._ruleset is None:  # nothing better is known than what the gates do
             disowned = set()
         self._adopted -= disowned
-        for ifindex in sorted((self._bound.keys() | disowned) - bindings.keys()):
+        unclosed, self._unclosed = self._unclosed, set()
+        for ifindex in sorted((self._bound.keys() | disowned | unclosed) - bindings.keys()):
             yield CloseGate(ifindex=ifindex)
         changed = {i: vnic for i, vnic in bindings.items() if self._bound.get(i) != vnic}
         if changed:
             yield BindVnics(bindings=changed)
         self._bound = bindings
+
+    def _undo(self, command: Command) -> None:
+        """Know again what is, after a command that changed nothing."""
+        match command:
+            case AttachGate():
+                self._attached.discard(command.ifindex)
+                self._bound.pop(command.ifindex, None)
+            case BindVnics():
+                for ifindex in command.bindings:
+                    self._bound.pop(ifindex, None)
+            case CloseGate():
+                self._unclosed.add(command.ifindex)
+            case _:  # nothing that gates depend on
+                pass
 
     def _owners(self) -> dict[str, tuple[str, Mac]]:
         return {tap: (domain, mac) for domain, taps in sorted(self._domains.items()) for tap, mac in taps.items()}

@@ -28,20 +28,21 @@ def ask(request: dict[str, object]) -> dict[str, object]:
         connection.connect(SOCKET)
         connection.sendall(json.dumps(request).encode() + b"\n")
         with connection.makefile("rb") as replies:
-            reply: dict[str, object] = json.loads(replies.readline() or b'{"error": "the agent went away"}')
-    if "error" in reply:
-        raise RuntimeError(reply["error"])
+            reply = json.loads(replies.readline() or b'{"error": "the agent went away"}')
+    if not isinstance(reply, dict) or "error" in reply:
+        raise RuntimeError(reply["error"] if isinstance(reply, dict) else "the agent does not make sense")
     return reply
 
 
 def main(arguments: list[str]) -> int:
     """Act on one call of libvirt: domain, operation, sub-operation, extra; the definition comes on stdin."""
-    domain, operation, step = arguments[1:4]
+    domain, operation, step = (*arguments[1:4], "", "", "")[:3]
     try:
         if (operation, step) == ("prepare", "begin"):
             ask({"ask": "status"})  # there is no tap yet, but without an agent it need not come that far
         elif (operation, step) == ("start", "begin"):
-            ask({"ask": "guard", "definition": sys.stdin.read()})
+            if "guarded" not in ask({"ask": "guard", "definition": sys.stdin.read()}):
+                raise RuntimeError("the agent does not say that they are")  # noqa: TRY301  # one way out for all
         elif operation == "release":
             ask({"ask": "release", "domain": domain})
     except (OSError, RuntimeError, ValueError) as error:

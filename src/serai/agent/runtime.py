@@ -8,7 +8,7 @@ import fcntl
 import os
 import socket
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 import structlog
@@ -20,13 +20,13 @@ from serai.agent.core import (
     BindVnics,
     CloseGate,
     Command,
+    CommandFailed,
     DiscardOthers,
     DomainSeen,
     DomainsListed,
     Event,
     ForgetGate,
     GateAdopted,
-    GateFailed,
     PrepareTables,
     RulesetArrived,
     StoreRuleset,
@@ -81,7 +81,7 @@ class Runtime:
                 self._config.bpffs,
                 sizes=self._config.map_sizes,
                 flow_quota=self._config.flow_quota,
-                ended=self._config.state / "ended-flows",
+                ended=self._config.state / f"ended-flows.{_boot()}",
             )
             self._adopt()
             self._load_last_good()
@@ -98,15 +98,35 @@ class Runtime:
     # Events
 
     def _take(self, event: Event) -> None:
-        """Let the core decide, and do as it says."""
+        """Let the core decide, and do all that it says.
+
+        Raises:
+            KernelError: the kernel refused a command; the core knows, and all others were carried out.
+            RefusedError: the disk did.
+        """
+        failures: list[KernelError | RefusedError] = []
+        ungated: set[int] = set()
         for command in self._core.handle(event):
-            self._execute(command)
+            try:
+                self._execute(command, ungated)
+            except (KernelError, RefusedError) as error:
+                self._core.handle(CommandFailed(command=command))
+                if isinstance(command, AttachGate):
+                    ungated.add(command.ifindex)
+                    if isinstance(error, KernelError) and error.errno in (
+                        errno.ENODEV,
+                        errno.ENXIO,
+                    ):  # gone already: its TapVanished is on the way
+                        continue
+                failures.append(error)
+        if failures:
+            raise failures[0]
 
     def _try(self, event: Event) -> None:
         """Take an event that nobody waits for: what fails is said, and tried again at the next tick."""
         try:
             self._take(event)
-        except KernelError as error:
+        except (KernelError, RefusedError) as error:
             _log.error("the kernel refuses", error=str(error), trying=type(event).__name__)
 
     async def _watch_taps(self) -> None:
@@ -125,7 +145,10 @@ class Runtime:
     async def _sweep(self) -> None:
         while True:
             await asyncio.sleep(self._config.sweep_seconds)
-            self._kernel.flows.sweep(time.monotonic_ns())
+            try:
+                self._kernel.flows.sweep(time.monotonic_ns())
+            except OSError as error:  # the kernel, or a full disk: gates do not depend on it
+                _log.error("flows that ended cannot be recorded", error=str(error))
             self._try(Ticked())
 
     # Commands
@@ -135,7 +158,8 @@ class Runtime:
         assert self._gates is not None, "used before run()"  # noqa: S101
         return self._gates
 
-    def _execute(self, command: Command) -> None:
+    def _execute(self, command: Command, ungated: Collection[int]) -> None:
+        """Carry out a command; taps in ``ungated`` could not be given a gate just now."""
         match command:
             case AttachGate():
                 self._attach(command)
@@ -146,8 +170,9 @@ class Runtime:
                 self._kernel.prepare(command.ruleset)
                 self._take(TablesPrepared(ruleset=command.ruleset))
             case BindVnics():
-                self._kernel.bind(command.bindings)
-                for ifindex, vnic in command.bindings.items():
+                bindings = {ifindex: vnic for ifindex, vnic in command.bindings.items() if ifindex not in ungated}
+                self._kernel.bind(bindings)
+                for ifindex, vnic in bindings.items():
                     _log.info("gate guards", ifindex=ifindex, vnic=vnic.path, mode=str(vnic.mode))
             case CloseGate():
                 self._kernel.unbind(command.ifindex)
@@ -158,17 +183,12 @@ class Runtime:
                 self._discard_later(command.ruleset)
 
     def _attach(self, command: AttachGate) -> None:
-        try:
-            if self._kernel.attach(command.ifindex):
-                # Frames that the bridge flooded into the tap before the gate was there must not come out.
-                flush(command.name)
-                _log.info("gate attached", tap=command.name, ifindex=command.ifindex)
-            else:
-                _log.info("gate adopted", tap=command.name, ifindex=command.ifindex)
-        except KernelError as error:
-            self._core.handle(GateFailed(ifindex=command.ifindex))
-            if error.errno not in (errno.ENODEV, errno.ENXIO):  # gone already: its TapVanished is on the way
-                raise
+        if self._kernel.attach(command.ifindex):
+            # Frames that the bridge flooded into the tap before the gate was there must not come out.
+            flush(command.name)
+            _log.info("gate attached", tap=command.name, ifindex=command.ifindex)
+        else:
+            _log.info("gate adopted", tap=command.name, ifindex=command.ifindex)
 
     def _discard_later(self, ruleset: HostRuleset) -> None:
         def discard() -> None:
@@ -202,18 +222,21 @@ class Runtime:
             return
         try:
             self._take(RulesetArrived(ruleset=HostRuleset.decode(raw)))
-        except (ValueError, KernelError) as error:
+        except (ValueError, KernelError, RefusedError) as error:
             _log.error("the ruleset on disk cannot be used: gates that enforce go on", error=str(error))
 
     def _store(self, ruleset: HostRuleset) -> None:
-        raw = ruleset.encode()
-        self._last_good.parent.mkdir(parents=True, exist_ok=True)
         fresh = self._last_good.with_suffix(".new")
-        with fresh.open("wb") as file:
-            file.write(raw)
-            file.flush()
-            os.fsync(file.fileno())
-        fresh.replace(self._last_good)
+        try:
+            self._last_good.parent.mkdir(parents=True, exist_ok=True)
+            with fresh.open("wb") as file:
+                file.write(ruleset.encode())
+                file.flush()
+                os.fsync(file.fileno())
+            fresh.replace(self._last_good)
+        except OSError as error:
+            message = f"the ruleset is in force, but cannot be kept for a restart: {fresh}: {error.strerror}"
+            raise RefusedError(message) from error
         _log.info("ruleset in force", digest=ruleset.digest[:12], vnics=len(ruleset.vnics))
 
     # Questions
@@ -236,6 +259,9 @@ class Runtime:
                 return self._export(request)
             case local.ImportFlows():
                 return self._import(request)
+            case local.HandedOver():
+                self._kernel.flows.hand_over(VnicId(request.vnic))
+                return local.Done()
 
     def _status(self) -> local.StatusReply:
         ruleset = self._core.ruleset
@@ -285,6 +311,8 @@ class Runtime:
             self._take(TapAppeared(ifindex=ifindex, name=name, bridged=True))
         self._take(DomainSeen(domain=domain, taps=taps))
         guarded = {gate.tap for gate in self._core.gates() if gate.vnic is not None}
+        for name in sorted(taps.keys() - guarded):
+            _log.warning("no vNIC of the ruleset is behind this tap: its gate stays closed", tap=name, domain=domain)
         return local.GuardReply(guarded=sorted(taps.keys() & guarded), closed=sorted(taps.keys() - guarded))
 
     def _export(self, request: local.ExportFlows) -> local.ExportReply:
@@ -307,6 +335,11 @@ class Runtime:
 
     def _only_one(self) -> _Lock:
         return _Lock(self._config.socket.with_suffix(".lock"))
+
+
+def _boot() -> str:
+    """What tells this boot of the host from others: the gate's clock starts anew with each."""
+    return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
 
 
 class _Lock:

@@ -28,6 +28,9 @@ from serai.model.tenancy import is_name
 _JSON = click.option("--json", "json_", is_flag=True, help="Answer in JSON.")
 
 
+_INTERRUPTED = 130  # as a shell says of a command that Ctrl-C ended
+
+
 @dataclasses.dataclass(frozen=True, slots=True)
 class _Lab:
     """Which lab is meant: several may stand side by side."""
@@ -71,7 +74,11 @@ def up(which: _Lab, source: Path) -> None:
             return
         tell("an earlier lab is here but not whole: taking it down first")
         take_down(state, tell)
-    DataCenter.plan(source, which.state, prefix=f"{which.name}-").up(source, tell)
+    try:
+        DataCenter.plan(source, which.state, prefix=f"{which.name}-").up(source, tell)
+    except KeyboardInterrupt:
+        line(console(stderr=True), "Interrupted. What was made so far goes with 'serai lab down'.")
+        sys.exit(_INTERRUPTED)
     line(console(), "The lab is up. Go on with 'serai lab tour'; take it away with 'serai lab down'.")
 
 

@@ -57,6 +57,8 @@ def move(controller: ControllerRuntime, vm: VirtualMachine, origin: str, to: str
                 later += sum(copy.step() for copy in copies)
             later += sum(copy.step() for copy in copies)
             moving.result()
+            for vnic in vm.vnics:
+                local.ask(controller.agent(origin), local.HandedOver(vnic=vnic.id), local.Done)
             _wait_until_gone(controller, vm, origin)
     finally:
         controller.settle(MoveEnded(vm=vm.path))

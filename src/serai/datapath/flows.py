@@ -21,6 +21,7 @@ from serai.model.ruleset import Step
 _TCP, _ICMP = 6, 1
 _FIN_OR_RST = 0x05
 _NS = 1_000_000_000
+_ETERNITY = 1 << 63  # ns, where signed arithmetic ends
 DIRECTIONS = (Direction.EGRESS, Direction.INGRESS)
 """By the gate's number for them."""
 
@@ -118,10 +119,13 @@ class FlowTables:
         """
         keys, flows = self._tables[vnic].dump()
         recent = flows["last_ns"] >= since_ns
-        self._handed_over.add(vnic)
         return msgspec.msgpack.encode(
             _Handoff(vnic=vnic, now_ns=now_ns, keys=keys[recent].tobytes(), flows=flows[recent].tobytes())
         )
+
+    def hand_over(self, vnic: VnicId) -> None:
+        """Know that another host has taken the flows of ``vnic``: here they have not ended, they are there."""
+        self._handed_over.add(vnic)
 
     def take(self, raw: bytes, now_ns: int) -> int:
         """Take over flows that ``export`` wrote on another host; return how many.
@@ -140,7 +144,8 @@ class FlowTables:
         except (msgspec.MsgspecError, ValueError) as error:
             message = f"these bytes are not a handoff of flows: {error}"
             raise ValueError(message) from error
-        if len(keys) != len(flows) or (flows["origin"] > INGRESS).any():
+        sound = 0 <= handoff.now_ns < _ETERNITY and (flows["origin"] <= INGRESS).all()
+        if len(keys) != len(flows) or not sound:
             message = "this handoff of flows contradicts itself"
             raise ValueError(message)
         table = self._tables[VnicId(handoff.vnic)]

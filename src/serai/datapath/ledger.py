@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -31,7 +32,12 @@ class Ledger:
 
     def load(self) -> None:
         """Read what an earlier agent wrote; a record that it could not finish is left out."""
-        if self._file is not None and self._file.exists():
+        if self._file is None:
+            return
+        for other in self._file.parent.glob(f"{self._file.stem}.*"):
+            if other != self._file:  # of an earlier boot, whose clock says nothing today
+                other.unlink()
+        if self._file.exists():
             raw = self._file.read_bytes()
             self._ended = np.frombuffer(raw[: len(raw) - len(raw) % _ENDED.itemsize], _ENDED).copy()
             self._forget()
@@ -50,14 +56,27 @@ class Ledger:
             self._rewrite()
         else:
             self._file.parent.mkdir(parents=True, exist_ok=True)
-            with self._file.open("ab") as file:
-                file.write(fresh.tobytes())
+            self._append(fresh.tobytes())
 
     def by_vnic(self) -> Iterator[tuple[VnicId, Array, Array]]:
         """Go through all that is remembered: keys and flows of each vNIC."""
         for vnic in np.unique(self._ended["vnic"]).tolist():
             mine = self._ended[self._ended["vnic"] == vnic]
             yield VnicId(vnic), mine["key"], mine["flow"]
+
+    def _append(self, raw: bytes) -> None:
+        if self._file is None:
+            return
+        with self._file.open("ab", buffering=0) as file:
+            whole = file.tell()
+            written = 0
+            try:
+                written = file.write(raw) or 0
+            finally:
+                if written != len(raw):  # half a record would shift all that follow
+                    file.truncate(whole)
+        if written != len(raw):
+            raise OSError(errno.ENOSPC, f"{self._file} cannot be written: the disk is full")
 
     def _forget(self) -> None:
         surplus = len(self._ended) - self._remember
@@ -67,7 +86,7 @@ class Ledger:
 
     def _rewrite(self) -> None:
         if self._file is not None:
-            fresh = self._file.with_suffix(".new")
+            fresh = self._file.with_name("new-" + self._file.name)
             fresh.write_bytes(self._ended.tobytes())
             fresh.replace(self._file)
             self._written = len(self._ended)

@@ -24,6 +24,8 @@ from serai.model.tenancy import Mode
 Records = NDArray[np.void]
 """A one-dimensional structured array; the dtype is named where it is used."""
 
+_NUMBERS = 1 << 64
+
 INTERVALS = 8
 """Port intervals on one page of a decision list."""
 
@@ -154,7 +156,7 @@ class HostRuleset:
         """
         try:
             frozen = msgspec.msgpack.decode(raw, type=_Frozen)
-            if frozen.version == cls.VERSION and frozen.tables.keys() == TABLES.keys():
+            if frozen.version == cls.VERSION:
                 return cls._thaw(frozen)
         except (msgspec.MsgspecError, ValueError) as error:
             raise ValueError(f"these bytes are not a ruleset: {error}") from error
@@ -162,6 +164,9 @@ class HostRuleset:
 
     @classmethod
     def _thaw(cls, frozen: _Frozen) -> Self:
+        numbers = [n for vnic in frozen.vnics for n in (vnic[0], *vnic[5:])]
+        if frozen.tables.keys() != TABLES.keys() or not all(0 <= n < _NUMBERS for n in numbers):
+            raise ValueError("tables are missing, or a number is out of range")
         return cls(
             host=frozen.host,
             vnics=tuple(

@@ -60,13 +60,19 @@ class ExportFlows(msgspec.Struct, tag_field="ask", tag="export", frozen=True, kw
     since_ns: int = 0
 
 
+class HandedOver(msgspec.Struct, tag_field="ask", tag="handed-over", frozen=True, kw_only=True):
+    """Another host has taken the flows of this vNIC: when its table goes, they have not ended."""
+
+    vnic: int
+
+
 class ImportFlows(msgspec.Struct, tag_field="ask", tag="import", frozen=True, kw_only=True):
     """Take over flows that another agent exported."""
 
     flows: bytes
 
 
-Request = Status | Apply | Guard | Release | Rows | ExportFlows | ImportFlows
+Request = Status | Apply | Guard | Release | Rows | ExportFlows | ImportFlows | HandedOver
 
 
 class GateStatus(msgspec.Struct, frozen=True, kw_only=True):
@@ -177,7 +183,10 @@ def decode_request(line: bytes) -> Request:
     Raises:
         ValueError: it is no request.
     """
-    request: Request = msgspec.json.decode(line, type=Request)
+    try:
+        request: Request = msgspec.json.decode(line, type=Request)
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
     return request
 
 
@@ -189,16 +198,20 @@ async def serve(
     An exception of one of the types ``refusals`` is told to whoever asked, as are malformed requests.
     """
 
+    async def respond(line: bytes) -> Reply | Failure:
+        try:
+            request = decode_request(line)
+        except ValueError as error:
+            return Failure(error=f"this is not a request that the agent knows: {error}")
+        try:
+            return await answer(request)
+        except refusals as error:
+            return Failure(error=str(error))
+
     async def converse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError):
+        with contextlib.suppress(ConnectionError, ValueError):  # ValueError: a line beyond the limit
             while line := await reader.readline():
-                try:
-                    reply: Reply | Failure = await answer(decode_request(line))
-                except msgspec.MsgspecError as error:
-                    reply = Failure(error=f"this is not a request that the agent knows: {error}")
-                except refusals as error:
-                    reply = Failure(error=str(error))
-                writer.write(encode(reply))
+                writer.write(encode(await respond(line)))
                 await writer.drain()
         writer.close()
 
@@ -237,12 +250,18 @@ def ask(path: Path, request: Request, kind: type[R], *, timeout_seconds: float =
     if not line:
         message = f"the agent at {path} went away while it was asked"
         raise AgentError(message)
-    with contextlib.suppress(msgspec.ValidationError):
-        failure = msgspec.json.decode(line, type=Failure)
-        message = failure.error
-        raise AgentError(message)
     try:
-        return msgspec.json.decode(line, type=kind, dec_hook=_decode_other)
-    except msgspec.MsgspecError as error:
+        reply = _decode_reply(line, kind)
+    except (ValueError, RecursionError) as error:
         message = f"the agent at {path} speaks another version: {error}"
         raise AgentError(message) from error
+    if isinstance(reply, Failure):
+        raise AgentError(reply.error)
+    return reply
+
+
+def _decode_reply(line: bytes, kind: type[R]) -> R | Failure:
+    try:
+        return msgspec.json.decode(line, type=Failure)
+    except msgspec.ValidationError:
+        return msgspec.json.decode(line, type=kind, dec_hook=_decode_other)

@@ -17,13 +17,13 @@ from serai.agent.core import (
     BindVnics,
     CloseGate,
     Command,
+    CommandFailed,
     DiscardOthers,
     DomainSeen,
     DomainsListed,
     Event,
     ForgetGate,
     GateAdopted,
-    GateFailed,
     PrepareTables,
     RulesetArrived,
     StoreRuleset,
@@ -105,8 +105,8 @@ def adopted(ifindex: int) -> GateAdopted:
     return GateAdopted(ifindex=ifindex)
 
 
-def failed(ifindex: int) -> GateFailed:
-    return GateFailed(ifindex=ifindex)
+def failed(command: Command) -> CommandFailed:
+    return CommandFailed(command=command)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -181,7 +181,7 @@ PLAYBOOKS = [
         (gone(1), [forget(1)]),
         (domain("web"), []),
     ),
-    play("a tap that was never guarded goes", IN_FORCE, (loose(5), []), (gone(5), []), (gone(6), [])),
+    play("a tap that was never guarded goes", IN_FORCE, (loose(5), []), (gone(5), [forget(5)]), (gone(6), [])),
     play(
         "a tap's name comes back with another VM behind it",
         IN_FORCE,
@@ -333,10 +333,35 @@ PLAYBOOKS = [
         "a gate that failed is tried again at a tick, and bound",
         IN_FORCE,
         *WEB_RUNS,
-        (failed(1), []),
+        (failed(attach(1)), []),
         (TICKED, [attach(1), bind({1: WEB_VNIC})]),
         (TICKED, []),
         vnet1=WEB_VNIC,
+    ),
+    play(
+        "a binding that failed is tried again at a tick",
+        IN_FORCE,
+        *WEB_RUNS,
+        (failed(bind({1: WEB_VNIC})), []),
+        (TICKED, [bind({1: WEB_VNIC})]),
+        vnet1=WEB_VNIC,
+    ),
+    play(
+        "a gate that could not be closed is closed at a tick",
+        IN_FORCE,
+        *WEB_RUNS,
+        (domain("web"), [close(1)]),
+        (failed(close(1)), []),
+        (TICKED, [close(1)]),
+        (TICKED, []),
+    ),
+    play(
+        "a tap goes whose gate never came",
+        IN_FORCE,
+        *WEB_RUNS,
+        (failed(attach(1)), []),
+        (gone(1), [forget(1)]),
+        (TICKED, []),
     ),
     play(
         "a renamed tap is closed, and asked about anew",
@@ -392,7 +417,7 @@ class Kernel:
                     assert command.ifindex not in self.attached, "attached twice"
                     self.attached.add(command.ifindex)
                 case ForgetGate():
-                    self.attached.remove(command.ifindex)
+                    self.attached.discard(command.ifindex)
                     self.bound.pop(command.ifindex, None)
                 case BindVnics():
                     assert command.bindings.keys() <= self.attached, "told to a tap without a gate"

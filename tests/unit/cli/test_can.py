@@ -67,9 +67,7 @@ def can(*question: str) -> Result:
         (G + "db", G + "app", "tcp/8080", "!unmatched/egress", "!unmatched/ingress"),
     ],
 )  # fmt: skip
-def test_the_example(
-    source: str, destination: str, service: str, egress: str | None, ingress: str | None
-) -> None:
+def test_the_example(source: str, destination: str, service: str, egress: str | None, ingress: str | None) -> None:
     result = can(source, destination, service, "--json")
     answer = json.loads(result.stdout)
     sides = {}

@@ -14,8 +14,7 @@ def test_the_example_is_sound() -> None:
     result = CliRunner().invoke(main, ["check", str(EXAMPLE)])
     assert result.exit_code == 0
     assert result.stdout == (
-        f"{EXAMPLE} is sound: 2 hosts, 2 networks, 6 VMs with 6 vNICs, "
-        "10 policies (1 staged) with 22 rules.\n"
+        f"{EXAMPLE} is sound: 2 hosts, 2 networks, 6 VMs with 6 vNICs, 10 policies (1 staged) with 22 rules.\n"
     )
     assert result.stderr == ""
 
@@ -28,9 +27,7 @@ def test_counts_for_programs() -> None:
 
 
 def test_errors_come_one_a_line(tmp_path: Path) -> None:
-    (tmp_path / "a.yaml").write_text(
-        "apiVersion: serai.dev/v1\nkind: Host\nmetadata: {name: A}\n---\nkind: Hots\n"
-    )
+    (tmp_path / "a.yaml").write_text("apiVersion: serai.dev/v1\nkind: Host\nmetadata: {name: A}\n---\nkind: Hots\n")
     result = CliRunner().invoke(main, ["check", str(tmp_path)])
     assert result.exit_code == 1
     assert result.stdout == ""

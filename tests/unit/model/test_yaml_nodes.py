@@ -49,8 +49,6 @@ def test_too_long_a_file_is_not_looked_at(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def test_aliases_do_not_multiply() -> None:
-    bomb = "a: &a [x, x]\n" + "".join(
-        f"{n}: &{n} [*{p}, *{p}]\n" for p, n in zip("abcdefgh", "bcdefghi", strict=True)
-    )
+    bomb = "a: &a [x, x]\n" + "".join(f"{n}: &{n} [*{p}, *{p}]\n" for p, n in zip("abcdefgh", "bcdefghi", strict=True))
     [document] = read_stream(bomb).documents
     assert len(document.faults) == 1 + 8 * 3

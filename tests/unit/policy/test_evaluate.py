@@ -42,9 +42,7 @@ def machine(name: str, scope: str, number: int, role: str, network: str) -> Virt
         mac=Mac(f"52:54:00:00:00:{number:02x}"),
         addresses=(IPv4Address("10.0.0.0") + number % 16,),
     )
-    return VirtualMachine(
-        name=name, scope=Scope(scope), labels={"role": role}, mode=Mode.ENFORCE, vnics=(vnic,)
-    )
+    return VirtualMachine(name=name, scope=Scope(scope), labels={"role": role}, mode=Mode.ENFORCE, vnics=(vnic,))
 
 
 VMS = {
@@ -64,9 +62,7 @@ peers = (
     st.none()
     | st.builds(Group, scope=st.sampled_from(SCOPES), expressions=expressions)
     | st.builds(OnNetwork, path=st.sampled_from(sorted(NETWORKS)))
-    | st.sampled_from(["10.0.0.1/32", "10.0.0.0/24", "0.0.0.0/0"]).map(
-        lambda p: InCidr(prefix=IPv4Network(p))
-    )
+    | st.sampled_from(["10.0.0.1/32", "10.0.0.0/24", "0.0.0.0/0"]).map(lambda p: InCidr(prefix=IPv4Network(p)))
 )
 port_ranges = st.sampled_from(
     [PortRange(protocol=6, first=80, last=80), PortRange(protocol=6), PortRange(protocol=256)]
@@ -120,9 +116,7 @@ connections = st.builds(
 
 def without_passed(verdict: Verdict) -> Verdict:
     """Forget which Pass rules were met: they explain a decision and are no part of it."""
-    egress, ingress = (
-        side and dataclasses.replace(side, passed=()) for side in (verdict.egress, verdict.ingress)
-    )
+    egress, ingress = (side and dataclasses.replace(side, passed=()) for side in (verdict.egress, verdict.ingress))
     return dataclasses.replace(verdict, egress=egress, ingress=ingress)
 
 
@@ -174,9 +168,7 @@ def test_staged_policies_change_nothing_until_asked_for(world: World, connection
     in_force = dataclasses.replace(world, policies=tuple(p for p in world.policies if not p.staged))
     promoted = tuple(dataclasses.replace(policy, staged=False) for policy in world.policies)
     assert judge(world, connection) == judge(in_force, connection)
-    assert judge(world, connection, staged=True) == judge(
-        dataclasses.replace(world, policies=promoted), connection
-    )
+    assert judge(world, connection, staged=True) == judge(dataclasses.replace(world, policies=promoted), connection)
 
 
 @given(worlds(), connections)

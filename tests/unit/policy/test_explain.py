@@ -25,9 +25,7 @@ WORLD = load(Path(__file__).parents[3] / "examples/datacenter")
         ("/acme/shop:db", Direction.EGRESS, "10.0.0.12", 443, {}),
     ],
 )  # fmt: skip
-def test_near_misses(
-    vm: str, direction: Direction, remote: str, port: int, expected: dict[str, list[str]]
-) -> None:
+def test_near_misses(vm: str, direction: Direction, remote: str, port: int, expected: dict[str, list[str]]) -> None:
     machine = WORLD.vms[vm]
     found = near_misses(WORLD, machine, machine.vnics[0], direction, IPv4Address(remote), 6, port)
     shown = {miss.ref.text: [format_ports(ports) for ports in miss.ports] for miss in found}
