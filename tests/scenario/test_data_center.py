@@ -167,6 +167,28 @@ def test_no_agent_no_start_and_a_guarded_one_with_it(center: DataCenter) -> None
     asyncio.run(wait())
 
 
+def test_a_move_of_its_own_carries_connections(center: DataCenter) -> None:
+    outside = center.lab.plan.outside_namespace("acme-front")
+    origin = center.lab.where_is("acme-web")
+    to = "b" if origin == "a" else "a"
+    assert serai("move", "/acme/shop:web", origin, check=False).returncode == 2
+    assert serai("move", "/acme/shop:web", "nowhere", check=False).returncode == 2
+    with TickSession(outside, IPv4Address(ADDRESSES["web"])) as session:
+        moved = serai("move", "/acme/shop:web", to, check=False)
+        assert moved.returncode == 0, moved.stderr
+        time.sleep(1.0)
+        ticks = session.report()
+        time.sleep(0.5)
+        later = session.report()
+    assert later.alive
+    assert later.missing == 0
+    assert later.ticks > ticks.ticks
+    assert center.lab.where_is("acme-web") == to
+    gates = {host: [g.vnic for g in status.gates] for host, status in center.statuses().items() if status}
+    assert "/acme/shop:web/eth0" in gates[to]
+    assert "/acme/shop:web/eth0" not in gates[origin]
+
+
 @pytest.mark.usefixtures("center")
 def test_tour() -> None:
     tour = serai("tour", "--json", check=False)

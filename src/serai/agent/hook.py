@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """The libvirt hook: asks the agent to have gates on a domain's taps before its vCPUs run.
 
-Installed as /etc/libvirt/hooks/qemu by ``serai agent hook``. It uses the standard library only, so that it
+Installed by ``serai agent hook --install``. It uses the standard library only, so that it
 starts in milliseconds and depends on nothing. What it prints on stderr reaches whoever started the domain.
 It never lets a domain start whose taps are not guarded.
 """

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import click
 
-from serai.agent import hook as hook_module
 from serai.agent.config import Config
+from serai.agent.install import HOOK, hook_script, install_hook
 from serai.agent.main import main as run_agent
 from serai.analysis.naming import named_rows
 from serai.cli.flows import flow_table
@@ -83,6 +83,12 @@ def flows(directory: Path, path: Path, json_: bool) -> None:  # noqa: FBT001
 
 
 @agent.command()
-def hook() -> None:
-    """Print the libvirt hook (for /etc/libvirt/hooks/qemu), which keeps unguarded VMs from starting."""
-    sys.stdout.write(Path(hook_module.__file__).read_text())
+@click.option("--install", is_flag=True, help=f"Write it to {HOOK}.")
+def hook(install: bool) -> None:  # noqa: FBT001
+    """Print the libvirt hook, which keeps VMs from starting without their gates, or install it."""
+    if not install:
+        sys.stdout.write(hook_script())
+    elif install_hook():
+        line(console(), f"The hook is in {HOOK}. Restart libvirtd once: it looks for hooks when it starts.")
+    else:
+        line(console(), f"The hook is in {HOOK} already.")

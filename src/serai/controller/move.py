@@ -11,9 +11,10 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
-from serai.controller.core import MoveEnded, MovePlanned
+from serai.controller.core import MoveEnded, MovePlanned, WorldChanged
 from serai.controller.runtime import ControllerRuntime
 from serai.model.inventory import VirtualMachine
+from serai.model.world import World
 from serai.wire import local
 
 _COPY_PAUSE_SECONDS = 0.05
@@ -36,16 +37,33 @@ class Moved:
     seconds: float
 
 
-def move(controller: ControllerRuntime, vm: VirtualMachine, origin: str, to: str, migrate: Callable[[], None]) -> Moved:
-    """Move ``vm`` from ``origin`` to the host ``to``; ``migrate`` moves the machine itself and waits for it.
+class MoveError(RuntimeError):
+    """A move that makes no sense; nothing has begun."""
+
+
+def move(
+    controller: ControllerRuntime,
+    world: World,
+    vm: VirtualMachine,
+    *,
+    origin: str,
+    to: str,
+    migrate: Callable[[], None],
+) -> Moved:
+    """Move ``vm``, by the rules of ``world``, from the host ``origin`` to the host ``to``.
+
+    ``migrate`` moves the machine itself and waits for it.
 
     Raises:
+        MoveError: it is there already.
         ApplyError: the destination cannot be made ready (nothing has moved).
         AgentError: an agent stopped answering.
         Exception: whatever ``migrate`` raises; the VM then runs, protected, where it was.
     """
+    if origin == to:
+        raise MoveError(f"{vm.path} is on host {to} already")
     started = time.monotonic()
-    ready = controller.settle(MovePlanned(vm=vm.path, to=to))
+    ready = controller.settle(WorldChanged(world=world), MovePlanned(vm=vm.path, to=to))
     copies = [_FlowCopy(controller, vnic.id, origin, to) for vnic in vm.vnics]
     first = sum(copy.step() for copy in copies)
     later = 0

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from serai.agent import hook
+from serai.agent.install import hook_script
 from serai.analysis.naming import NamedRow, named_rows
 from serai.controller.move import Moved, move
 from serai.controller.runtime import Applied, ControllerRuntime
@@ -61,7 +61,7 @@ class DataCenter:
 
         LabError where a step fails; ``down`` then cleans up.
         """
-        self.lab.make_hosts(progress, hook=_hook_script())
+        self.lab.make_hosts(progress, hook=hook_script())
         self.policies.copy_from(source)
         for host in self.lab.hosts:
             self.start_agent(host.name)
@@ -116,9 +116,14 @@ class DataCenter:
 
     def move(self, world: World, vm: str, to: str) -> Moved:
         """Move the VM at the path ``vm`` to another host, with its rules and its connections."""
-        machine = world.vms[vm]
+        machine, target = world.vms[vm], self.lab.plan.host(to).name
         domain = machine.domain or machine.name
-        return move(self.controller, machine, self.lab.where_is(domain), to, lambda: self._migrate(domain, to))
+        origin = self.lab.where_is(domain)
+
+        def migrate() -> None:
+            self.lab.migrate(domain, target)
+
+        return move(self.controller, world, machine, origin=origin, to=target, migrate=migrate)
 
     def statuses(self) -> Mapping[str, local.StatusReply | None]:
         """How each host's agent is; None where it does not answer."""
@@ -143,18 +148,9 @@ class DataCenter:
         rules = {text: number for reply in replies.values() for text, number in reply.rules.items()}
         return named_rows(world, {host: reply.rows for host, reply in replies.items()}, rules)
 
-    def _migrate(self, domain: str, to: str) -> None:
-        self.lab.migrate(domain, to)
-
     def _answers(self, host: str) -> bool:
         try:
             self.controller.status(host)
         except AgentError:
             return False
         return True
-
-
-def _hook_script() -> str:
-    """The libvirt hook, run by this very interpreter, which the machine has for certain."""
-    text = Path(hook.__file__).read_text()
-    return f"#!{sys.executable} -I\n" + text.removeprefix("#!/usr/bin/env python3\n")
