@@ -28,14 +28,17 @@ ALWAYS const struct serai_page *find_page(__u64 list, __u32 protocol)
 	return bpf_map_lookup_elem(&pages, &key);
 }
 
+/* Counts the intervals that start at or below the port: a subtraction's sign, not a branch, because the verifier walks
+ * both sides of every branch. Unused starts are 65535, which counts too much for that port alone. */
 ALWAYS const struct serai_decision *find_interval(const struct serai_page *page, __u16 port)
 {
 	__u32 at = 0;
 
 #pragma unroll
 	for (int i = 0; i < INTERVALS - 1; i++)
-		if (i + 1 < page->count && port >= page->first[i])
-			at = i + 1;
+		at += ((__u32)page->first[i] - 1 - port) >> 31;
+	if (at >= page->count)
+		at = page->count - 1;
 	return &page->decisions[at & (INTERVALS - 1)];
 }
 

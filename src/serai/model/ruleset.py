@@ -65,7 +65,7 @@ PAGE = np.dtype(
         ("decisions", DECISION, (INTERVALS,)),
     ]
 )
-"""Port intervals of one protocol: interval i starts at ``first[i - 1]``, the first one at port 0."""
+"""Port intervals of one protocol: interval i starts at ``first[i - 1]`` (65535 where unused), interval 0 at port 0."""
 
 TABLES: Mapping[str, np.dtype[Any]] = {
     "endpoints": ENDPOINT,

@@ -137,6 +137,7 @@ def _pages(name: int, protocol: int, intervals: Sequence[Interval]) -> set[bytes
 def _page(name: int, protocol: int, entries: Sequence[_Entry]) -> bytes:
     page = np.zeros(1, PAGE)
     page["list"], page["protocol"], page["count"] = name, protocol, len(entries)
+    page["first"] = _LAST_PORT  # where nothing starts: the gate counts on it
     for at, (first, decision) in enumerate(entries):
         if at:
             page["first"][0, at - 1] = first
