@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator, Sequence
 
 from rich.console import Console
+from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
@@ -55,12 +56,12 @@ class Teller:
 
     def table(self, headings: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
         """Show a table."""
-        table = Table(*headings, box=None, pad_edge=False)
+        table = Table(box=None, pad_edge=False)
+        for heading in headings:
+            table.add_column(heading, overflow="fold")
         for row in rows:
             table.add_row(*row)
-        with_indent = Table.grid(padding=(0, 0, 0, 4))
-        with_indent.add_row(table)
-        self._to.print(with_indent)
+        self._to.print(Padding(table, (0, 0, 1, 4)))
 
     def end(self, *, good: bool) -> None:
         """Say how it all went."""

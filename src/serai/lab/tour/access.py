@@ -24,7 +24,10 @@ async def observe(stage: Stage) -> Probes:
         good=reached == len(tried),
     )
     denied = [t for t in tried if not t.accepted]
-    stage.narrator.say(f"Enforcing would deny {len(denied)} of them. By rule:")
+    stage.narrator.say(
+        f"Enforcing would deny {len(denied)} of them. By rule ('unmatched': a Tenant policy governs the VM and none of "
+        "its rules matches):"
+    )
     _tell_rules(stage, denied)
     return _count(stage, tried, rows)
 
