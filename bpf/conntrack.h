@@ -6,9 +6,16 @@
 
 #define SECONDS(n) ((n) * 1000000000ULL)
 
+/* A reset by either side, or a FIN by both. With one FIN the other side may go on sending. */
 ALWAYS int is_closing(const struct serai_flow *flow)
 {
-	return (flow->tcp_flags[EGRESS] | flow->tcp_flags[INGRESS]) & (TCP_FIN | TCP_RST);
+	return ((flow->tcp_flags[EGRESS] | flow->tcp_flags[INGRESS]) & TCP_RST) ||
+	       (flow->tcp_flags[EGRESS] & flow->tcp_flags[INGRESS] & TCP_FIN);
+}
+
+ALWAYS int is_half_closed(const struct serai_flow *flow)
+{
+	return (flow->tcp_flags[EGRESS] | flow->tcp_flags[INGRESS]) & TCP_FIN;
 }
 
 /* The sweep in user space removes flows by the same limits: see serai/model/flow.py. */
@@ -20,6 +27,8 @@ ALWAYS __u64 idle_limit_ns(const struct serai_flow *flow, __u8 protocol)
 		return SECONDS(IDLE_OTHER);
 	if (is_closing(flow))
 		return SECONDS(IDLE_TCP_CLOSING);
+	if (is_half_closed(flow))
+		return SECONDS(IDLE_TCP_HALF_CLOSED);
 	if (!flow->packets[EGRESS] || !flow->packets[INGRESS])
 		return SECONDS(IDLE_TCP_OPENING);
 	return SECONDS(IDLE_TCP_ESTABLISHED);

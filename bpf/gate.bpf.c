@@ -97,7 +97,7 @@ ALWAYS void open_flow(struct __sk_buff *skb, const struct serai_vnic *vnic, cons
 	if (!decision || (verdict->reason && !observe))
 		return;
 	stamp(&flow, vnic, decision, verdict->identity);
-	flow.packets[direction & 1] = segments(skb);
+	flow.packets[direction & 1] = segments(skb, p);
 	flow.bytes[direction & 1] = skb->len;
 	flow.tcp_flags[direction & 1] = p->tcp_flags;
 	/* An observed denial is recorded by its flow, whose step says Deny. */
@@ -119,12 +119,25 @@ ALWAYS int judge_again(const struct serai_vnic *vnic, const struct packet *p, st
 	return 1;
 }
 
+/* A SYN against the direction in which a flow was opened is a connection of its own: the flow does not vouch for it. */
+ALWAYS int vouches(const struct serai_vnic *vnic, const struct packet *p, const struct serai_flow *flow, int direction,
+		   struct verdict *verdict)
+{
+	if (p->protocol != IPPROTO_TCP || !p->opens || direction == flow->origin)
+		return 1;
+	judge(vnic, p, direction, p->service, verdict);
+	if (verdict->reason && !(vnic->flags & FLAG_OBSERVE))
+		return 0;
+	verdict->reason = REASON_NONE;
+	return 1;
+}
+
 ALWAYS void track(struct __sk_buff *skb, const struct serai_vnic *vnic, const struct packet *p, int direction,
 		  struct verdict *verdict)
 {
 	struct serai_flow_key key = {
 		.local = p->local, .remote = p->remote, .local_port = p->local_port,
-		.remote_port = p->remote_port, .protocol = p->protocol,
+		.remote_port = p->remote_port, .protocol = p->protocol, .asked = p->asked,
 	};
 	__u64 id = vnic->id, now = bpf_ktime_get_coarse_ns();
 	void *table = bpf_map_lookup_elem(&flows, &id);
@@ -139,7 +152,7 @@ ALWAYS void track(struct __sk_buff *skb, const struct serai_vnic *vnic, const st
 	if (flow && !is_over(flow, p, now)) {
 		if (flow->judged_by != vnic->judged_by && !judge_again(vnic, p, flow, verdict))
 			bpf_map_delete_elem(table, &key);
-		else if (!p->related)
+		else if (vouches(vnic, p, flow, direction, verdict) && !p->related)
 			count_flow(flow, skb, p, direction, now);
 		return;
 	}
@@ -179,7 +192,7 @@ ALWAYS void inspect(struct __sk_buff *skb, const struct serai_vnic *vnic, int di
 	switch (eth->h_proto) {
 	case bpf_htons(ETH_P_ARP):
 	case bpf_htons(ETH_P_RARP):
-		verdict->reason = check_arp(vnic, (void *)ip, end, direction, p);
+		verdict->reason = check_arp(vnic, (void *)ip, end, eth->h_proto == bpf_htons(ETH_P_RARP), direction, p);
 		return;
 	case bpf_htons(ETH_P_8021Q):
 	case bpf_htons(ETH_P_8021AD):

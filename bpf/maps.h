@@ -88,13 +88,16 @@ struct serai_flow_key {
 	__u16 local_port;
 	__u16 remote_port;
 	__u8 protocol;
-	__u8 pad[3];
+	__u8 asked; /* of an ICMP echo: by or of the VM */
+	__u8 pad[2];
 };
+
+enum serai_asked { ASKED_NOTHING = 0, ASKED_BY_VM = 1, ASKED_OF_VM = 2 };
 
 struct serai_flow {
 	__u64 first_ns; /* CLOCK_MONOTONIC */
 	__u64 last_ns;
-	__u64 packets[2]; /* by direction; a GSO super-packet counts its segments */
+	__u64 packets[2]; /* by direction; a GSO super-packet counts the segments it will become */
 	__u64 bytes[2];   /* as on the tap, Ethernet header included */
 	__u64 judged_by;
 	__u64 identity; /* the remote's when the flow was judged */

@@ -51,10 +51,12 @@ struct arp_packet {
 struct packet {
 	__u32 local; /* the VM's end, whichever way the packet goes */
 	__u32 remote;
-	__u16 local_port; /* for ICMP echo: see set_echo() */
+	__u16 local_port; /* for ICMP echo both are the identifier */
 	__u16 remote_port;
 	__u16 service; /* host order: the port that policy judges, or ICMP type * 256 + code */
+	__u16 headers; /* bytes in front of the payload */
 	__u8 protocol;
+	__u8 asked;
 	__u8 tcp_flags;
 	__u8 opens;   /* may open a flow */
 	__u8 related; /* an ICMP error: the fields above are those of the packet it quotes */
@@ -67,14 +69,11 @@ ALWAYS void set_ports(struct packet *p, int direction, __u16 source, __u16 targe
 	p->service = bpf_ntohs(target);
 }
 
-/* The identifier stands as the port of whoever asked, and the other port is 0: an echo that the VM asks for and
- * one that it is asked for are two flows, even where both ends chose the same identifier. */
+/* An echo that the VM asks for and one that it is asked for are two flows, whatever identifiers both ends choose. */
 ALWAYS void set_echo(struct packet *p, int direction, __u8 type, __u16 identifier)
 {
-	int asked_by_vm = (direction == EGRESS) == (type == ICMP_ECHO_REQUEST);
-
-	p->local_port = asked_by_vm ? identifier : 0;
-	p->remote_port = asked_by_vm ? 0 : identifier;
+	p->local_port = p->remote_port = identifier;
+	p->asked = (direction == EGRESS) == (type == ICMP_ECHO_REQUEST) ? ASKED_BY_VM : ASKED_OF_VM;
 }
 
 /* The packet that an ICMP error quotes went the other way (RFC 792: IP header and 8 bytes at least). */
@@ -101,25 +100,32 @@ ALWAYS int parse_quoted(struct __sk_buff *skb, __u32 offset, int direction, stru
 	return REASON_NONE;
 }
 
-ALWAYS int parse_icmp(struct __sk_buff *skb, struct icmp_header *icmp, void *end, __u32 offset, int direction,
-		      struct packet *p)
+/* `target` is where the packet itself goes: an error goes to whoever sent what it quotes, and nowhere else. */
+ALWAYS int parse_icmp(struct __sk_buff *skb, struct icmp_header *icmp, void *end, __u32 offset, __u32 target,
+		      int direction, struct packet *p)
 {
+	int reason;
+
 	if ((void *)(icmp + 1) > end)
 		return REASON_MALFORMED;
+	p->service = icmp->type << 8 | icmp->code;
 	switch (icmp->type) {
 	case ICMP_ECHO_REQUEST:
 	case ICMP_ECHO_REPLY:
+		if (icmp->code) /* RFC 792 knows no other than 0 */
+			return REASON_ICMP_TYPE;
 		set_echo(p, direction, icmp->type, icmp->echo_id);
-		p->service = icmp->type << 8 | icmp->code;
 		p->opens = icmp->type == ICMP_ECHO_REQUEST;
 		return REASON_NONE;
 	case ICMP_UNREACHABLE:
 	case ICMP_SOURCE_QUENCH:
 	case ICMP_TIME_EXCEEDED:
 	case ICMP_PARAMETER_PROBLEM:
-		return parse_quoted(skb, offset + sizeof(*icmp), direction, p);
+		reason = parse_quoted(skb, offset + sizeof(*icmp), direction, p);
+		if (reason)
+			return reason;
+		return target == (direction == EGRESS ? p->remote : p->local) ? REASON_NONE : REASON_NO_FLOW;
 	default:
-		p->service = icmp->type << 8 | icmp->code;
 		return REASON_ICMP_TYPE;
 	}
 }
@@ -139,32 +145,35 @@ ALWAYS int parse_ipv4(struct __sk_buff *skb, struct iphdr *ip, void *end, int di
 	header = ip->ihl * 4;
 	total = bpf_ntohs(ip->tot_len);
 	/* A GSO super-packet beyond 64 KB carries a total length of 0: its segments are checked by the sender. */
-	if (!skb->gso_segs && (total < header || total > skb->len - sizeof(struct ethhdr)))
+	if (!skb->gso_size && (total < header || total > skb->len - sizeof(struct ethhdr)))
 		return REASON_MALFORMED;
 	if (ip->frag_off & bpf_htons(IP_OFFSET_MASK | IP_MORE_FRAGMENTS))
 		return REASON_FRAGMENT;
 
 	next = (void *)ip + header;
+	p->headers = sizeof(struct ethhdr) + header;
 	switch (ip->protocol) {
 	case IPPROTO_TCP: {
 		struct tcphdr *tcp = next;
-		if ((void *)(tcp + 1) > end || tcp->doff < 5)
+		if ((void *)(tcp + 1) > end || tcp->doff < 5 || (!skb->gso_size && total < header + tcp->doff * 4))
 			return REASON_MALFORMED;
 		set_ports(p, direction, tcp->source, tcp->dest);
+		p->headers += tcp->doff * 4;
 		p->tcp_flags = ((__u8 *)tcp)[13];
 		p->opens = (p->tcp_flags & (TCP_SYN | TCP_ACK | TCP_RST | TCP_FIN)) == TCP_SYN;
 		return REASON_NONE;
 	}
 	case IPPROTO_UDP: {
 		struct udphdr *udp = next;
-		if ((void *)(udp + 1) > end)
+		if ((void *)(udp + 1) > end || (!skb->gso_size && total < header + sizeof(*udp)))
 			return REASON_MALFORMED;
 		set_ports(p, direction, udp->source, udp->dest);
+		p->headers += sizeof(*udp);
 		p->opens = 1;
 		return REASON_NONE;
 	}
 	case IPPROTO_ICMP:
-		return parse_icmp(skb, next, end, sizeof(struct ethhdr) + header, direction, p);
+		return parse_icmp(skb, next, end, p->headers, ip->daddr, direction, p);
 	default: /* no ports: one flow per pair of addresses */
 		p->opens = 1;
 		return REASON_NONE;

@@ -4,6 +4,9 @@
 
 #include "parse.h"
 
+#define ARPHRD_ETHER 1
+#define RARP_REQUEST 3 /* RFC 903 */
+
 ALWAYS int same_mac(const __u8 *a, const __u8 *b)
 {
 	/* Two loads a side: a six-byte memcmp becomes a call that does not load. */
@@ -30,12 +33,13 @@ ALWAYS int check_frame(const struct serai_vnic *vnic, const struct ethhdr *eth, 
 }
 
 /* Sender address 0 is a probe (RFC 5227), and what QEMU announces a moved VM with (RARP). */
-ALWAYS int check_arp(const struct serai_vnic *vnic, const struct arp_packet *arp, void *end, int direction,
-		     struct packet *p)
+ALWAYS int check_arp(const struct serai_vnic *vnic, const struct arp_packet *arp, void *end, int reverse,
+		     int direction, struct packet *p)
 {
 	__u32 sender;
 
-	if ((void *)(arp + 1) > end)
+	if ((void *)(arp + 1) > end || arp->hardware_type != bpf_htons(ARPHRD_ETHER) ||
+	    arp->protocol_type != bpf_htons(ETH_P_IP) || arp->hardware_length != 6 || arp->protocol_length != 4)
 		return REASON_MALFORMED;
 	__builtin_memcpy(&sender, arp->sender_address, sizeof(sender));
 	if (direction == INGRESS)
@@ -44,15 +48,23 @@ ALWAYS int check_arp(const struct serai_vnic *vnic, const struct arp_packet *arp
 	__builtin_memcpy(&p->remote, arp->target_address, sizeof(p->remote));
 	if (!same_mac(arp->sender_mac, vnic->mac) || (sender && !is_mine(vnic, sender)))
 		return REASON_FOREIGN_ARP;
+	if (reverse && (arp->operation != bpf_htons(RARP_REQUEST) || !same_mac(arp->target_mac, vnic->mac)))
+		return REASON_FOREIGN_ARP; /* a VM asks for itself, and answers for nobody */
 	return REASON_NONE;
 }
 
 ALWAYS int check_addresses(const struct serai_vnic *vnic, const struct ethhdr *eth, const struct iphdr *ip,
 			   int direction)
 {
+	struct serai_endpoint_key holder = { .view = vnic->view, .address = ip->daddr };
+
 	if (direction == EGRESS)
 		return is_mine(vnic, ip->saddr) ? REASON_NONE : REASON_FOREIGN_IP;
-	if (eth->h_dest[0] & 1 || is_mine(vnic, ip->daddr)) /* a group address is for whoever listens */
+	if (is_mine(vnic, ip->daddr))
+		return REASON_NONE;
+	/* A group frame is for whoever listens. But a sender that may talk to one VM must not reach all others by
+	 * writing its address into a broadcast. */
+	if (eth->h_dest[0] & 1 && ip->protocol != IPPROTO_TCP && !bpf_map_lookup_elem(&endpoints, &holder))
 		return REASON_NONE;
 	return REASON_NOT_ADDRESSED;
 }

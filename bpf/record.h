@@ -4,16 +4,23 @@
 
 #include "parse.h"
 
-ALWAYS __u32 segments(const struct __sk_buff *skb)
+/* How many packets this one is on a wire. What a VM hands over has its segments not counted yet, only sized. */
+ALWAYS __u32 segments(const struct __sk_buff *skb, const struct packet *p)
 {
-	return skb->gso_segs ? skb->gso_segs : 1;
+	__u32 size = skb->gso_size;
+
+	if (skb->gso_segs)
+		return skb->gso_segs;
+	if (!size || skb->len <= p->headers)
+		return 1;
+	return (skb->len - p->headers + size - 1) / size;
 }
 
 ALWAYS void count_flow(struct serai_flow *flow, const struct __sk_buff *skb, const struct packet *p,
 		       int direction, __u64 now)
 {
 	flow->last_ns = now;
-	__sync_fetch_and_add(&flow->packets[direction], segments(skb));
+	__sync_fetch_and_add(&flow->packets[direction], segments(skb, p));
 	__sync_fetch_and_add(&flow->bytes[direction], skb->len);
 	if (p->tcp_flags & ~flow->tcp_flags[direction])
 		flow->tcp_flags[direction] |= p->tcp_flags;
@@ -32,16 +39,16 @@ ALWAYS void count_drop(const struct __sk_buff *skb, __u64 vnic, int observed, co
 	struct serai_denial *denial = bpf_map_lookup_elem(&denials, &key);
 
 	if (total)
-		__sync_fetch_and_add(&total->packets[direction & 1][reason & (REASON_SLOTS - 1)], segments(skb));
+		__sync_fetch_and_add(&total->packets[direction & 1][reason & (REASON_SLOTS - 1)], segments(skb, p));
 	if (denial) {
-		denial->packets += segments(skb);
+		denial->packets += segments(skb, p);
 		denial->bytes += skb->len;
 		denial->last_ns = now;
 		denial->rule = rule;
 		denial->identity = identity;
 	} else {
 		struct serai_denial first = {
-			.packets = segments(skb), .bytes = skb->len, .last_ns = now, .rule = rule,
+			.packets = segments(skb, p), .bytes = skb->len, .last_ns = now, .rule = rule,
 			.identity = identity,
 		};
 		bpf_map_update_elem(&denials, &key, &first, BPF_ANY);

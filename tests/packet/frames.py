@@ -54,12 +54,15 @@ def icmp_error(kind: int, code: int, quoted: bytes) -> bytes:
     return struct.pack("!BBHI", kind, code, 0, 0) + quoted[: (quoted[0] & 15) * 4 + 8]
 
 
-def arp(operation: int, sender_mac: str, sender: str, target: str) -> bytes:
+def arp(  # noqa: PLR0917  # in the order of the packet
+    operation: int, sender_mac: str, sender: str, target: str, target_mac: str = "00:00:00:00:00:00",
+    lengths: tuple[int, int] = (6, 4),
+) -> bytes:  # fmt: skip
     return (
-        struct.pack("!HHBBH", 1, IPV4, 6, 4, operation)
+        struct.pack("!HHBBH", 1, IPV4, *lengths, operation)
         + mac(sender_mac)
         + IPv4Address(sender).packed
-        + bytes(6)
+        + mac(target_mac)
         + IPv4Address(target).packed
         + bytes(18)
     )

@@ -136,8 +136,11 @@ ECHO = (OUT, out(icmp(8), ICMP))
 STATES = [
     State("TCP, one side has spoken", TALK[:1], IdleSeconds.TCP_OPENING, (IN, into(tcp(443, 1000, SYN | ACK)))),
     State("TCP, both sides have", TALK, IdleSeconds.TCP_ESTABLISHED, DATA),
-    State("TCP after a FIN of the VM", (*TALK, (OUT, out(tcp(1000, 443, FIN | ACK)))), IdleSeconds.TCP_CLOSING, DATA),
-    State("TCP after a FIN of the peer", (*TALK, (IN, into(tcp(443, 1000, FIN | ACK)))), IdleSeconds.TCP_CLOSING, DATA),
+    State("TCP after a FIN of the VM", (*TALK, (OUT, out(tcp(1000, 443, FIN | ACK)))), IdleSeconds.TCP_HALF_CLOSED, DATA),
+    State("TCP after a FIN of the peer", (*TALK, (IN, into(tcp(443, 1000, FIN | ACK)))), IdleSeconds.TCP_HALF_CLOSED, DATA),
+    State("TCP after a FIN of both",
+          (*TALK, (IN, into(tcp(443, 1000, FIN | ACK))), (OUT, out(tcp(1000, 443, FIN | ACK)))),
+          IdleSeconds.TCP_CLOSING, DATA),
     State("TCP after a reset", (*TALK, (IN, into(tcp(443, 1000, RST)))), IdleSeconds.TCP_CLOSING, DATA),
     State("TCP refused at once", (TALK[0], (IN, into(tcp(443, 1000, RST | ACK)))), IdleSeconds.TCP_CLOSING, DATA),
     State("UDP, one side has spoken", ((OUT, out(udp(1000, 53), UDP)),), IdleSeconds.OTHER, (IN, into(udp(53, 1000), UDP))),

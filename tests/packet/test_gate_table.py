@@ -31,6 +31,7 @@ from frames import (
     udp,
 )
 
+from serai.datapath import testrun
 from serai.model.policy import (
     ANY_PROTOCOL,
     Action,
@@ -48,6 +49,7 @@ from serai.model.policy import (
 from serai.model.reasons import Reason
 from serai.model.tenancy import Mode, Scope
 from serai.model.world import World
+from serai.policy.compile import compile_host
 
 NOBODY = "0.0.0.0"  # noqa: S104  # as an address in a packet
 OUT, IN = Direction.EGRESS, Direction.INGRESS
@@ -143,6 +145,7 @@ CASES = [
     Case("UDP to a port that no rule names", OUT, out(udp(1000, 54), protocol=UDP), Reason.DENIED),
     Case("ICMP echo request", OUT, out(icmp(8), protocol=ICMP), flows=1),
     Case("ICMP echo reply without a request", OUT, out(icmp(0), protocol=ICMP), Reason.NO_FLOW),
+    Case("ICMP echo request with a code", OUT, out(icmp(8, 5), protocol=ICMP), Reason.ICMP_TYPE),
     Case("ICMP timestamp request", OUT, out(icmp(13), protocol=ICMP), Reason.ICMP_TYPE),
     Case("ICMP redirect", IN, into(icmp(5), protocol=ICMP), Reason.ICMP_TYPE),
     Case("a protocol without ports that a rule names", OUT, out(b"gre-data", protocol=47), flows=1),
@@ -155,6 +158,10 @@ CASES = [
     Case("another's address in a frame for the VM", IN, into(tcp(5000, 22, SYN), target=STRANGER), Reason.NOT_ADDRESSED),
     Case("UDP broadcast to the VM's network", IN,
          ethernet(PEER_MAC, BROADCAST, IPV4, ipv4(PEER, "10.0.0.255", UDP, udp(5, 6))), flows=1),
+    Case("broadcast frame with another VM's address", IN,
+         ethernet(PEER_MAC, BROADCAST, IPV4, ipv4(STRANGER, PEER, UDP, udp(5, 6))), Reason.NOT_ADDRESSED),
+    Case("TCP in a broadcast frame", IN,
+         ethernet(PEER_MAC, BROADCAST, IPV4, ipv4(PEER, "10.0.0.255", TCP, tcp(5, 22, SYN))), Reason.NOT_ADDRESSED),
     Case("own ARP request", OUT, ethernet(MAC, BROADCAST, ARP, arp(1, MAC, VM, PEER))),
     Case("own ARP for the second address", OUT, ethernet(MAC, BROADCAST, ARP, arp(2, MAC, VM2, VM2))),
     Case("ARP probe from 0.0.0.0 (RFC 5227)", OUT, ethernet(MAC, BROADCAST, ARP, arp(1, MAC, NOBODY, VM))),
@@ -166,8 +173,13 @@ CASES = [
          ethernet(MAC, BROADCAST, ARP, arp(2, PEER_MAC, VM, PEER)), Reason.FOREIGN_ARP),
     Case("ARP cut short", OUT, ethernet(MAC, BROADCAST, ARP, arp(1, MAC, VM, PEER)[:20]), Reason.MALFORMED),
     Case("ARP to the VM", IN, ethernet(PEER_MAC, MAC, ARP, arp(2, PEER_MAC, PEER, VM))),
-    Case("RARP that announces the VM itself", OUT, ethernet(MAC, BROADCAST, RARP, arp(3, MAC, NOBODY, NOBODY))),
-    Case("RARP that announces another", OUT, ethernet(MAC, BROADCAST, RARP, arp(3, PEER_MAC, NOBODY, NOBODY)),
+    Case("RARP that announces the VM itself", OUT, ethernet(MAC, BROADCAST, RARP, arp(3, MAC, NOBODY, NOBODY, MAC))),
+    Case("RARP that asks for another", OUT, ethernet(MAC, BROADCAST, RARP, arp(3, MAC, NOBODY, NOBODY, PEER_MAC)),
+         Reason.FOREIGN_ARP),
+    Case("RARP reply", OUT, ethernet(MAC, BROADCAST, RARP, arp(4, MAC, NOBODY, NOBODY, MAC)), Reason.FOREIGN_ARP),
+    Case("ARP for addresses of other lengths", OUT, ethernet(MAC, BROADCAST, ARP, arp(1, MAC, VM, PEER, lengths=(8, 4))),
+         Reason.MALFORMED),
+    Case("RARP that announces another", OUT, ethernet(MAC, BROADCAST, RARP, arp(3, PEER_MAC, NOBODY, NOBODY, PEER_MAC)),
          Reason.FOREIGN_ARP),
     Case("IPv6", OUT, ethernet(MAC, PEER_MAC, IPV6, bytes(60)), Reason.ETHERTYPE),
     Case("802.3 length instead of a type", OUT, ethernet(MAC, PEER_MAC, 0x0026, bytes(60)), Reason.ETHERTYPE),
@@ -181,6 +193,8 @@ CASES = [
     Case("total length shorter than the header", OUT, out(tcp(1, 443, SYN), total=12), Reason.MALFORMED),
     Case("TCP cut short", OUT, out(tcp(1, 443, SYN)[:12]), Reason.MALFORMED),
     Case("TCP with a data offset of 4", OUT, out(tcp(1, 443, SYN, offset=4)), Reason.MALFORMED),
+    Case("TCP header beyond the packet's end", OUT, out(tcp(1, 443, SYN), total=30), Reason.MALFORMED),
+    Case("TCP options beyond the packet's end", OUT, out(tcp(1, 443, SYN, offset=6)), Reason.MALFORMED),
     Case("UDP without its header", OUT, out(b"1234", protocol=UDP), Reason.MALFORMED),
     Case("IP options are stepped over", OUT, out(tcp(1000, 443, SYN), options=b"\x94\x04\0\0"), flows=1),
     Case("first fragment", OUT, out(udp(1000, 53), protocol=UDP, fragment=0x2000), Reason.FRAGMENT),
@@ -226,6 +240,31 @@ def test_tcp_life(guarded: GateUnderTest) -> None:
     assert (row.protocol, row.port, str(row.remote)) == (TCP, 443, PEER)
 
 
+def test_a_syn_against_the_flow_is_a_connection_of_its_own(guarded: GateUnderTest) -> None:
+    assert guarded.send(OUT, out(tcp(80, 443, SYN))).passed
+    assert guarded.send(IN, into(tcp(443, 80, SYN))).reason is Reason.DENIED
+    assert guarded.send(IN, into(tcp(443, 80, SYN | ACK))).passed, "and the flow lives"
+
+
+def test_what_observing_took_over_vouches_for_no_new_connection(gate: GateUnderTest) -> None:
+    gate.guard(world(*STANDARD, mode=Mode.OBSERVE), "/acme/shop:vm")
+    assert gate.send(IN, into(tcp(443, 80, ACK))).passed
+    gate.guard(world(*STANDARD), "/acme/shop:vm")
+    assert gate.send(IN, into(tcp(443, 80, SYN))).reason is Reason.DENIED
+
+
+def test_a_removed_vm_takes_its_flows_along(guarded: GateUnderTest) -> None:
+    assert guarded.send(OUT, out(tcp(1000, 443, SYN))).passed
+    alone = world(*STANDARD)
+    without = dataclasses.replace(alone, vms={p: vm for p, vm in alone.vms.items() if p != "/acme/shop:peer"})
+    ruleset = compile_host(without, "host", ["/acme/shop:vm"])
+    guarded.gates.prepare(ruleset)
+    guarded.gates.bind({testrun.LOOPBACK: ruleset.vnics[0]})
+    # Before anything old is discarded: what is gone must not be known any more.
+    assert guarded.send(OUT, out(tcp(1000, 443, ACK))).reason is Reason.DENIED
+    assert guarded.send(OUT, out(tcp(1001, 443, SYN))).reason is Reason.DENIED
+
+
 def test_gso_counts_segments(guarded: GateUnderTest) -> None:
     assert guarded.send(OUT, out(tcp(1000, 443, SYN) + bytes(3000)), gso_segs=3).passed
     assert guarded.rows()[0].packets_out == 3
@@ -244,6 +283,8 @@ def test_icmp_error_about_a_flow_passes(guarded: GateUnderTest) -> None:
     about = ipv4(VM, PEER, TCP, tcp(1000, 443, SYN))
     other = ipv4(VM, PEER, TCP, tcp(1001, 443, SYN))
     router = "10.0.0.254"
+    elsewhere = ethernet(PEER_MAC, MAC, IPV4, ipv4(router, VM2, ICMP, icmp_error(3, 4, about)))
+    assert guarded.send(IN, elsewhere).reason is Reason.NO_FLOW, "an error goes to whoever sent what it quotes"
     assert guarded.send(IN, into(icmp_error(3, 4, about), protocol=ICMP, source=router)).passed
     assert guarded.send(IN, into(icmp_error(3, 4, other), protocol=ICMP, source=router)).reason is Reason.NO_FLOW
     assert guarded.rows()[0].packets_in == 0, "an error is no packet of the flow"
@@ -253,6 +294,8 @@ def test_icmp_error_by_the_vm_about_a_flow_to_it(guarded: GateUnderTest) -> None
     assert guarded.send(IN, into(udp(5000, 99), protocol=UDP)).passed
     about = ipv4(PEER, VM, UDP, udp(5000, 99))
     assert guarded.send(OUT, out(icmp_error(3, 3, about), protocol=ICMP)).passed
+    to_another = out(icmp_error(3, 3, about), protocol=ICMP, target=STRANGER)
+    assert guarded.send(OUT, to_another).reason is Reason.NO_FLOW, "a flow with one opens no way to another"
 
 
 def test_echo_reply_belongs_to_its_request(guarded: GateUnderTest) -> None:
@@ -264,8 +307,9 @@ def test_echo_reply_belongs_to_its_request(guarded: GateUnderTest) -> None:
 
 
 def test_an_echo_request_is_no_reply_to_one_with_the_same_identifier(guarded: GateUnderTest) -> None:
-    assert guarded.send(OUT, out(icmp(8, identifier=5), protocol=ICMP)).passed
-    assert guarded.send(IN, into(icmp(8, identifier=5), protocol=ICMP)).reason is Reason.DENIED
+    for identifier in (5, 0, 0x0800, 0xFFFF):
+        assert guarded.send(OUT, out(icmp(8, identifier=identifier), protocol=ICMP)).passed
+        assert guarded.send(IN, into(icmp(8, identifier=identifier), protocol=ICMP)).reason is Reason.DENIED
 
 
 def test_icmp_error_about_an_echo(guarded: GateUnderTest) -> None:

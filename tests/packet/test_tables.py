@@ -144,7 +144,12 @@ def test_what_another_ruleset_needs_stays_until_it_is_removed(maps: Mapping[str,
     for name in TABLES:
         size = maps[name].key.itemsize
         replaced = {record[:size] for record in wanted(B)[name]}
-        assert both[name] == wanted(B)[name] | {r for r in wanted(A)[name] if r[:size] not in replaced}
+        kept = {r for r in wanted(A)[name] if r[:size] not in replaced}
+        if name == "endpoints":  # who is gone from a view that stays is forgotten before gates switch
+            views = {record[:8] for record in wanted(B)[name]}
+            assert any(r[:8] in views for r in kept), "the case is there"
+            kept = {r for r in kept if r[:8] not in views}
+        assert both[name] == wanted(B)[name] | kept
     assert tables.remove_others(B) == sum(map(len, both.values())) - sum(map(len, wanted(B).values()))
     assert tables.remove_others(B) == 0
 

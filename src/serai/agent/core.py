@@ -10,7 +10,7 @@ import collections
 import dataclasses
 from collections.abc import Iterator, Mapping
 
-from serai.model.inventory import Mac
+from serai.model.inventory import Mac, VnicId
 from serai.model.ruleset import GuardedVnic, HostRuleset
 
 
@@ -47,9 +47,11 @@ class DomainsListed:
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class GateAdopted:
-    """An earlier agent left a gate on a tap, guarding some vNIC: it goes on until more is known."""
+    """An earlier agent left a gate on a tap: it goes on guarding its vNIC until libvirt tells who is there."""
 
     ifindex: int
+    vnic: VnicId | None
+    """As the kernel holds it; None: the gate is closed."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -154,7 +156,9 @@ class GateState:
     domain: str | None
     mac: Mac | None
     vnic: GuardedVnic | None
-    """None: the gate is closed."""
+    """None: the gate is closed, or guards ``adopted``."""
+    adopted: VnicId | None
+    """The vNIC that an earlier agent let it guard, while nothing better is known."""
 
 
 class Agent:
@@ -167,7 +171,7 @@ class Agent:
         self._ruleset: HostRuleset | None = None
         self._attached: set[int] = set()
         self._bound: dict[int, GuardedVnic] = {}
-        self._adopted: set[int] = set()
+        self._adopted: dict[int, VnicId | None] = {}
         self._unclosed: set[int] = set()
         self._listed = False
 
@@ -191,8 +195,9 @@ class Agent:
                 if self._taps.pop(event.ifindex, None) is not None:
                     before.append(ForgetGate(ifindex=event.ifindex))
                 self._bound.pop(event.ifindex, None)
-                for gates in (self._attached, self._adopted, self._unclosed):
-                    gates.discard(event.ifindex)
+                self._adopted.pop(event.ifindex, None)
+                self._attached.discard(event.ifindex)
+                self._unclosed.discard(event.ifindex)
             case DomainSeen():
                 self._domains.pop(event.domain, None)
                 if event.taps:
@@ -200,7 +205,7 @@ class Agent:
             case DomainsListed():
                 self._listed = True
             case GateAdopted():
-                self._adopted.add(event.ifindex)
+                self._adopted[event.ifindex] = event.vnic
             case Ticked():
                 pass
             case CommandFailed():
@@ -219,7 +224,14 @@ class Agent:
         for ifindex in sorted(self._attached):
             tap = self._taps[ifindex]
             domain, mac = owners.get(tap.name, (None, None))
-            yield GateState(tap=tap.name, ifindex=ifindex, domain=domain, mac=mac, vnic=self._bound.get(ifindex))
+            yield GateState(
+                tap=tap.name,
+                ifindex=ifindex,
+                domain=domain,
+                mac=mac,
+                vnic=self._bound.get(ifindex),
+                adopted=self._adopted.get(ifindex),
+            )
 
     def _settle(self) -> Iterator[Command]:
         """What separates the gates as they are from the gates as they should be."""
@@ -230,11 +242,11 @@ class Agent:
         self._attached |= wanted
 
         bindings = self._bindings(owners)
-        self._adopted -= bindings.keys()
-        disowned = {i for i in self._adopted & self._taps.keys() if self._listed or self._taps[i].name in owners}
-        if self._ruleset is None:  # nothing better is known than what the gates do
-            disowned = set()
-        self._adopted -= disowned
+        # Who is behind an adopted gate is known for certain once libvirt has spoken of its tap, or of all domains.
+        known = {i for i in self._adopted.keys() & self._taps.keys() if self._listed or self._taps[i].name in owners}
+        disowned = known if self._ruleset else set()  # without a ruleset nothing better is known than what gates do
+        for ifindex in disowned:
+            del self._adopted[ifindex]
         unclosed, self._unclosed = self._unclosed, set()
         for ifindex in sorted((self._bound.keys() | disowned | unclosed) - bindings.keys()):
             yield CloseGate(ifindex=ifindex)
@@ -264,9 +276,15 @@ class Agent:
         guarded = {vnic.mac: vnic for vnic in self._ruleset.vnics} if self._ruleset else {}
         # Two taps that claim one MAC cannot both be that vNIC: neither is trusted.
         claims = collections.Counter(mac for _, mac in owners.values())
+        by_id = {vnic.id: vnic for vnic in guarded.values()}
         found = {}
         for ifindex in self._attached:
-            _, mac = owners.get(self._taps[ifindex].name, (None, None))
-            if mac in guarded and claims[mac] == 1:
-                found[ifindex] = guarded[mac]
+            tap = self._taps[ifindex].name
+            adopted = self._adopted.get(ifindex)
+            if tap in owners:
+                _, mac = owners[tap]
+                if mac in guarded and claims[mac] == 1:
+                    found[ifindex] = guarded[mac]
+            elif adopted in by_id and not self._listed:
+                found[ifindex] = by_id[adopted]
         return dict(sorted(found.items()))

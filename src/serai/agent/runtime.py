@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import errno
-import fcntl
 import os
 import socket
 import time
@@ -35,10 +34,12 @@ from serai.agent.core import (
     TapVanished,
     Ticked,
 )
+from serai.agent.lastgood import LastGood
+from serai.agent.lock import AgentLock
 from serai.datapath.gates import Gates
 from serai.datapath.libbpf import KernelError
 from serai.datapath.queue import flush
-from serai.inventory.libvirt import DefinitionError, LibvirtWatch, taps_of
+from serai.inventory.libvirt import DefinitionError, LibvirtWatch, tapless, taps_of
 from serai.inventory.links import watch_taps
 from serai.model.inventory import Mac, VnicId
 from serai.model.ruleset import HostRuleset
@@ -48,10 +49,6 @@ _log = structlog.get_logger(__name__)
 
 _GRACE_SECONDS = 0.2
 """No packet that met a gate before it switched is still inside it after this."""
-
-
-class AgentBusyError(RuntimeError):
-    """Another agent guards this host."""
 
 
 class RefusedError(ValueError):
@@ -65,6 +62,7 @@ class Runtime:
         """Set nothing in motion yet."""
         self._config = config
         self._core = Agent()
+        self._last_good = LastGood(config.state / "ruleset")
         self._gates: Gates | None = None
         self._started = time.monotonic()
         self._discarding: asyncio.TimerHandle | None = None
@@ -76,7 +74,7 @@ class Runtime:
             AgentBusyError: another agent does already.
             KernelError: the kernel refuses the gate.
         """
-        with self._only_one():
+        with AgentLock(self._config.bpffs):
             self._gates = Gates.open(
                 self._config.bpffs,
                 sizes=self._config.map_sizes,
@@ -192,8 +190,12 @@ class Runtime:
 
     def _discard_later(self, ruleset: HostRuleset) -> None:
         def discard() -> None:
-            if not self._kernel.discard_others(ruleset):
-                self._discard_later(ruleset)
+            try:
+                if self._kernel.discard_others(ruleset):
+                    return
+            except OSError as error:
+                _log.error("what is not needed any more cannot be removed", error=str(error))
+            self._discard_later(ruleset)
 
         if self._discarding is not None:
             self._discarding.cancel()
@@ -201,43 +203,38 @@ class Runtime:
 
     def _adopt(self) -> None:
         """Take over the gates of an earlier agent, and clean up behind taps that went while there was none."""
-        left = self._kernel.adopted() | self._kernel.bound().keys()
+        bound = self._kernel.bound()
+        left = self._kernel.adopted() | bound.keys()
         alive = {ifindex for ifindex, _ in socket.if_nameindex()}
         for ifindex in sorted(left - alive):
             self._kernel.forget(ifindex)
         for ifindex in sorted(left & alive):
-            self._take(GateAdopted(ifindex=ifindex))
+            self._take(GateAdopted(ifindex=ifindex, vnic=bound.get(ifindex)))
 
     # The last good ruleset
 
-    @property
-    def _last_good(self) -> Path:
-        return self._config.state / "ruleset"
-
     def _load_last_good(self) -> None:
         try:
-            raw = self._last_good.read_bytes()
-        except FileNotFoundError:
-            _log.info("no ruleset on disk yet: gates stay closed until one arrives")
-            return
-        try:
-            self._take(RulesetArrived(ruleset=HostRuleset.decode(raw)))
-        except (ValueError, KernelError, RefusedError) as error:
+            ruleset = self._last_good.read()
+            if ruleset is None:
+                _log.info("no ruleset on disk yet: gates stay closed until one arrives")
+                return
+            self._require_own(ruleset)
+            self._take(RulesetArrived(ruleset=ruleset))
+        except (OSError, ValueError) as error:  # KernelError and RefusedError are among them
             _log.error("the ruleset on disk cannot be used: gates that enforce go on", error=str(error))
 
     def _store(self, ruleset: HostRuleset) -> None:
-        fresh = self._last_good.with_suffix(".new")
         try:
-            self._last_good.parent.mkdir(parents=True, exist_ok=True)
-            with fresh.open("wb") as file:
-                file.write(ruleset.encode())
-                file.flush()
-                os.fsync(file.fileno())
-            fresh.replace(self._last_good)
+            self._last_good.write(ruleset)
         except OSError as error:
-            message = f"the ruleset is in force, but cannot be kept for a restart: {fresh}: {error.strerror}"
+            message = f"the ruleset is in force, but cannot be kept for a restart: {error.strerror or error}"
             raise RefusedError(message) from error
         _log.info("ruleset in force", digest=ruleset.digest[:12], vnics=len(ruleset.vnics))
+
+    def _require_own(self, ruleset: HostRuleset) -> None:
+        if ruleset.host != self._config.host:
+            raise RefusedError(f"this ruleset is for host {ruleset.host}, and this is host {self._config.host}")
 
     # Questions
 
@@ -276,7 +273,7 @@ class Runtime:
                     domain=gate.domain,
                     mac=str(gate.mac) if gate.mac else None,
                     vnic=gate.vnic.path if gate.vnic else None,
-                    vnic_id=gate.vnic.id if gate.vnic else None,
+                    vnic_id=gate.vnic.id if gate.vnic else gate.adopted,
                     mode=gate.vnic.mode if gate.vnic else None,
                 )
                 for gate in self._core.gates()
@@ -294,14 +291,15 @@ class Runtime:
             ruleset = HostRuleset.decode(raw)
         except ValueError as error:
             raise RefusedError(str(error)) from error
-        if ruleset.host != self._config.host:
-            message = f"this ruleset is for host {ruleset.host}, and this is host {self._config.host}"
-            raise RefusedError(message)
+        self._require_own(ruleset)
         self._take(RulesetArrived(ruleset=ruleset))
         return local.ApplyReply(digest=ruleset.digest)
 
     def _guard(self, definition: str) -> local.GuardReply:
         domain, taps = taps_of(definition)
+        if kinds := tapless(definition):
+            message = f"{domain} has a network card that no gate can stand at (type {', '.join(kinds)})"
+            raise RefusedError(message)
         for name in taps:  # libvirt has made them, but their netlink message may still be on its way
             try:
                 ifindex = socket.if_nametoindex(name)
@@ -333,29 +331,7 @@ class Runtime:
         except ValueError as error:
             raise RefusedError(str(error)) from error
 
-    def _only_one(self) -> _Lock:
-        return _Lock(self._config.socket.with_suffix(".lock"))
-
 
 def _boot() -> str:
     """What tells this boot of the host from others: the gate's clock starts anew with each."""
     return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-
-
-class _Lock:
-    """Held by the one agent of this host; the kernel lets go of it when the agent dies, however."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-
-    def __enter__(self) -> None:
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        self._file = self._path.open("w")
-        try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            message = f"another agent guards this host already (it holds {self._path})"
-            raise AgentBusyError(message) from None
-
-    def __exit__(self, *_: object) -> None:
-        self._file.close()

@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterable, Mapping
 
-from serai.model.inventory import Mac
+from serai.model.inventory import Mac, VnicId
 from serai.model.ruleset import HostRuleset
 from serai.model.world import World
 from serai.policy.compile import compile_host
@@ -24,10 +24,13 @@ class WorldChanged:
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class HostReported:
-    """An agent has told which MAC addresses its hypervisor runs, and which ruleset its kernel holds."""
+    """An agent has told whom its hypervisor runs, and which ruleset its kernel holds."""
 
     host: str
     macs: frozenset[Mac]
+    """What libvirt says is behind the taps."""
+    vnics: frozenset[VnicId]
+    """What the gates guard, libvirt's word or not."""
     digest: str | None
 
 
@@ -86,8 +89,8 @@ class Controller:
         """For each host that has reported, the paths of the VMs whose rules it needs."""
         reported: dict[str, set[str]] = {host: set() for host in self._hosts}
         for path, vm in world.vms.items():
-            macs = {vnic.mac for vnic in vm.vnics}
-            running = [host for host, report in self._hosts.items() if macs & report.macs]
+            macs, ids = {vnic.mac for vnic in vm.vnics}, {vnic.id for vnic in vm.vnics}
+            running = [host for host, report in self._hosts.items() if macs & report.macs or ids & report.vnics]
             for host in self._places(running or [vm.host], path):
                 if host in reported:
                     reported[host].add(path)

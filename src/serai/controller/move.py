@@ -6,16 +6,18 @@ again and again, until the move is over. Whatever goes wrong, the VM stays prote
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 from serai.controller.core import MoveEnded, MovePlanned, WorldChanged
-from serai.controller.runtime import ControllerRuntime
+from serai.controller.runtime import ApplyError, ControllerRuntime
 from serai.model.inventory import VirtualMachine
 from serai.model.world import World
 from serai.wire import local
+from serai.wire.local import AgentError
 
 _COPY_PAUSE_SECONDS = 0.05
 _SETTLE_SECONDS = 10.0
@@ -38,7 +40,7 @@ class Moved:
 
 
 class MoveError(RuntimeError):
-    """A move that makes no sense; nothing has begun."""
+    """A move that was not begun, or went not as it should; the message says where the VM is."""
 
 
 def move(
@@ -55,7 +57,7 @@ def move(
     ``migrate`` moves the machine itself and waits for it.
 
     Raises:
-        MoveError: it is there already.
+        MoveError: it is there already (nothing has begun), or it moved and lost connections.
         ApplyError: the destination cannot be made ready (nothing has moved).
         AgentError: an agent stopped answering.
         Exception: whatever ``migrate`` raises; the VM then runs, protected, where it was.
@@ -63,23 +65,19 @@ def move(
     if origin == to:
         raise MoveError(f"{vm.path} is on host {to} already")
     started = time.monotonic()
-    ready = controller.settle(WorldChanged(world=world), MovePlanned(vm=vm.path, to=to))
     copies = [_FlowCopy(controller, vnic.id, origin, to) for vnic in vm.vnics]
-    first = sum(copy.step() for copy in copies)
-    later = 0
     try:
-        with ThreadPoolExecutor(max_workers=1) as pool:
-            moving = pool.submit(migrate)
-            while not moving.done():
-                time.sleep(_COPY_PAUSE_SECONDS)
-                later += sum(copy.step() for copy in copies)
-            later += sum(copy.step() for copy in copies)
-            moving.result()
-            for vnic in vm.vnics:
-                local.ask(controller.agent(origin), local.HandedOver(vnic=vnic.id), local.Done)
-            _wait_until_gone(controller, vm, origin)
-    finally:
-        controller.settle(MoveEnded(vm=vm.path))
+        ready = controller.settle(WorldChanged(world=world), MovePlanned(vm=vm.path, to=to))
+        first = sum(copy.step() for copy in copies)
+        later = _copy_while(migrate, copies)
+        for vnic in vm.vnics:
+            local.ask(controller.agent(origin), local.HandedOver(vnic=vnic.id), local.Done)
+        _wait_until_gone(controller, vm, origin)
+    except BaseException:
+        with contextlib.suppress(ApplyError, AgentError):  # what went wrong first is what must be told
+            controller.settle(MoveEnded(vm=vm.path))
+        raise
+    controller.settle(MoveEnded(vm=vm.path))
     return Moved(
         vm=vm.path,
         origin=origin,
@@ -89,6 +87,30 @@ def move(
         flows_later=later,
         seconds=time.monotonic() - started,
     )
+
+
+def _copy_while(migrate: Callable[[], None], copies: Sequence[_FlowCopy]) -> int:
+    """Let ``migrate`` run, and carry flows over again and again until it is done; return how many.
+
+    An agent that does not answer costs connections, not the move: ``migrate`` goes on.
+    """
+    carried = 0
+    failure: AgentError | None = None
+    with ThreadPoolExecutor(max_workers=1) as pool:
+        moving = pool.submit(migrate)
+        over = False
+        while not over:
+            time.sleep(_COPY_PAUSE_SECONDS)
+            over = moving.done()  # asked first: one more copy follows the end
+            try:
+                carried += sum(copy.step() for copy in copies)
+                failure = None
+            except AgentError as error:
+                failure = error
+        moving.result()
+    if failure is not None:
+        raise MoveError(f"the VM moved, but its connections could not all be carried along: {failure}") from failure
+    return carried
 
 
 class _FlowCopy:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from serai.controller.core import Controller, Event, HostReported, SendRuleset, WorldChanged
-from serai.model.inventory import Mac
+from serai.model.inventory import Mac, VnicId
 from serai.model.world import World
 from serai.wire import local
 from serai.wire.local import AgentError
@@ -94,7 +94,8 @@ class ControllerRuntime:
     def _report(self, host: str) -> HostReported:
         status = self.status(host)
         macs = frozenset(Mac(gate.mac) for gate in status.gates if gate.mac)
-        return HostReported(host=host, macs=macs, digest=status.digest)
+        vnics = frozenset(VnicId(gate.vnic_id) for gate in status.gates if gate.vnic_id)
+        return HostReported(host=host, macs=macs, vnics=vnics, digest=status.digest)
 
     def agent(self, host: str) -> Path:
         """The socket of the agent of ``host``."""

@@ -19,7 +19,7 @@ from serai.model.reasons import Reason
 from serai.model.ruleset import Step
 
 _TCP, _ICMP = 6, 1
-_FIN_OR_RST = 0x05
+_FIN, _RST = 0x01, 0x04
 _NS = 1_000_000_000
 _ETERNITY = 1 << 63  # ns, where signed arithmetic ends
 DIRECTIONS = (Direction.EGRESS, Direction.INGRESS)
@@ -81,23 +81,33 @@ class FlowTables:
     def remove_others(self, vnics: Collection[VnicId]) -> None:
         """Remove the tables of all but ``vnics``; their flows have ended, unless they moved to another host."""
         for vnic in [v for v in self._tables if v not in vnics]:
-            keys, flows = self._tables[vnic].dump()
-            if vnic not in self._handed_over:
-                self._ended.add(vnic, keys, flows)
+            keys, flows = self._tables.pop(vnic).dump()
             self._outer.delete(np.array([vnic], self._outer.key))
-            del self._tables[vnic]
+            moved = vnic in self._handed_over
             self._handed_over.discard(vnic)
+            if not moved:
+                self._ended.add(vnic, keys, flows)
 
     def sweep(self, now_ns: int) -> int:
-        """Remove flows that are over, remember them, and return how many there were."""
+        """Remove flows that are over, remember them, and return how many there were.
+
+        Raises:
+            OSError: the file that outlives the agent cannot be written; they are remembered in memory only.
+        """
         total = 0
+        unwritten: OSError | None = None
         for vnic, table in self._tables.items():
             keys, flows = table.dump()
             over = _idle_ns(flows, now_ns) >= _limit_ns(keys, flows)
             if over.any():
-                self._ended.add(vnic, keys[over], flows[over])
                 table.delete(keys[over])
                 total += int(over.sum())
+                try:
+                    self._ended.add(vnic, keys[over], flows[over])
+                except OSError as error:  # a full disk keeps no table from being swept
+                    unwritten = error
+        if unwritten is not None:
+            raise unwritten
         return total
 
     def rows(self, now_ns: int) -> Iterator[FlowRow]:
@@ -173,11 +183,18 @@ def _idle_ns(flows: Array, now_ns: int) -> Array:
 
 def _limit_ns(keys: Array, flows: Array) -> Array:
     """The limits of ``bpf/conntrack.h``: same numbers, same cases."""
-    closing = (flows["tcp_flags"] & _FIN_OR_RST).any(axis=1)
+    closing = (flows["tcp_flags"] & _RST).any(axis=1) | (flows["tcp_flags"] & _FIN).all(axis=1)
+    half_closed = (flows["tcp_flags"] & _FIN).any(axis=1)
     opening = (flows["packets"] == 0).any(axis=1)
     seconds = np.select(
-        [keys["protocol"] == _ICMP, keys["protocol"] != _TCP, closing, opening],
-        [IdleSeconds.ICMP, IdleSeconds.OTHER, IdleSeconds.TCP_CLOSING, IdleSeconds.TCP_OPENING],
+        [keys["protocol"] == _ICMP, keys["protocol"] != _TCP, closing, half_closed, opening],
+        [
+            IdleSeconds.ICMP,
+            IdleSeconds.OTHER,
+            IdleSeconds.TCP_CLOSING,
+            IdleSeconds.TCP_HALF_CLOSED,
+            IdleSeconds.TCP_OPENING,
+        ],
         IdleSeconds.TCP_ESTABLISHED,
     )
     return seconds.astype("i8") * _NS

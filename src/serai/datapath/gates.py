@@ -14,6 +14,7 @@ import numpy as np
 from serai.datapath import layout
 from serai.datapath.attach import Attacher
 from serai.datapath.flows import DIRECTIONS, FlowTables
+from serai.datapath.libbpf import KernelError
 from serai.datapath.maps import Map
 from serai.datapath.object import GateObject
 from serai.datapath.tables import Tables
@@ -91,7 +92,10 @@ class Gates:
 
     def attach(self, ifindex: int) -> bool:
         """Put the gate on a tap, and say whether it had none. Until ``bind`` it is closed: it drops everything."""
-        return self._attacher.attach(ifindex)
+        fresh = self._attacher.attach(ifindex)
+        if fresh:  # an interface number may have served another tap before
+            self.unbind(ifindex)
+        return fresh
 
     def adopted(self) -> set[int]:
         """The taps that carry a gate which an earlier agent put there."""
@@ -108,12 +112,17 @@ class Gates:
         Raises:
             KernelError: it does not fit; nothing has changed.
         """
-        self._tables.add(ruleset)
         ids = [vnic.id for vnic in ruleset.vnics]
         self.flows.keep(ids)
         self.count_drops_of(ids)
-        keys = _address_keys(ruleset.vnics)
-        self._maps["addresses"].update(keys, np.ones(len(keys), "<u4"))
+        known, _ = self._maps["addresses"].dump()
+        fresh = np.setdiff1d(_address_keys(ruleset.vnics), known)
+        self._maps["addresses"].update(fresh, np.ones(len(fresh), "<u4"))
+        try:
+            self._tables.add(ruleset)  # last: endpoints change in place
+        except KernelError:
+            self._maps["addresses"].delete(fresh)
+            raise
 
     def bind(self, bindings: Mapping[int, GuardedVnic]) -> None:
         """Tell the gates on these taps (by ifindex) whom they guard and by which rulesets; one step a gate."""
@@ -136,12 +145,13 @@ class Gates:
         _, records = self._maps["vnics"].dump()
         if any((int(r["view"]), *map(int, r["ruleset"])) not in judging for r in records):
             return False
-        self._tables.remove_others(ruleset)
-        self.flows.remove_others({vnic.id for vnic in ruleset.vnics})
+        wanted = [vnic.id for vnic in ruleset.vnics]
         keys, _ = self._maps["addresses"].dump()
-        wanted = {key.tobytes() for key in _address_keys(ruleset.vnics)}
-        stale = [key for key in keys if key.tobytes() not in wanted]
-        self._maps["addresses"].delete(np.array(stale, layout.ADDRESS_KEY))
+        self._maps["addresses"].delete(np.setdiff1d(keys, _address_keys(ruleset.vnics)))
+        self._tables.remove_others(ruleset)
+        counted, _ = self._maps["drops"].dump()
+        self._maps["drops"].delete(np.setdiff1d(counted, np.array([_UNKNOWN, *wanted], "<u8")))
+        self.flows.remove_others(set(wanted))
         return True
 
     def denials(self, now_ns: int) -> Iterator[FlowRow]:

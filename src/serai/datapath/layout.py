@@ -42,7 +42,8 @@ FLOW_KEY = np.dtype(
         ("local_port", ">u2"),
         ("remote_port", ">u2"),
         ("protocol", "u1"),
-        ("pad", "u1", (3,)),
+        ("asked", "u1"),
+        ("pad", "u1", (2,)),
     ]
 )
 FLOW = np.dtype(

@@ -65,6 +65,7 @@ class Tables:
             held = self._held(name)
             kept = held[~np.isin(_keys_of(name, held), _keys_of(name, fresh))]
             self._present[name] = np.union1d(kept, fresh)
+        self._remove_vanished(ruleset)
 
     def remove_others(self, ruleset: HostRuleset) -> int:
         """Remove what ``ruleset`` does not need, once no vNIC points at it; return how many records."""
@@ -75,6 +76,18 @@ class Tables:
             self._present[name] = np.setdiff1d(self._held(name), stale)
             removed += len(stale)
         return removed
+
+    def _remove_vanished(self, ruleset: HostRuleset) -> None:
+        """Remove endpoints that are gone from views that stay.
+
+        Like endpoints that changed, and before gates switch: flows are judged again only once, then.
+        """
+        wanted = ruleset.tables["endpoints"]
+        held = self._held("endpoints")
+        records = np.frombuffer(held.tobytes(), TABLES["endpoints"])
+        gone = np.isin(records["view"], wanted["view"]) & ~np.isin(held, _raw(wanted))
+        self._maps["endpoints"].delete(_parts("endpoints", held[gone])[0])
+        self._present["endpoints"] = held[~gone]
 
     def _undo(self, name: str, fresh: Array) -> None:
         held = self._held(name)

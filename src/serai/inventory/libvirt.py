@@ -19,6 +19,8 @@ Seen = Callable[[str, dict[str, Mac]], None]
 
 _log = structlog.get_logger(__name__)
 _RETRY_SECONDS = 0.5
+_WITH_TAP = {"bridge", "network", "ethernet"}
+"""Types of interfaces that libvirt makes a tap for."""
 
 
 class DefinitionError(ValueError):
@@ -28,7 +30,7 @@ class DefinitionError(ValueError):
 def taps_of(definition: str) -> tuple[str, dict[str, Mac]]:
     """Read a domain's name and the MAC address behind each of its taps out of its XML.
 
-    Interfaces whose tap has no name yet (before ``start``) are left out.
+    Interfaces whose tap has no name yet (before ``start``) are left out, and so are those that have none.
 
     Raises:
         DefinitionError: it is not a domain's XML.
@@ -48,6 +50,17 @@ def taps_of(definition: str) -> tuple[str, dict[str, Mac]]:
         message = "this is not the XML of a domain: it has no name"
         raise DefinitionError(message)
     return name, taps
+
+
+def tapless(definition: str) -> list[str]:
+    """The types of a domain's interfaces that no tap, and so no gate, stands for: passed-through cards and the like.
+
+    Raises:
+        DefinitionError: it is not a domain's XML.
+    """
+    taps_of(definition)
+    types = [interface.get("type", "?") for interface in ET.fromstring(definition).iterfind("devices/interface")]  # noqa: S314
+    return [kind for kind in types if kind not in _WITH_TAP]
 
 
 class LibvirtWatch:

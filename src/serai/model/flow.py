@@ -19,7 +19,9 @@ class IdleSeconds(enum.IntEnum):
     TCP_OPENING = 60
     """Only one side has spoken."""
     TCP_CLOSING = 10
-    """A FIN or RST was seen."""
+    """A reset, or a FIN from both sides."""
+    TCP_HALF_CLOSED = 240
+    """One side has said FIN, the other may go on (RFC 5382, REQ-5: at least 4 minutes)."""
     ICMP = 60
     """RFC 5508, REQ-1: at least 60 seconds."""
     OTHER = 180

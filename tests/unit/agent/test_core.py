@@ -101,8 +101,8 @@ def kept(ruleset: HostRuleset) -> list[Command]:
 LISTED, TICKED = DomainsListed(), Ticked()
 
 
-def adopted(ifindex: int) -> GateAdopted:
-    return GateAdopted(ifindex=ifindex)
+def adopted(ifindex: int, vnic: GuardedVnic | None = None) -> GateAdopted:
+    return GateAdopted(ifindex=ifindex, vnic=vnic.id if vnic else None)
 
 
 def failed(command: Command) -> CommandFailed:
@@ -327,6 +327,22 @@ PLAYBOOKS = [
         (loose(5), []),
         IN_FORCE,
         (LISTED, [close(5)]),
+    ),
+    play(
+        "adopted with its vNIC: a new ruleset reaches it before libvirt speaks",
+        (adopted(1, WEB_VNIC), []),
+        (tap(1), [attach(1)]),
+        (prepared(BOTH), [bind({1: WEB_VNIC}), *kept(BOTH)]),
+        (LISTED, [close(1)]),
+    ),
+    play(
+        "adopted with its vNIC, and libvirt knows it",
+        (adopted(1, WEB_VNIC), []),
+        (tap(1), [attach(1)]),
+        (prepared(BOTH), [bind({1: WEB_VNIC}), *kept(BOTH)]),
+        (domain("web", vnet1=WEB), []),
+        (LISTED, []),
+        vnet1=WEB_VNIC,
     ),
     play("adopted, and its tap goes", (adopted(1), []), (tap(1), [attach(1)]), (gone(1), [forget(1)]), IN_FORCE, (LISTED, [])),
     play(

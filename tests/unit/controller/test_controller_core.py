@@ -60,7 +60,7 @@ PATHS = {"web": WEB.path, "db": DB.path, "lost": LOST.path}
 
 
 def report(host: str, *macs: int, holds: str | None = None) -> HostReported:
-    return HostReported(host=host, macs=frozenset(map(mac, macs)), digest=holds)
+    return HostReported(host=host, macs=frozenset(map(mac, macs)), vnics=frozenset(), digest=holds)
 
 
 def planned(name: str, to: str) -> MovePlanned:
