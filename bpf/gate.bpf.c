@@ -18,8 +18,10 @@
 
 struct verdict {
 	int reason;
-	__u64 rule;
+	int origin; /* what was judged: a connection opened in this direction ... */
+	__u64 rule; /* ... by this rule; 0 where none was asked */
 	__u64 identity;
+	__u16 service; /* ... to this port */
 };
 
 #define VOLATILE(x) (*(volatile typeof(x) *)&(x))
@@ -38,14 +40,25 @@ ALWAYS int copy_vnic(__u32 ifindex, struct serai_vnic *copy)
 	       VOLATILE(vnic->judged_by) == copy->judged_by;
 }
 
-/* Asks policy about a connection that was opened in direction `origin` towards `service`. */
-ALWAYS const struct serai_decision *judge(const struct serai_vnic *vnic, const struct packet *p, int origin,
-					  __u16 service, struct verdict *verdict)
+/* The port that policy judges, seen from a flow: a reply names it as its source. */
+ALWAYS __u16 service_of(const struct packet *p, int origin)
+{
+	if (p->protocol == IPPROTO_ICMP)
+		return ICMP_ECHO_REQUEST << 8;
+	return bpf_ntohs(origin == EGRESS ? p->remote_port : p->local_port);
+}
+
+/* Asks policy about a connection that was opened in the direction `origin`. A function of its own, not inlined: it is
+ * called from several places, and each copy would cost the verifier anew. */
+static __noinline const struct serai_decision *judge(const struct serai_vnic *vnic, const struct packet *p, int origin,
+						     struct verdict *verdict)
 {
 	const struct serai_decision *decision;
 
+	verdict->origin = origin;
+	verdict->service = service_of(p, origin);
 	verdict->identity = identity_of(vnic->view, p->remote);
-	decision = decide(vnic->ruleset[origin & 1], verdict->identity, p->protocol, service);
+	decision = decide(vnic->ruleset[origin & 1], verdict->identity, p->protocol, verdict->service);
 	if (!decision) {
 		verdict->reason = REASON_NO_RULESET;
 		return NULL;
@@ -53,6 +66,24 @@ ALWAYS const struct serai_decision *judge(const struct serai_vnic *vnic, const s
 	verdict->rule = decision->rule;
 	verdict->reason = decision->step == STEP_ACCEPT ? REASON_NONE : REASON_DENIED;
 	return decision;
+}
+
+/* Observing starts amid live connections, and often before there are rules: who opened one is not known. It is taken
+ * in the orientation that policy accepts, so that it lives on when enforcement begins. */
+ALWAYS const struct serai_decision *judge_either(const struct serai_vnic *vnic, const struct packet *p, int *origin,
+						 struct verdict *verdict)
+{
+	const struct serai_decision *decision = judge(vnic, p, *origin, verdict), *other;
+	struct verdict turned = {};
+
+	if (!(vnic->flags & FLAG_OBSERVE) || verdict->reason != REASON_DENIED || p->opens || p->protocol != IPPROTO_TCP)
+		return decision;
+	other = judge(vnic, p, !*origin, &turned);
+	if (!other || turned.reason)
+		return decision;
+	*origin = !*origin;
+	*verdict = turned;
+	return other;
 }
 
 /* `judged_by` goes last: another processor that sees it may rely on the rest. */
@@ -68,34 +99,16 @@ ALWAYS void stamp(struct serai_flow *flow, const struct serai_vnic *vnic, const 
 	VOLATILE(flow->judged_by) = vnic->judged_by;
 }
 
-/* The port that policy judges, seen from a flow: a reply names it as its source. */
-ALWAYS __u16 service_of(const struct packet *p, int origin)
-{
-	if (p->protocol == IPPROTO_ICMP)
-		return ICMP_ECHO_REQUEST << 8;
-	return bpf_ntohs(origin == EGRESS ? p->remote_port : p->local_port);
-}
-
 ALWAYS void open_flow(struct __sk_buff *skb, const struct serai_vnic *vnic, const struct packet *p, int direction,
 		      void *table, const struct serai_flow_key *key, __u64 now, struct verdict *verdict)
 {
-	int observe = vnic->flags & FLAG_OBSERVE;
-	struct serai_flow flow = { .first_ns = now, .last_ns = now, .origin = direction };
-	const struct serai_decision *decision = judge(vnic, p, direction, p->service, verdict);
+	struct serai_flow flow = { .first_ns = now, .last_ns = now };
+	int origin = direction;
+	const struct serai_decision *decision = judge_either(vnic, p, &origin, verdict);
 
-	/* Observing starts amid live connections: take them over in the orientation that policy accepts. */
-	if (observe && verdict->reason == REASON_DENIED && !p->opens) {
-		struct verdict turned = {};
-		const struct serai_decision *other = judge(vnic, p, !direction, service_of(p, !direction), &turned);
-
-		if (other && turned.reason == REASON_NONE) {
-			decision = other;
-			*verdict = turned;
-			flow.origin = !direction;
-		}
-	}
-	if (!decision || (verdict->reason && !observe))
+	if (!decision || (verdict->reason && !(vnic->flags & FLAG_OBSERVE)))
 		return;
+	flow.origin = origin;
 	stamp(&flow, vnic, decision, verdict->identity);
 	flow.packets[direction & 1] = segments(skb, p);
 	flow.bytes[direction & 1] = skb->len;
@@ -108,11 +121,12 @@ ALWAYS void open_flow(struct __sk_buff *skb, const struct serai_vnic *vnic, cons
 ALWAYS int judge_again(const struct serai_vnic *vnic, const struct packet *p, struct serai_flow *flow,
 		       struct verdict *verdict)
 {
-	const struct serai_decision *decision =
-		judge(vnic, p, flow->origin, service_of(p, flow->origin), verdict);
+	int origin = flow->origin;
+	const struct serai_decision *decision = judge_either(vnic, p, &origin, verdict);
 
 	if (verdict->reason && !(vnic->flags & FLAG_OBSERVE))
 		return 0;
+	flow->origin = origin;
 	if (decision)
 		stamp(flow, vnic, decision, verdict->identity);
 	verdict->reason = REASON_NONE;
@@ -125,7 +139,7 @@ ALWAYS int vouches(const struct serai_vnic *vnic, const struct packet *p, const 
 {
 	if (p->protocol != IPPROTO_TCP || !p->opens || direction == flow->origin)
 		return 1;
-	judge(vnic, p, direction, p->service, verdict);
+	judge(vnic, p, direction, verdict);
 	if (verdict->reason && !(vnic->flags & FLAG_OBSERVE))
 		return 0;
 	verdict->reason = REASON_NONE;
@@ -225,14 +239,17 @@ ALWAYS int gate(struct __sk_buff *skb, int direction)
 	int observe;
 
 	if (!copy_vnic(skb->ifindex, &vnic)) {
-		count_drop(skb, 0, 0, &p, direction, REASON_UNKNOWN_VNIC, 0, 0);
+		count_drop(skb, 0, 0, &p, direction, direction, REASON_UNKNOWN_VNIC, 0, 0);
 		return TC_ACT_SHOT;
 	}
 	inspect(skb, &vnic, direction, &p, &verdict);
 	if (verdict.reason == REASON_NONE)
 		return TC_ACT_UNSPEC; /* programs behind this one, if any, have their say */
 	observe = vnic.flags & FLAG_OBSERVE;
-	count_drop(skb, vnic.id, observe, &p, direction, verdict.reason, verdict.rule, verdict.identity);
+	if (verdict.rule) /* recorded as it was judged, whichever packet brought it up */
+		p.service = verdict.service;
+	count_drop(skb, vnic.id, observe, &p, direction, verdict.rule ? verdict.origin : direction, verdict.reason,
+		   verdict.rule, verdict.identity);
 	return observe ? TC_ACT_UNSPEC : TC_ACT_SHOT;
 }
 

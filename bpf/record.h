@@ -26,13 +26,14 @@ ALWAYS void count_flow(struct serai_flow *flow, const struct __sk_buff *skb, con
 		flow->tcp_flags[direction] |= p->tcp_flags;
 }
 
-/* `denials` says who and what, and forgets the oldest when a flood fills it; `drops` only counts, for ever. */
+/* `judged` is the direction of the connection in question, which a reply goes against.
+ * `denials` says who and what, and forgets the oldest when a flood fills it; `drops` only counts, for ever. */
 ALWAYS void count_drop(const struct __sk_buff *skb, __u64 vnic, int observed, const struct packet *p,
-		       int direction, int reason, __u64 rule, __u64 identity)
+		       int direction, int judged, int reason, __u64 rule, __u64 identity)
 {
 	struct serai_denial_key key = {
 		.vnic = vnic, .remote = p->remote, .port = p->service, .protocol = p->protocol,
-		.direction = direction, .reason = reason, .observed = observed,
+		.direction = judged, .reason = reason, .observed = observed,
 	};
 	__u64 now = bpf_ktime_get_coarse_ns();
 	struct serai_drops *total = bpf_map_lookup_elem(&drops, &vnic);

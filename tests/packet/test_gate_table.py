@@ -327,6 +327,8 @@ def test_policy_change_reaches_established_flows(guarded: GateUnderTest) -> None
     guarded.guard(world(*only_443), "/acme/shop:vm")
     assert guarded.send(IN, into(tcp(443, 1000, SYN | ACK))).passed, "still accepted, judged as it was opened"
     assert guarded.send(IN, into(tcp(450, 1001, SYN | ACK))).reason is Reason.DENIED
+    (denial,) = guarded.denials()
+    assert (denial.direction, denial.port) == (OUT, 450), "recorded as it was opened, not as the reply goes"
     assert guarded.send(IN, into(tcp(450, 1001, SYN | ACK))).reason is Reason.NO_FLOW, "and gone"
     assert {row.port for row in guarded.rows()} == {443}
 
@@ -357,6 +359,19 @@ def test_observe_adopts_live_connections_the_right_way_round(gate: GateUnderTest
     assert (row.direction, row.port, row.outcome) == (OUT, 443, "accepted")
     gate.guard(world(*STANDARD), "/acme/shop:vm")
     assert gate.send(OUT, out(tcp(1000, 443, ACK))).passed, "it lives on when enforcement begins"
+
+
+def test_rules_that_come_while_observing_turn_connections_round(gate: GateUnderTest) -> None:
+    gate.guard(world(mode=Mode.OBSERVE), "/acme/shop:vm")
+    assert gate.send(OUT, out(tcp(22, 5000, ACK, b"reply"))).passed
+    assert gate.rows()[0].direction is OUT, "without rules nobody can tell"
+    closed = policy("nothing-out", OUT)
+    gate.guard(world(closed, policy("in", IN, *IN_RULES), mode=Mode.OBSERVE), "/acme/shop:vm")
+    assert gate.send(OUT, out(tcp(22, 5000, ACK, b"reply"))).passed
+    (row,) = gate.rows()
+    assert (row.direction, row.port, row.outcome) == (IN, 22, "accepted")
+    gate.guard(world(closed, policy("in", IN, *IN_RULES)), "/acme/shop:vm")
+    assert gate.send(IN, into(tcp(5000, 22, ACK))).passed
 
 
 def test_enforcing_ends_what_was_only_observed(gate: GateUnderTest) -> None:

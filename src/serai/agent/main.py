@@ -12,10 +12,13 @@ import structlog
 
 from serai.agent.config import Config
 from serai.agent.runtime import Runtime
+from serai.model.ruleset import HostRuleset
 
 
-def main(config: Config) -> None:
+def main(config: Config, ruleset: HostRuleset | None = None) -> None:
     """Guard this host until SIGTERM or SIGINT. The gates stay and go on enforcing.
+
+    It begins with ``ruleset``, or with the last good one where that is None.
 
     Raises:
         AgentBusyError: another agent guards this host.
@@ -31,7 +34,7 @@ def main(config: Config) -> None:
         wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),
     )
-    asyncio.run(_until_told(Runtime(config)))
+    asyncio.run(_until_told(Runtime(config, ruleset)))
 
 
 async def _until_told(runtime: Runtime) -> None:

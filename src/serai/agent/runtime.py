@@ -58,9 +58,10 @@ class RefusedError(ValueError):
 class Runtime:
     """One host's agent, running."""
 
-    def __init__(self, config: Config) -> None:
-        """Set nothing in motion yet."""
+    def __init__(self, config: Config, ruleset: HostRuleset | None = None) -> None:
+        """Set nothing in motion yet; begin with ``ruleset``, or with the last good one where that is None."""
         self._config = config
+        self._first = ruleset
         self._core = Agent()
         self._last_good = LastGood(config.state / "ruleset")
         self._gates: Gates | None = None
@@ -215,14 +216,14 @@ class Runtime:
 
     def _load_last_good(self) -> None:
         try:
-            ruleset = self._last_good.read()
+            ruleset = self._first or self._last_good.read()
             if ruleset is None:
                 _log.info("no ruleset on disk yet: gates stay closed until one arrives")
                 return
             self._require_own(ruleset)
             self._take(RulesetArrived(ruleset=ruleset))
         except (OSError, ValueError) as error:  # KernelError and RefusedError are among them
-            _log.error("the ruleset on disk cannot be used: gates that enforce go on", error=str(error))
+            _log.error("the first ruleset cannot be used: gates that enforce go on", error=str(error))
 
     def _store(self, ruleset: HostRuleset) -> None:
         try:

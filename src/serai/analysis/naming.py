@@ -14,6 +14,9 @@ from serai.model.ports import PROTOCOLS, format_ports
 from serai.model.reasons import Reason
 from serai.model.world import World
 
+HEADINGS = ("FROM", "TO", "SERVICE", "SIDE", "PACKETS", "BYTES", "VERDICT", "RULE OR REASON")
+"""Of a table of rows."""
+
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class NamedRow:
@@ -35,6 +38,19 @@ class NamedRow:
     reason: Reason
     rule: str
     """The text of the rule that decided; empty where none was asked."""
+
+    def cells(self) -> tuple[str, ...]:
+        """For a person: what stands under ``HEADINGS``."""
+        staged = f" (staged: {self.staged.value})" if self.staged_differs else ""
+        return (
+            self.source, self.target, self.service, self.direction.value, str(self.packets), str(self.bytes),
+            self.outcome.value + staged, self.rule or self.reason.description,
+        )  # fmt: skip
+
+    @property
+    def staged_differs(self) -> bool:
+        """With the staged policies in force it would have come out otherwise."""
+        return (self.staged is Outcome.ACCEPTED) != (self.outcome is Outcome.ACCEPTED)
 
     @property
     def kind(self) -> tuple[str, ...]:

@@ -18,6 +18,7 @@ from serai.cli.status import show_status, status_fields
 from serai.controller.runtime import ControllerRuntime
 from serai.datapath.preflight import require_ready
 from serai.inventory.files import load
+from serai.policy.compile import compile_host
 from serai.wire import local
 
 _SOCKET = click.option(
@@ -38,11 +39,20 @@ def agent() -> None:
 @click.option("--state", type=click.Path(path_type=Path), default=Path("/var/lib/serai"), show_default=True,
               help="Where the last good ruleset is kept.")  # fmt: skip
 @click.option("--libvirt", default="qemu:///system", show_default=True, help="URI of this host's libvirt.")
-def run(host: str, path: Path, state: Path, libvirt: str) -> None:
-    """Guard this host until told to stop. The gates stay and go on enforcing."""
+@click.option("--policies", "directory", type=click.Path(path_type=Path), default=None,
+              help="Begin with the policies of this directory, for the VMs that it places on this host.")  # fmt: skip
+def run(host: str, path: Path, state: Path, libvirt: str, directory: Path | None) -> None:
+    """Guard this host until told to stop. The gates stay and go on enforcing.
+
+    Without a ruleset (from --policies, or from an earlier apply) the gates of all taps are closed.
+    """
     config = Config(host=host, socket=path, state=state, libvirt=libvirt)
     require_ready(config.bpffs)
-    run_agent(config)
+    ruleset = None
+    if directory is not None:
+        world = load(directory)
+        ruleset = compile_host(world, host, [path for path, vm in world.vms.items() if vm.host == host])
+    run_agent(config, ruleset)
 
 
 @agent.command()

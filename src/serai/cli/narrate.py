@@ -61,7 +61,7 @@ class Teller:
             table.add_column(heading, overflow="fold")
         for row in rows:
             table.add_row(*row)
-        self._to.print(Padding(table, (0, 0, 1, 4)))
+        self._to.print(Padding(table, (0, 0, 1, 4), expand=False))
 
     def end(self, *, good: bool) -> None:
         """Say how it all went."""

@@ -83,6 +83,15 @@ class GuestShell:
         """
         return int((await self.command("forge", kind, count, fake, marker))["sent"])
 
+    async def knock(
+        self, target: IPv4Address, port: int, *, marker: str, mac: str = "-", address: str = "-", count: int = 1
+    ) -> int:
+        """Send TCP SYNs to a service in broadcast frames that carry marker; return how many were sent.
+
+        mac and address are the source's, forged or, where left out, the guest's own.
+        """
+        return int((await self.command("knock", count, mac, address, target, port, marker))["sent"])
+
     async def flood(self, address: IPv4Address, port: int, *, per_second: int, seconds: int, marker: str) -> int:
         """Send UDP datagrams at a rate for a time; return how many were sent. Other commands go on meanwhile."""
         reply = await self.command(

@@ -448,6 +448,23 @@ static size_t put_udp(uint8_t *frame, uint32_t source_ip, const char *marker)
 	return sizeof ip + sizeof udp + payload;
 }
 
+/* A TCP SYN. Its checksum is left out: whether a frame passes is for those on the way to say. */
+static size_t put_syn(uint8_t *frame, uint32_t source_ip, uint32_t target_ip, uint16_t port, const char *marker)
+{
+	uint16_t payload = (uint16_t)strlen(marker);
+	struct iphdr ip = {.version = 4, .ihl = 5, .ttl = 64, .protocol = IPPROTO_TCP,
+			   .saddr = source_ip, .daddr = target_ip};
+	struct tcphdr tcp = {.source = htons(40000), .dest = htons(port), .doff = 5, .syn = 1,
+			     .window = htons(1024)};
+
+	ip.tot_len = htons((uint16_t)(sizeof ip + sizeof tcp + payload));
+	ip.check = internet_checksum(&ip, sizeof ip);
+	memcpy(frame, &ip, sizeof ip);
+	memcpy(frame + sizeof ip, &tcp, sizeof tcp);
+	memcpy(frame + sizeof ip + sizeof tcp, marker, payload);
+	return sizeof ip + sizeof tcp + payload;
+}
+
 static size_t put_arp(uint8_t *frame, const uint8_t sender_mac[ETH_ALEN], uint32_t sender_ip,
 		      const char *marker)
 {
@@ -487,13 +504,58 @@ static size_t forged_frame(uint8_t *frame, const struct card *card, const char *
 	return 0;
 }
 
+static long send_frames(struct card *card, const uint8_t *frame, size_t length, long count)
+{
+	long sent = 0, i;
+
+	for (i = 0; i < count; i++) {
+		if (sendto(card->fd, frame, length < ETH_ZLEN ? ETH_ZLEN : length, 0,
+			   (struct sockaddr *)&card->link, sizeof card->link) > 0)
+			sent++;
+	}
+	return sent;
+}
+
+/* knock ID COUNT MAC IP TARGET PORT MARKER: TCP SYNs in broadcast frames; "-" stands for the own MAC or IP. */
+static void run_knock(struct command *command)
+{
+	const char *mac = command->word[3], *ip = command->word[4], *marker = command->word[7];
+	uint8_t frame[256] = {0}, source_mac[ETH_ALEN];
+	uint32_t source_ip, target_ip;
+	struct card card;
+	long count, port;
+	size_t length;
+
+	if (!number(command->word[2], 1, 100000, &count) || !number(command->word[6], 1, 65535, &port) ||
+	    inet_pton(AF_INET, command->word[5], &target_ip) != 1 || strlen(marker) > MARKER_MAX) {
+		fail(command, "bad count, target or port, or marker too long");
+		return;
+	}
+	if (!open_card(&card)) {
+		fail(command, "cannot open eth0 for raw frames");
+		return;
+	}
+	memcpy(source_mac, card.mac, ETH_ALEN);
+	source_ip = card.ip;
+	if ((strcmp(mac, "-") && !hardware_address(mac, source_mac)) ||
+	    (strcmp(ip, "-") && inet_pton(AF_INET, ip, &source_ip) != 1)) {
+		close(card.fd);
+		fail(command, "the source is no address");
+		return;
+	}
+	length = put_ethernet(frame, source_mac, ETHERTYPE_IP);
+	length += put_syn(frame + length, source_ip, target_ip, (uint16_t)port, marker);
+	finish(command, "\"sent\":%ld", send_frames(&card, frame, length, count));
+	close(card.fd);
+}
+
 static void run_forge(struct command *command)
 {
 	const char *marker = command->word[5];
 	uint8_t frame[256] = {0};
 	struct card card;
 	size_t length;
-	long count, sent = 0, i;
+	long count;
 
 	if (!number(command->word[3], 1, 100000, &count) || strlen(marker) > MARKER_MAX) {
 		fail(command, "bad count, or marker too long");
@@ -509,13 +571,8 @@ static void run_forge(struct command *command)
 		fail(command, "kind is not mac, ip, arp, sha or own, or the forged address does not fit it");
 		return;
 	}
-	for (i = 0; i < count; i++) {
-		if (sendto(card.fd, frame, length < ETH_ZLEN ? ETH_ZLEN : length, 0,
-			   (struct sockaddr *)&card.link, sizeof card.link) > 0)
-			sent++;
-	}
+	finish(command, "\"sent\":%ld", send_frames(&card, frame, length, count));
 	close(card.fd);
-	finish(command, "\"sent\":%ld", sent);
 }
 
 /* ---- flood -------------------------------------------------------------- */
@@ -568,7 +625,7 @@ static const struct verb {
 	int words; /* with the verb and the ID */
 	void (*run)(struct command *);
 } verbs[] = {
-	{"probe", 6, run_probe}, {"forge", 6, run_forge},       {"flood", 8, run_flood},
+	{"probe", 6, run_probe}, {"forge", 6, run_forge}, {"knock", 8, run_knock},       {"flood", 8, run_flood},
 	{"ready", 2, run_ready}, {"received", 2, run_received},
 };
 

@@ -26,8 +26,8 @@ class Spoof:
     """Seen at the guest's tap, before the gate, by a witness that knows nothing of the gate."""
     passed: int
     """Seen anywhere else."""
-    honest_passed: bool
-    """The control: honest frames of the same kind were seen elsewhere."""
+    proven: bool
+    """Every frame was seen at the tap, each forgery was dropped for its own reason, and honest frames passed."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,8 +39,9 @@ class Migration:
     """The longest silence of a TCP stream that ticks every 10 ms."""
     unprotected_packets: int
     """Packets of a denied flood that the guests' own services received."""
-    flooded: int
-    """Packets of that flood that gates are on record to have dropped."""
+    flood_met_the_gate: bool
+    """Gates are on record to have dropped packets of each flood, at the source before the move and at the
+    destination after it."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,6 +52,8 @@ class AgentKilled:
     """Denied ones that came through."""
     broken: int
     """Accepted ones that did not, an established session included."""
+    gates_kept: bool
+    """The agents that came back found every gate in place, with the vNICs that they guarded before."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,10 +72,12 @@ class Findings:
         return (
             self.probes.total == self.probes.as_expected > 0
             and self.spoof.sent > 0 == self.spoof.passed
-            and self.spoof.honest_passed
+            and self.spoof.proven
             and self.migration.tcp_survived
-            and self.migration.unprotected_packets == 0 < self.migration.flooded
+            and self.migration.unprotected_packets == 0
+            and self.migration.flood_met_the_gate
             and self.agent_killed.leaked == self.agent_killed.broken == 0
+            and self.agent_killed.gates_kept
             and self.flow_rows > 0
         )
 

@@ -67,7 +67,8 @@ class Tried:
     def reached(self) -> bool:
         """It came through, and to the right machine: other tenants use the same addresses."""
         target = self.probe.target.domain or self.probe.target.name
-        return self.result.ok and self.result.peer in ("", target)
+        # Services answer with their machine's name; an echo has none to give.
+        return self.result.ok and self.result.peer == ("" if self.probe.protocol == ICMP else target)
 
     @property
     def astray(self) -> bool:

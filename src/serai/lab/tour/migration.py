@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import secrets
 from collections.abc import AsyncIterator
 
@@ -12,6 +13,7 @@ from serai.lab.tour.findings import Migration
 from serai.lab.tour.stage import Stage, since
 from serai.model.flow import Outcome
 from serai.model.inventory import VirtualMachine
+from serai.model.policy import Direction
 
 FLOOD_PORT = 9999
 """A UDP port that guests count datagrams on, and that no policy of the lab opens."""
@@ -66,12 +68,19 @@ async def migrate(stage: Stage, vm: VirtualMachine, neighbour: VirtualMachine) -
     )
     for row in dropped:
         stage.narrator.say(f"Dropped of the flood {row.source} -> {row.target}: {row.packets} (host {row.host}).")
+    met = {(row.host, row.direction) for row in dropped} >= set(itertools.product((origin, to), Direction))
+    stage.narrator.found(
+        "Both floods met the gate before the move and after it."
+        if met
+        else "A flood did not meet a gate: too little shown.",
+        good=met,
+    )
     stage.narrator.found(f"{unprotected} packets of the floods reached a guest.", good=unprotected == 0)
     return Migration(
         tcp_survived=survived,
         gap_ms=ticks.longest_silence_ms,
         unprotected_packets=unprotected,
-        flooded=sum(row.packets for row in dropped),
+        flood_met_the_gate=met,
     )
 
 

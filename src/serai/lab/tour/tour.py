@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from serai.analysis.naming import NamedRow
+from serai.analysis.naming import HEADINGS, NamedRow
 from serai.lab.datacenter import DataCenter
 from serai.lab.error import LabError
 from serai.lab.outside import TICK_PORT
@@ -69,15 +69,6 @@ def _show_flows(narrator: Narrator, rows: Iterable[NamedRow]) -> None:
     ordered = sorted(rows, key=lambda row: (row.outcome is not Outcome.ACCEPTED, -row.packets))
     accepted = [row for row in ordered if row.outcome is Outcome.ACCEPTED]
     shown = [*accepted[:_SHOWN], *(row for row in ordered if row.outcome is not Outcome.ACCEPTED)][: 2 * _SHOWN]
-    narrator.table(
-        ["FROM", "TO", "SERVICE", "SIDE", "PACKETS", "BYTES", "VERDICT", "RULE OR REASON"],
-        [
-            [
-                row.source, row.target, row.service, row.direction.value, str(row.packets), str(row.bytes),
-                row.outcome.value, row.rule or row.reason.description,
-            ]
-            for row in shown
-        ],
-    )  # fmt: skip
+    narrator.table(HEADINGS, [row.cells() for row in shown])
     if len(ordered) > len(shown):
         narrator.say(f"And {len(ordered) - len(shown)} more: 'serai lab flows' shows all.")
