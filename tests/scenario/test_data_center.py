@@ -15,7 +15,6 @@ import pytest
 
 from serai.lab.datacenter import DataCenter
 from serai.lab.error import LabError
-from serai.lab.image import build_image, default_image_directory
 from serai.lab.outside import TickSession, probe_tcp
 from serai.wire.local import AgentError
 
@@ -145,18 +144,16 @@ def test_two_agents_on_one_host_are_one_too_many(center: DataCenter) -> None:
 
 def test_no_agent_no_start_and_a_guarded_one_with_it(center: DataCenter) -> None:
     guest = center.lab.plan.guest("globex-db")
-    image = build_image(default_image_directory(), lambda _: None)
-    hypervisor = center.lab.hypervisor(guest.host)
-    hypervisor.destroy(guest.domain)
+    center.lab.hypervisor(guest.host).destroy(guest.domain)
     center.kill_agent(guest.host)
     try:
         with pytest.raises(LabError, match="gates cannot be made ready"):
-            hypervisor.start(guest, image)
+            center.lab.start_guest(guest.domain)
         with pytest.raises(AgentError):
             center.controller.status(guest.host)
     finally:
         center.start_agent(guest.host)
-    hypervisor.start(guest, image)
+    center.lab.start_guest(guest.domain)
     status = center.controller.status(guest.host)
     assert [g.vnic for g in status.gates if g.domain == guest.domain] == ["/globex/crm:db/eth0"]
 

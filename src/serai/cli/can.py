@@ -8,7 +8,7 @@ import click
 from rich.console import Console
 from rich.text import Text
 
-from serai.cli.question import End, connect, parse_end, parse_service
+from serai.cli.question import End, connect, parse_end, parse_service, require_opening
 from serai.cli.show import as_json, console, line
 from serai.inventory.files import load
 from serai.model.inventory import VirtualMachine, Vnic
@@ -32,13 +32,15 @@ def can(directory: str, source: str, destination: str, service: str, json_: bool
     """Say whether FROM can open a connection to TO, by the files of DIRECTORY.
 
     FROM and TO are a VM (/acme/shop:web, or web where that is clear, or web/eth1 for one of several vNICs)
-    or an IPv4 address. PROTO/PORT is tcp/443, udp/53, icmp (an echo request), icmp/3.4 or a protocol number.
+    or an IPv4 address. PROTO/PORT is tcp/443, udp/53, icmp (an echo request) or a protocol number.
 
     Exit status: 0 it can, 1 it cannot, 2 the question makes no sense.
     """
     world = load(directory)
     ends = parse_end(world, source), parse_end(world, destination)
-    connection = connect(*ends, *parse_service(service))
+    asked = parse_service(service)
+    require_opening(asked, service)
+    connection = connect(*ends, *asked)
     if connection is None:
         _tell_separate(*ends, json_=json_)
         sys.exit(1)

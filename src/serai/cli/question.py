@@ -88,6 +88,21 @@ def parse_service(text: str) -> tuple[int, int]:
     return ports.protocol, ports.first
 
 
+def require_opening(service: tuple[int, int], text: str) -> None:
+    """Refuse a question about a packet that opens nothing, whatever policies say.
+
+    Raises:
+        QuestionError: it is an ICMP message other than an echo request.
+    """
+    protocol, port = service
+    if protocol == ICMP and port != _ECHO_REQUEST:
+        message = (
+            f"{text!r} opens no connection: gates carry echo requests (icmp), and errors along with the connection "
+            "that they are about"
+        )
+        raise QuestionError(message)
+
+
 def connect(source: End, destination: End, protocol: int, port: int) -> Connection | None:
     """Put the question together; None where no routing domain holds both ends, so that no packet can go.
 

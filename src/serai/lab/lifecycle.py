@@ -122,6 +122,17 @@ class Lab:
             with _remedy_named():
                 self._start_all(image, progress, deadline=time.monotonic() + timeout_seconds)
 
+    def start_guest(self, domain: str, *, timeout_seconds: float = _BOOT_SECONDS) -> float:
+        """Start one guest on its planned host and wait until its services answer; return the seconds it took.
+
+        LabError as for start_guests.
+        """
+        guest = self.plan.guest(domain)
+        with self.state.lock():
+            self._require_up()
+            image = build_image(self._image_dir, lambda _: None)
+            return self._start_guest(guest, image, time.monotonic() + timeout_seconds, threading.Event())
+
     def status(self) -> LabStatus:
         """Ask every host. Never raises for a host that is down: it says so."""
         hosts: list[HostStatus] = []

@@ -126,6 +126,7 @@ def test_what_is_observed_passes(tmp_path: Path) -> None:
         ((A + "web", USERS, "any"), "'any' is not one port"),
         ((A + "web", USERS, "https"), "'https' is not one port"),
         ((A + "web", USERS, "tcp/x"), "'tcp/x' is not a port"),
+        ((A + "web", USERS, "icmp/3.4"), "'icmp/3.4' opens no connection"),
     ],
 )
 def test_bad_questions_get_a_sentence_and_status_2(question: tuple[str, ...], sentence: str) -> None:
