@@ -79,16 +79,25 @@ def _count(stage: Stage, tried: Sequence[Tried], rows: list[NamedRow]) -> Probes
         good = each.as_expected and (each.accepted or on_record(each, rows))
         as_expected += good
         if not good:
-            probe = each.probe
-            expected = "come through" if each.passes else f"be denied by {each.decider.ref.text}"
-            met = f"answered by {each.result.peer or 'it'}" if each.result.ok else each.result.error
-            stage.narrator.found(
-                f"{probe.source_name} -> {probe.target.path} {probe.service} should {expected}, but: {met}"
-                f"{'' if each.accepted or on_record(each, rows) else ', and no gate has a denial on record'}.",
-                good=False,
-            )
+            stage.narrator.found(_complaint(each, rows), good=False)
     stage.narrator.found(
         f"{as_expected} of {len(tried)} connections came out exactly as the policies say.",
         good=as_expected == len(tried),
     )
     return Probes(total=len(tried), as_expected=as_expected)
+
+
+def _complaint(tried: Tried, rows: list[NamedRow]) -> str:
+    """What was expected, what was met, and what the gates say about it."""
+    probe = tried.probe
+    expected = "come through" if tried.passes else f"be denied by {tried.decider.ref.text}"
+    met = f"answered by {tried.result.peer or 'it'}" if tried.result.ok else tried.result.error
+    said = [
+        f"{row.direction} on host {row.host}: {row.packets} packets {row.outcome} ({row.rule or row.reason.name})"
+        for row in rows
+        if (row.source, row.target, row.service) == (probe.source_name, probe.target.path, probe.service)
+    ]
+    return (
+        f"{probe.source_name} -> {probe.target.path} {probe.service} should {expected}, but: {met}. "
+        f"The gates say: {'; '.join(said) or 'nothing'}."
+    )
