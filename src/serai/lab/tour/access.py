@@ -80,6 +80,9 @@ def _count(stage: Stage, tried: Sequence[Tried], rows: list[NamedRow]) -> Probes
         as_expected += good
         if not good:
             stage.narrator.found(_complaint(each, rows), good=False)
+    again = sum(each.tries > 1 for each in tried)
+    if again:
+        stage.narrator.say(f"{again} of them met silence at first, and came through when tried once more.")
     stage.narrator.found(
         f"{as_expected} of {len(tried)} connections came out exactly as the policies say.",
         good=as_expected == len(tried),

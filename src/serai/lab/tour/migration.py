@@ -6,20 +6,24 @@ import asyncio
 import contextlib
 import itertools
 import secrets
-from collections.abc import AsyncIterator
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
 
+from serai.analysis.naming import NamedRow
 from serai.lab.outside import TICK_PORT, TickSession, flood_udp
 from serai.lab.tour.findings import Migration
 from serai.lab.tour.stage import Stage, since
 from serai.model.flow import Outcome
 from serai.model.inventory import VirtualMachine
 from serai.model.policy import Direction
+from serai.model.world import World
 
 FLOOD_PORT = 9999
 """A UDP port that guests count datagrams on, and that no policy of the lab opens."""
 _PER_SECOND = 300
-_GUEST_FLOOD_SECONDS = 8
-_BEFORE_SECONDS, _AFTER_SECONDS = 1.0, 1.5
+_AFTER_SECONDS = 1.5
+_MEET_SECONDS = 15.0
+_POLL_SECONDS = 0.2
 
 
 async def migrate(stage: Stage, vm: VirtualMachine, neighbour: VirtualMachine) -> Migration:
@@ -38,24 +42,19 @@ async def migrate(stage: Stage, vm: VirtualMachine, neighbour: VirtualMachine) -
     received_before = await _received(stage, vm, neighbour)
     before = {host: await stage.rows(world, host) for host in (origin, to)}
     with TickSession(outside, address, TICK_PORT) as session:
-        async with _flood(outside, vm):
-            from_vm = asyncio.create_task(_flood_from(stage, vm, neighbour))
-            await asyncio.sleep(_BEFORE_SECONDS)
+        async with _flood(lambda: _from_outside(outside, vm)), _flood(lambda: _from_vm(stage, vm, neighbour)):
+            await _until_met(stage, world, origin, before[origin])
             session.mark()
             with stage.narrator.working(f"Moving {vm.path}"):
                 moved = await asyncio.to_thread(stage.center.move, world, vm.path, to)
             await asyncio.sleep(_AFTER_SECONDS)
-        ticks = session.report()
-        await from_vm
+            ticks = session.report()
+            await _until_met(stage, world, to, before[to])
         await asyncio.sleep(_AFTER_SECONDS)
         later = session.report()
     unprotected = await _received(stage, vm, neighbour) - received_before
-    dropped = [
-        row
-        for host in (origin, to)
-        for row in since(before[host], await stage.rows(world, host))
-        if row.outcome is Outcome.DENIED and row.service == f"udp/{FLOOD_PORT}"
-    ]
+    after = {host: await stage.rows(world, host) for host in (origin, to)}
+    dropped = [row for host in (origin, to) for row in _dropped(before[host], after[host])]
     survived = later.alive and later.missing == 0 and later.ticks > ticks.ticks
     stage.narrator.found(
         f"The session {'survived' if survived else f'died ({later.error})'}: {later.ticks} ticks, {later.missing} "
@@ -90,18 +89,29 @@ async def _received(stage: Stage, *vms: VirtualMachine) -> int:
     return sum(count.get(FLOOD_PORT, 0) for count in counts)
 
 
-@contextlib.asynccontextmanager
-async def _flood(outside: str, vm: VirtualMachine) -> AsyncIterator[None]:
-    """Flood ``vm`` from outside for as long as the block runs, second by second."""
-    address = vm.vnics[0].addresses[0]
-    marker = f"SERAI-{secrets.token_hex(4)}-flood".encode()
+async def _until_met(stage: Stage, world: World, host: str, before: list[NamedRow]) -> None:
+    """Wait until gates of ``host`` have dropped packets of both floods (a while at the most: what is missing is told)."""
+    deadline = time.monotonic() + _MEET_SECONDS
+    while time.monotonic() < deadline:
+        if len({row.direction for row in _dropped(before, await stage.rows(world, host))}) == len(Direction):
+            return
+        await asyncio.sleep(_POLL_SECONDS)
 
+
+def _dropped(before: list[NamedRow], after: list[NamedRow]) -> list[NamedRow]:
+    """What was dropped of the floods between two readings."""
+    service = f"udp/{FLOOD_PORT}"
+    return [row for row in since(before, after) if row.outcome is Outcome.DENIED and row.service == service]
+
+
+@contextlib.asynccontextmanager
+async def _flood(burst: Callable[[], Awaitable[object]]) -> AsyncIterator[None]:
+    """Repeat a burst for as long as the block runs."""
     over = asyncio.Event()
 
     async def run() -> None:
         while not over.is_set():
-            sending = flood_udp(outside, address, FLOOD_PORT, per_second=_PER_SECOND, seconds=1, marker=marker)
-            await asyncio.wrap_future(sending)
+            await burst()
 
     running = asyncio.create_task(run())
     try:
@@ -111,12 +121,14 @@ async def _flood(outside: str, vm: VirtualMachine) -> AsyncIterator[None]:
         await running
 
 
-async def _flood_from(stage: Stage, vm: VirtualMachine, neighbour: VirtualMachine) -> int:
-    marker = f"SERAI-{secrets.token_hex(4)}-inside"
-    return await stage.shell(vm).flood(
-        neighbour.vnics[0].addresses[0],
-        FLOOD_PORT,
-        per_second=_PER_SECOND // 3,
-        seconds=_GUEST_FLOOD_SECONDS,
-        marker=marker,
-    )
+def _from_outside(outside: str, vm: VirtualMachine) -> Awaitable[int]:
+    """A second of the flood to ``vm``."""
+    address, marker = vm.vnics[0].addresses[0], f"SERAI-{secrets.token_hex(4)}-flood".encode()
+    sending = flood_udp(outside, address, FLOOD_PORT, per_second=_PER_SECOND, seconds=1, marker=marker)
+    return asyncio.wrap_future(sending)
+
+
+def _from_vm(stage: Stage, vm: VirtualMachine, neighbour: VirtualMachine) -> Awaitable[int]:
+    """A second of the flood from ``vm``."""
+    address, marker = neighbour.vnics[0].addresses[0], f"SERAI-{secrets.token_hex(4)}-inside"
+    return stage.shell(vm).flood(address, FLOOD_PORT, per_second=_PER_SECOND // 3, seconds=1, marker=marker)
