@@ -223,7 +223,7 @@ class Runtime:
             self._require_own(ruleset)
             self._take(RulesetArrived(ruleset=ruleset))
         except (OSError, ValueError) as error:  # KernelError and RefusedError are among them
-            _log.error("the first ruleset cannot be used: gates that enforce go on", error=str(error))
+            _log.error("trouble with the first ruleset: gates go on with what they hold", error=str(error))
 
     def _store(self, ruleset: HostRuleset) -> None:
         try:

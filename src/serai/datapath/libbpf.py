@@ -38,7 +38,6 @@ int bpf_map_get_next_key(int, const void *, void *);
 struct bpf_map_batch_opts { size_t sz; __u64 elem_flags, flags; };
 int bpf_map_update_batch(int, const void *, const void *, __u32 *, const struct bpf_map_batch_opts *);
 int bpf_map_lookup_batch(int, void *, void *, void *, void *, __u32 *, const struct bpf_map_batch_opts *);
-int bpf_map_delete_batch(int, const void *, __u32 *, const struct bpf_map_batch_opts *);
 int bpf_map_get_fd_by_id(__u32);
 int bpf_obj_get(const char *);
 int bpf_obj_pin(int, const char *);

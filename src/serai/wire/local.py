@@ -150,7 +150,7 @@ class Done(msgspec.Struct, frozen=True):
 
 
 class Failure(msgspec.Struct, frozen=True, kw_only=True):
-    """It was refused; nothing has changed."""
+    """It was refused, or went wrong; the message says what holds now."""
 
     error: str
 
