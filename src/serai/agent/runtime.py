@@ -47,6 +47,8 @@ from serai.wire import local
 
 _log = structlog.get_logger(__name__)
 
+_TAP_GONE = (errno.ENODEV, errno.ENXIO)
+
 _GRACE_SECONDS = 0.2
 """No packet that met a gate before it switched is still inside it after this."""
 
@@ -112,10 +114,7 @@ class Runtime:
                 self._core.handle(CommandFailed(command=command))
                 if isinstance(command, AttachGate):
                     ungated.add(command.ifindex)
-                    if isinstance(error, KernelError) and error.errno in (
-                        errno.ENODEV,
-                        errno.ENXIO,
-                    ):  # gone already: its TapVanished is on the way
+                    if isinstance(error, KernelError) and error.errno in _TAP_GONE:  # its TapVanished is on the way
                         continue
                 failures.append(error)
         if failures:

@@ -60,6 +60,7 @@ class ControllerRuntime:
         for event in events:
             self._core.handle(event)
         commands: dict[str, SendRuleset] = {}
+        digests: dict[str, str] = {}
         failures: dict[str, str] = {}
         for host in self._agents:
             try:
@@ -67,29 +68,24 @@ class ControllerRuntime:
             except AgentError as error:
                 failures[host] = str(error)
             else:
+                digests[host] = report.digest or ""
                 commands = {c.ruleset.host: c for c in self._core.handle(report)}
         for host, command in commands.items():
             if host in failures:
                 continue
             try:
                 request = local.Apply(ruleset=command.ruleset.encode())
-                local.ask(self._agents[host], request, local.ApplyReply)
-                self._core.handle(self._report(host))
+                digests[host] = local.ask(self._agents[host], request, local.ApplyReply).digest
             except AgentError as error:
                 failures[host] = str(error)
-        return self._outcome(failures, commands)
-
-    def _outcome(self, failures: Mapping[str, str], commands: Mapping[str, SendRuleset]) -> Applied:
-        digests = {}
-        for host in sorted(self._agents.keys() - failures.keys()):
-            digests[host] = self.status(host).digest or ""
+                del digests[host]
         if failures:
             wrong = "; ".join(
                 f"host {host} goes on with what it holds: {why}" for host, why in sorted(failures.items())
             )
-            message = f"not applied everywhere (applied on: {', '.join(digests) or 'none'}): {wrong}"
+            message = f"not applied everywhere (applied on: {', '.join(sorted(digests)) or 'none'}): {wrong}"
             raise ApplyError(message)
-        return Applied(digests=digests, changed=tuple(sorted(commands)))
+        return Applied(digests=dict(sorted(digests.items())), changed=tuple(sorted(commands)))
 
     def _report(self, host: str) -> HostReported:
         status = self.status(host)

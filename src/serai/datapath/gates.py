@@ -103,7 +103,7 @@ class Gates:
 
     def forget(self, ifindex: int) -> None:
         """Clean up behind a tap that is gone."""
-        self._maps["vnics"].delete(np.array([ifindex], "<u4"))
+        self.unbind(ifindex)
         self._attacher.forget(ifindex)
 
     def prepare(self, ruleset: HostRuleset) -> None:

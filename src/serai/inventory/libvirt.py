@@ -35,20 +35,15 @@ def taps_of(definition: str) -> tuple[str, dict[str, Mac]]:
     Raises:
         DefinitionError: it is not a domain's XML.
     """
-    try:
-        root = ET.fromstring(definition)  # noqa: S314  # from libvirt itself; expat takes no external entities
-        taps = {}
-        for interface in root.iterfind("devices/interface"):
-            mac, target = interface.find("mac"), interface.find("target")
-            if mac is not None and target is not None and target.get("dev"):
+    name, interfaces = _interfaces(definition)
+    taps = {}
+    for interface in interfaces:
+        mac, target = interface.find("mac"), interface.find("target")
+        if mac is not None and target is not None and target.get("dev"):
+            try:
                 taps[target.attrib["dev"]] = Mac(mac.attrib["address"])
-    except (ET.ParseError, KeyError, ValueError) as error:
-        message = f"this is not the XML of a domain: {error}"
-        raise DefinitionError(message) from error
-    name = root.findtext("name")
-    if root.tag != "domain" or not name:
-        message = "this is not the XML of a domain: it has no name"
-        raise DefinitionError(message)
+            except (KeyError, ValueError) as error:
+                raise DefinitionError(f"this is not the XML of a domain: {error}") from error
     return name, taps
 
 
@@ -58,9 +53,19 @@ def tapless(definition: str) -> list[str]:
     Raises:
         DefinitionError: it is not a domain's XML.
     """
-    taps_of(definition)
-    types = [interface.get("type", "?") for interface in ET.fromstring(definition).iterfind("devices/interface")]  # noqa: S314
+    types = [interface.get("type", "?") for interface in _interfaces(definition)[1]]
     return [kind for kind in types if kind not in _WITH_TAP]
+
+
+def _interfaces(definition: str) -> tuple[str, list[ET.Element]]:
+    try:
+        root = ET.fromstring(definition)  # noqa: S314  # from libvirt itself; expat takes no external entities
+    except (ET.ParseError, ValueError) as error:
+        raise DefinitionError(f"this is not the XML of a domain: {error}") from error
+    name = root.findtext("name")
+    if root.tag != "domain" or not name:
+        raise DefinitionError("this is not the XML of a domain: it has no name")
+    return name, root.findall("devices/interface")
 
 
 class LibvirtWatch:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import signal
 import sys
 import time
 from collections.abc import Callable, Mapping
@@ -17,6 +15,7 @@ from serai.lab.error import LabError
 from serai.lab.image import default_image_directory
 from serai.lab.lifecycle import Lab, LabStatus
 from serai.lab.policies import EXAMPLES, PolicyDirectory, plan_of
+from serai.lab.process import wait_until_gone
 from serai.lab.state import DEFAULT_STATE_DIRECTORY, LabState
 from serai.model.world import World
 from serai.wire import local
@@ -99,12 +98,9 @@ class DataCenter:
         record = self.lab.state.process(f"{host}.agent")
         if record is None or not record.alive():
             raise LabError(f"host {host} has no running agent")
-        os.kill(record.pid, signal.SIGKILL)
-        deadline = time.monotonic() + _ANSWER_SECONDS
-        while record.alive():
-            if time.monotonic() > deadline:
-                raise LabError(f"the agent of host {host} does not end")
-            time.sleep(_POLL_SECONDS)
+        record.kill()
+        if not wait_until_gone([record], timeout_seconds=_ANSWER_SECONDS):
+            raise LabError(f"the agent of host {host} does not end")
 
     def agent_log(self, host: str) -> Path:
         """Where the agent of a host writes."""

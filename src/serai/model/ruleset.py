@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import enum
+import functools
 import hashlib
 from collections.abc import Iterator, Mapping
 from ipaddress import IPv4Address
@@ -115,7 +116,7 @@ class _Frozen(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     tables: dict[str, bytes]
 
 
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
 class HostRuleset:
     """Everything one host's gates need, and nothing that its VMs cannot meet."""
 
@@ -180,9 +181,9 @@ class HostRuleset:
             tables={name: np.frombuffer(frozen.tables[name], dtype) for name, dtype in TABLES.items()},
         )  # fmt: skip
 
-    @property
+    @functools.cached_property
     def digest(self) -> str:
-        """SHA-256 of what ``encode`` writes, in hexadecimal."""
+        """SHA-256 of what ``encode`` writes, in hexadecimal; worked out once, because it is asked for often."""
         return hashlib.sha256(self.encode()).hexdigest()
 
     def rule_texts(self) -> dict[int, str]:

@@ -97,8 +97,7 @@ def _complaint(tried: Tried, rows: list[NamedRow]) -> str:
     met = f"answered by {tried.result.peer or 'it'}" if tried.result.ok else tried.result.error
     said = [
         f"{row.direction} on host {row.host}: {row.packets} packets {row.outcome} ({row.rule or row.reason.name})"
-        for row in rows
-        if (row.source, row.target, row.service) == (probe.source_name, probe.target.path, probe.service)
+        for row in probe.rows(rows)
     ]
     return (
         f"{probe.source_name} -> {probe.target.path} {probe.service} should {expected}, but: {met}. "

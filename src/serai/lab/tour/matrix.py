@@ -19,7 +19,7 @@ from serai.model.inventory import VirtualMachine
 from serai.model.policy import Action
 from serai.model.ports import ICMP, TCP, UDP
 from serai.model.world import World
-from serai.policy.evaluate import Connection, Decision, judge
+from serai.policy.evaluate import Connection, Decision, Verdict, judge
 
 _TIMEOUT_MS = 3000
 _ECHO_REQUEST = 8 << 8
@@ -43,6 +43,11 @@ class Probe:
     def service(self) -> str:
         """E.g. ``tcp/80``."""
         return service_text(self.protocol, self.port)
+
+    def rows(self, rows: Iterable[NamedRow]) -> list[NamedRow]:
+        """Those of ``rows`` that are about this connection."""
+        mine = (self.source_name, self.target.path, self.service)
+        return [row for row in rows if (row.source, row.target, row.service) == mine]
 
     @property
     def source_name(self) -> str:
@@ -112,13 +117,22 @@ async def try_all(stage: Stage, world: World) -> list[Tried]:
 
 def on_record(tried: Tried, rows: Iterable[NamedRow]) -> bool:
     """Say whether a gate has recorded that it denied this connection, by the rule that the evaluator names."""
-    probe = tried.probe
     return any(
-        row.outcome is not Outcome.ACCEPTED
-        and (row.source, row.target, row.service) == (probe.source_name, probe.target.path, probe.service)
-        and row.rule == tried.decider.ref.text
-        for row in rows
+        row.outcome is not Outcome.ACCEPTED and row.rule == tried.decider.ref.text for row in tried.probe.rows(rows)
     )
+
+
+def verdict_on(world: World, source: IPv4Address, target: VirtualMachine, protocol: int, port: int) -> Verdict:
+    """What the policies say of a connection from ``source`` to the first address of ``target``, on its network."""
+    (vnic, *_) = target.vnics
+    connection = Connection(
+        routing_domain=vnic.network.routing_domain,
+        source=source,
+        destination=vnic.addresses[0],
+        protocol=protocol,
+        port=port,
+    )
+    return judge(world, connection)
 
 
 def grid(tried: Sequence[Tried]) -> tuple[list[str], list[list[str]]]:
@@ -138,17 +152,7 @@ def grid(tried: Sequence[Tried]) -> tuple[list[str], list[list[str]]]:
 
 
 async def _try(stage: Stage, pool: Executor, world: World, probe: Probe) -> Tried:
-    address = probe.target.vnics[0].addresses[0]
-    verdict = judge(
-        world,
-        Connection(
-            routing_domain=probe.target.vnics[0].network.routing_domain,
-            source=probe.source_address,
-            destination=address,
-            protocol=probe.protocol,
-            port=probe.port,
-        ),
-    )
+    verdict = verdict_on(world, probe.source_address, probe.target, probe.protocol, probe.port)
     sides = [side for side in (verdict.egress, verdict.ingress) if side is not None]
     decider = next((side for side in sides if side.action is Action.DENY), sides[-1])
     result, tries = await _reach(stage, pool, probe), 1

@@ -11,14 +11,13 @@ from serai.lab.console import GuestShell
 from serai.lab.error import LabError
 from serai.lab.sniff import FrameSniffer
 from serai.lab.tour.findings import Spoof
-from serai.lab.tour.matrix import SERVICES
+from serai.lab.tour.matrix import SERVICES, verdict_on
 from serai.lab.tour.stage import Stage
 from serai.model.inventory import VirtualMachine
 from serai.model.policy import Action
 from serai.model.ports import TCP
 from serai.model.reasons import Reason
 from serai.model.world import World
-from serai.policy.evaluate import Connection, judge
 
 _FRAMES = 20
 _FOREIGN_MAC = "52:54:00:de:ad:01"
@@ -119,16 +118,11 @@ async def _send(shell: GuestShell, kind: _Kind, marker: str, foreign: str, servi
 def _accepted_service(world: World, vm: VirtualMachine) -> tuple[VirtualMachine, int]:
     """A neighbour and a TCP port of its that ``vm`` may connect to: what is dropped there is not policy's doing."""
     for target in world.vms.values():
+        if target is vm or target.vnics[0].network != vm.vnics[0].network:
+            continue
         for protocol, port in SERVICES:
-            connection = Connection(
-                routing_domain=vm.vnics[0].network.routing_domain,
-                source=vm.vnics[0].addresses[0],
-                destination=target.vnics[0].addresses[0],
-                protocol=protocol,
-                port=port,
-            )
-            same = target.vnics[0].network == vm.vnics[0].network and target is not vm
-            if same and protocol == TCP and judge(world, connection).action is Action.ACCEPT:
+            verdict = verdict_on(world, vm.vnics[0].addresses[0], target, protocol, port)
+            if protocol == TCP and verdict.action is Action.ACCEPT:
                 return target, port
     raise LabError(f"the tour needs a TCP service that {vm.path} may connect to")
 

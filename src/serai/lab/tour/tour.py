@@ -10,6 +10,7 @@ from serai.lab.error import LabError
 from serai.lab.outside import TICK_PORT
 from serai.lab.tour.access import enforce, observe
 from serai.lab.tour.findings import Findings
+from serai.lab.tour.matrix import verdict_on
 from serai.lab.tour.migration import migrate
 from serai.lab.tour.narrator import Narrator
 from serai.lab.tour.spoof import spoof
@@ -20,7 +21,6 @@ from serai.model.inventory import VirtualMachine
 from serai.model.policy import Action
 from serai.model.ports import TCP
 from serai.model.world import World
-from serai.policy.evaluate import Connection, judge
 
 _SHOWN = 15
 
@@ -46,16 +46,7 @@ async def run_tour(center: DataCenter, narrator: Narrator) -> Findings:
 def _actors(stage: Stage, world: World) -> tuple[VirtualMachine, VirtualMachine]:
     """The VM that plays the lead (users may watch its ticks), and one beside it on its network."""
     for vm in world.vms.values():
-        verdict = judge(
-            world,
-            Connection(
-                routing_domain=vm.vnics[0].network.routing_domain,
-                source=stage.network_of(vm).outside,
-                destination=vm.vnics[0].addresses[0],
-                protocol=TCP,
-                port=TICK_PORT,
-            ),
-        )
+        verdict = verdict_on(world, stage.network_of(vm).outside, vm, TCP, TICK_PORT)
         others = [o for o in world.vms.values() if o is not vm and o.vnics[0].network == vm.vnics[0].network]
         if verdict.action is Action.ACCEPT and others:
             return vm, others[-1]
