@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import subprocess
 import sys
@@ -38,6 +39,13 @@ def serai(*words: str, check: bool = True) -> subprocess.CompletedProcess[str]:
     """Run the command line as a user would."""
     command = [sys.executable, "-m", "serai.cli.main", "lab", "--name", NAME, *words]
     return subprocess.run(command, capture_output=True, text=True, check=check, timeout=300)
+
+
+def commands() -> Iterator[bytes]:
+    """The command lines of all processes; those that end meanwhile are left out."""
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+            yield path.read_bytes()
 
 
 @pytest.fixture(scope="module")
@@ -221,6 +229,5 @@ def test_down_leaves_nothing() -> None:
     assert not Path(f"/run/{NAME}-lab").exists()
     mounts = Path("/proc/self/mounts").read_text()
     assert f"/run/{NAME}-lab" not in mounts
-    commands = [path.read_bytes() for path in Path("/proc").glob("[0-9]*/cmdline") if path.exists()]
-    assert not any(f"/run/{NAME}-lab".encode() in command for command in commands)
+    assert not any(f"/run/{NAME}-lab".encode() in command for command in commands())
     assert "There is no lab" in serai("down").stdout
