@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import enum
-from ipaddress import IPv4Address
 
+from serai.model.address import Address
 from serai.model.inventory import VnicId
 from serai.model.policy import Direction
 from serai.model.reasons import Reason
@@ -45,11 +45,14 @@ class FlowRow:
     vnic: VnicId
     direction: Direction
     """Which side opened it: egress from the VM, ingress to it."""
-    remote: IPv4Address
+    remote: Address
+    """The other end; of dropped packets, the last one that was seen."""
+    identity: int
+    """Who the other end is to policy; 0 for everybody not told apart."""
     protocol: int
     """IANA number; 0 where the frame was not IP."""
     port: int
-    """The service's port; for ICMP type * 256 + code."""
+    """The service's port; for ICMP and ICMPv6 type * 256 + code."""
     packets_out: int
     """From the VM, tried or passed."""
     packets_in: int

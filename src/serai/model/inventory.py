@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+import enum
 import re
 from collections.abc import Mapping
-from ipaddress import IPv4Address, IPv4Network
 from typing import NewType, Self
 
+from serai.model.address import Address, Prefix, link_local
 from serai.model.tenancy import Mode, Scope, content_id
 
 VnicId = NewType("VnicId", int)
@@ -50,7 +51,7 @@ class Network:
     scope: Scope
     routing_domain: str
     """Addresses are unique inside one routing domain; two domains may both use 10.0.0.0/8."""
-    subnets: tuple[IPv4Network, ...]
+    subnets: tuple[Prefix, ...]
     bridge: str | None = None
     """The Linux bridge that carries it on every host, where the inventory knows it."""
     vni: int | None = None
@@ -67,8 +68,47 @@ class Host:
     """A hypervisor."""
 
     name: str
-    address: IPv4Address | None = None
+    address: Address | None = None
     """Where the other hosts reach it."""
+
+
+class Serves(enum.StrEnum):
+    """What a vNIC may offer to its network that others may not."""
+
+    DHCP = "dhcp"
+    """Answers of a DHCP or DHCPv6 server."""
+    ROUTER = "router"
+    """IPv6 router advertisements and redirects."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True, order=True)
+class AllowedAddress:
+    """Addresses that a vNIC may use beside its own: a VRRP address, the prefix behind a router."""
+
+    prefix: Prefix
+    mac: Mac | None = None
+    """With this MAC and no other (VRRP, RFC 5798); None: with the vNIC's own."""
+
+
+ETHERTYPES = 4
+"""How many more ethertypes one vNIC may use."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class PortSecurity:
+    """What a vNIC may do beyond speaking IP with its own addresses."""
+
+    allowed: tuple[AllowedAddress, ...] = ()
+    """In order; who is behind them is nobody's business: to policies they are addresses, not this VM."""
+    serves: frozenset[Serves] = frozenset()
+    tunnels: bool = False
+    """May send VXLAN, Geneve, GRE and IP in IP, inside which no gate looks."""
+    ethertypes: tuple[int, ...] = ()
+    """Carried without a look inside; at most ``ETHERTYPES``, in order."""
+    max_flows: int | None = None
+    """How many flows it may hold; None: as many as its host's agent says."""
+    new_flows_per_second: int | None = None
+    """How many flows it, and others to it, may open a second; None: as many as its host's agent says."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,7 +120,16 @@ class Vnic:
     """Its name inside the VM's definition, e.g. ``eth0``."""
     network: Network
     mac: Mac
-    addresses: tuple[IPv4Address, ...]
+    addresses: tuple[Address, ...]
+    security: PortSecurity = PortSecurity()
+
+    @property
+    def held(self) -> tuple[Address, ...]:
+        """Its addresses, and with any IPv6 address the link-local one that its MAC makes."""
+        implied = link_local(self.mac.packed)
+        if implied in self.addresses or all(address.version == 4 for address in self.addresses):
+            return self.addresses
+        return (*self.addresses, implied)
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import dataclasses
 import enum
 from collections.abc import Mapping
-from ipaddress import IPv4Network
 
+from serai.model.address import Prefix
 from serai.model.tenancy import ContentId, Scope, content_id
 
 
@@ -90,7 +90,7 @@ class OnNetwork:
 class InCidr:
     """Every address inside a prefix, whether or not a VM holds it."""
 
-    prefix: IPv4Network
+    prefix: Prefix
 
 
 Peer = Group | OnNetwork | InCidr
@@ -105,7 +105,7 @@ ANY_PROTOCOL = 256
 class PortRange:
     """A protocol and an inclusive range of destination ports.
 
-    For ICMP a "port" is ``type * 256 + code``; protocols without ports use 0 to 65535.
+    For ICMP and ICMPv6 a "port" is ``type * 256 + code``; protocols without ports use 0 to 65535.
     """
 
     protocol: int
@@ -131,7 +131,8 @@ class RuleRef:
     """The name of what decided: a rule of a policy, or one of the built-in last words.
 
     Its text is ``/acme:shop/ingress/from-web``; built-in ones read ``unmatched/ingress`` (a Tenant policy
-    selects the VM and no rule matched) and ``builtin/ingress`` (nothing matched at all).
+    selects the VM and no rule matched), ``builtin/ingress`` (nothing matched at all), and for a VM in
+    quarantine ``quarantine/ingress`` (the address is one that it may reach) and ``isolated/ingress`` (it is not).
     """
 
     text: str
@@ -155,6 +156,16 @@ class RuleRef:
     def builtin(cls, direction: Direction) -> RuleRef:
         """Name the site's last word."""
         return cls(f"builtin/{direction}")
+
+    @classmethod
+    def quarantine(cls, direction: Direction) -> RuleRef:
+        """Name the leave that a VM in quarantine still has."""
+        return cls(f"quarantine/{direction}")
+
+    @classmethod
+    def isolated(cls, direction: Direction) -> RuleRef:
+        """Name the denial of all else to a VM in quarantine."""
+        return cls(f"isolated/{direction}")
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)

@@ -2,7 +2,7 @@
 
 Every number is derived from content (see ``content_id``), so equal things are equal on every host and a
 change renumbers nobody. The record layouts are those of the kernel maps of the same name; addresses are
-kept as they stand in a packet (network byte order), everything else is little-endian.
+16 bytes in the form of ``serai.model.address``, everything else is little-endian.
 """
 
 from __future__ import annotations
@@ -12,14 +12,14 @@ import enum
 import functools
 import hashlib
 from collections.abc import Iterator, Mapping
-from ipaddress import IPv4Address
 from typing import Any, ClassVar, Self
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from serai.model.inventory import Mac, VnicId
+from serai.model.address import Address
+from serai.model.inventory import Mac, PortSecurity, VnicId
 from serai.model.tenancy import Mode
 
 Records = NDArray[np.void]
@@ -42,11 +42,15 @@ class Step(enum.IntEnum):
     """The list goes on at the page that ``rule`` names."""
 
 
-ENDPOINT = np.dtype([("view", "<u8"), ("address", ">u4"), ("pad", "<u4"), ("identity", "<u8")])
+ENDPOINT = np.dtype([("view", "<u8"), ("address", "u1", (16,)), ("identity", "<u8")])
 """Who holds an address, as seen by the vNICs of one view."""
 
-PREFIX = np.dtype([("length", "<u4"), ("view", "<u4", (2,)), ("address", ">u4"), ("identity", "<u8")])
-"""The identity of addresses that no VM holds, by longest prefix. ``length`` counts the 64 bits of view too."""
+PREFIX = np.dtype([("length", "<u4"), ("view", "<u4", (2,)), ("address", "u1", (16,)), ("identity", "<u8")])
+"""The identity of addresses that no VM holds, by longest prefix. ``length`` counts the 64 bits of view too.
+
+An IPv6 prefix short enough to cover the mapped addresses must not cover IPv4: a record of its own for
+``address.MAPPED`` says otherwise.
+"""
 
 LIST = np.dtype([("ruleset", "<u8"), ("identity", "<u8"), ("list", "<u8")])
 """Which decision list a ruleset applies to an identity; identity 0 is everybody not listed."""
@@ -85,7 +89,9 @@ class GuardedVnic:
     path: str
     """The VM's path and the vNIC's name, e.g. ``/acme/shop:web/eth0``."""
     mac: Mac
-    addresses: tuple[IPv4Address, ...]
+    addresses: tuple[Address, ...]
+    """All that it holds (see ``Vnic.held``)."""
+    security: PortSecurity
     mode: Mode
     view: int
     """Which endpoints and prefixes it sees: one per routing domain and set of policies in force."""

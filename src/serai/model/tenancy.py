@@ -80,9 +80,11 @@ ROOT = Scope("/")
 
 
 class Mode(enum.StrEnum):
-    """What a gate does with a verdict of Deny."""
+    """What a gate does with a vNIC's packets."""
 
     OBSERVE = "observe"
     """Verdicts are computed and recorded, packets pass."""
     ENFORCE = "enforce"
     """Denied packets are dropped."""
+    ISOLATE = "isolate"
+    """Quarantine: no policy is asked; only the addresses that the site's ``quarantine`` names are reached."""

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator, Mapping
-from ipaddress import IPv4Address
 from types import MappingProxyType
 
+from serai.model.address import Address, Prefix
 from serai.model.inventory import Host, Network, VirtualMachine, Vnic
 from serai.model.policy import Action, Direction, Policy
 
@@ -29,6 +29,8 @@ class World:
     policies: tuple[Policy, ...] = ()
     """In no particular order; tier, scope, priority and name say when each is asked."""
     last_word: Mapping[Direction, Action] = dataclasses.field(default_factory=lambda: LAST_WORD)
+    quarantine: tuple[Prefix, ...] = ()
+    """What an isolated VM may reach and be reached from, in order."""
 
     def vnics(self) -> Iterator[tuple[VirtualMachine, Vnic]]:
         """Go through every vNIC with its VM, in order of path."""
@@ -37,9 +39,9 @@ class World:
             for vnic in vm.vnics:
                 yield vm, vnic
 
-    def holder(self, routing_domain: str, address: IPv4Address) -> tuple[VirtualMachine, Vnic] | None:
+    def holder(self, routing_domain: str, address: Address) -> tuple[VirtualMachine, Vnic] | None:
         """Return who holds ``address`` in ``routing_domain``, or None when no VM does."""
         for vm, vnic in self.vnics():
-            if vnic.network.routing_domain == routing_domain and address in vnic.addresses:
+            if vnic.network.routing_domain == routing_domain and address in vnic.held:
                 return vm, vnic
         return None
