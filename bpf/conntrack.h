@@ -1,10 +1,23 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
-/* When a flow is over, and what may start it again. */
+/* Which packets belong to a connection, and when it is over. */
 #pragma once
 
-#include "parse.h"
+#include "transport.h"
 
-#define SECONDS(n) ((n) * 1000000000ULL)
+/* How far an acknowledgement may lag behind, at the least: as much as could be sent without a window scale. */
+#define ACK_LAG 66000
+#define UNKNOWN_WINDOW (1U << 30) /* the widest there is (RFC 7323, 2.3) */
+
+ALWAYS int is_after(__u32 a, __u32 b)
+{
+	return (__s32)(a - b) > 0;
+}
+
+/* Has the protocol connections of its own? */
+ALWAYS int has_state(const struct packet *p)
+{
+	return p->key.protocol == IPPROTO_TCP || p->key.protocol == IPPROTO_SCTP;
+}
 
 /* A reset by either side, or a FIN by both. With one FIN the other side may go on sending. */
 ALWAYS int is_closing(const struct serai_flow *flow)
@@ -19,25 +32,172 @@ ALWAYS int is_half_closed(const struct serai_flow *flow)
 }
 
 /* The sweep in user space removes flows by the same limits: see serai/model/flow.py. */
-ALWAYS __u64 idle_limit_ns(const struct serai_flow *flow, __u8 protocol)
+ALWAYS int idle_class(const struct serai_flow *flow, __u8 protocol)
 {
-	if (protocol == IPPROTO_ICMP)
-		return SECONDS(IDLE_ICMP);
-	if (protocol != IPPROTO_TCP)
-		return SECONDS(IDLE_OTHER);
+	if (protocol == IPPROTO_ICMP || protocol == IPPROTO_ICMPV6_MESSAGE)
+		return IDLE_ICMP;
+	if (protocol != IPPROTO_TCP && protocol != IPPROTO_SCTP)
+		return IDLE_OTHER;
 	if (is_closing(flow))
-		return SECONDS(IDLE_TCP_CLOSING);
+		return IDLE_TCP_CLOSING;
 	if (is_half_closed(flow))
-		return SECONDS(IDLE_TCP_HALF_CLOSED);
+		return IDLE_TCP_HALF_CLOSED;
 	if (!flow->packets[EGRESS] || !flow->packets[INGRESS])
-		return SECONDS(IDLE_TCP_OPENING);
-	return SECONDS(IDLE_TCP_ESTABLISHED);
+		return IDLE_TCP_OPENING;
+	return protocol == IPPROTO_TCP ? IDLE_TCP_ESTABLISHED : IDLE_SCTP_ESTABLISHED;
 }
 
 ALWAYS int is_over(const struct serai_flow *flow, const struct packet *p, __u64 now)
 {
-	if (now > flow->last_ns && now - flow->last_ns >= idle_limit_ns(flow, p->protocol))
+	__u32 zero = 0;
+	struct serai_settings *set = bpf_map_lookup_elem(&settings, &zero);
+
+	if (!set || (now > flow->last_ns && now - flow->last_ns >= set->idle_ns[idle_class(flow, p->key.protocol)]))
 		return 1;
 	/* The same ports again: a new connection, to be judged anew. */
-	return p->protocol == IPPROTO_TCP && p->opens && is_closing(flow);
+	return p->opens && is_closing(flow);
+}
+
+/* What a side's window field grants, in bytes. Scales count only where both sides have offered one (RFC 7323, 1.3). */
+ALWAYS __u32 granted(const struct serai_flow *flow, const struct packet *p, int side)
+{
+	if ((flow->scale[0] | flow->scale[1]) & SCALE_UNKNOWN)
+		return UNKNOWN_WINDOW;
+	if (p->tcp_flags & TCP_SYN || !(flow->scale[0] & flow->scale[1] & SCALE_OFFERED))
+		return p->window;
+	return (__u32)p->window << (flow->scale[side & 1] & 15);
+}
+
+/* Nothing is known of the sequence numbers: whatever comes is taken, and tells where they are. */
+ALWAYS void forget_windows(struct serai_flow *flow)
+{
+	flow->scale[EGRESS] = flow->scale[INGRESS] = SCALE_UNKNOWN;
+	flow->window[EGRESS] = flow->window[INGRESS] = 0;
+}
+
+/* SYN and FIN have a number of their own. */
+ALWAYS __u32 end_of(const struct packet *p)
+{
+	return p->seq + p->payload + !!(p->tcp_flags & TCP_SYN) + !!(p->tcp_flags & TCP_FIN);
+}
+
+/* The first packet of a side. Returns 0 where it cannot be one. */
+ALWAYS int greet(struct serai_flow *flow, const struct packet *p, int side)
+{
+	__u32 end = end_of(p);
+	int other = !side;
+
+	if (flow->window[other & 1] && !(flow->scale[side & 1] & SCALE_UNKNOWN)) {
+		/* It answers a SYN: with one of its own, or with a reset that acknowledges it (RFC 9293, 3.10.7.3). */
+		if (p->tcp_flags & TCP_ACK && p->tcp_flags & (TCP_SYN | TCP_RST) && p->ack != flow->end[other & 1] &&
+		    (is_after(p->ack, flow->end[other & 1]) || is_after(flow->end[other & 1] - ACK_LAG, p->ack)))
+			return 0;
+		if (p->tcp_flags & TCP_RST) {
+			if (!(p->tcp_flags & TCP_ACK) || p->ack != flow->end[other & 1])
+				return 0;
+			flow->tcp_flags[side & 1] |= p->tcp_flags;
+			return 1;
+		}
+		if (!(p->tcp_flags & TCP_SYN)) {
+			/* To that side the connection is an old one. It says so, and the answer is a reset (RFC 5961). */
+			flow->end[side & 1] = p->ack;
+			return 1;
+		}
+	}
+	flow->tcp_flags[side & 1] |= p->tcp_flags;
+	if (p->tcp_flags & TCP_SYN)
+		flow->scale[side & 1] = p->tcp_scale;
+	else
+		flow->scale[side & 1] = SCALE_UNKNOWN;
+	flow->end[side & 1] = end;
+	flow->window[side & 1] = granted(flow, p, side) ?: 1;
+	flow->limit[side & 1] = end + (flow->scale[side & 1] & SCALE_UNKNOWN ? UNKNOWN_WINDOW : flow->window[other & 1]);
+	if (p->tcp_flags & TCP_ACK) {
+		if (!flow->window[other & 1])
+			flow->end[other & 1] = p->ack;
+		flow->limit[other & 1] = p->ack + flow->window[side & 1];
+	}
+	return 1;
+}
+
+/* Says whether a TCP segment is one that its connection can carry, and follows it. After "Real Stateful TCP Packet
+ * Filtering in IP Filter" (van Rooij, 2000), with bounds twice as wide where a legal stream comes near them: other
+ * processors may be following the same connection at the same moment. */
+ALWAYS int follow_tcp(struct serai_flow *flow, const struct packet *p, int side)
+{
+	int other = !side, reset = p->tcp_flags & TCP_RST;
+	__u32 end = end_of(p);
+	__u32 mine = flow->window[side & 1], theirs = flow->window[other & 1], sent = flow->end[side & 1];
+	__u32 slack = reset ? 0 : theirs, lag, window, ack;
+
+	if (!mine)
+		return greet(flow, p, side);
+	if (!theirs && !(flow->scale[other & 1] & SCALE_UNKNOWN)) { /* nobody has answered its SYN yet */
+		if (reset && p->seq != sent && p->seq != flow->end[other & 1])
+			return 0;
+		if (p->opens) { /* once more, perhaps with another number */
+			flow->end[side & 1] = flow->limit[side & 1] = end;
+			flow->scale[side & 1] = p->tcp_scale;
+		}
+		flow->tcp_flags[side & 1] |= p->tcp_flags;
+		return reset || p->opens;
+	}
+	if (p->opens && side == flow->origin)
+		return 1; /* its sender has forgotten the connection: the other side will say what it thinks of that */
+	lag = (mine > ACK_LAG ? mine : ACK_LAG) * 2;
+	ack = p->tcp_flags & TCP_ACK && !(reset && !p->ack) ? p->ack : flow->end[other & 1];
+	if (is_after(p->seq, flow->limit[side & 1] + slack) || is_after(sent - theirs - slack - 1, end) ||
+	    is_after(ack, flow->limit[other & 1] + (reset ? 0 : mine)) || is_after(flow->end[other & 1] - lag, ack))
+		return 0;
+	if (reset && p->seq != sent)
+		return 1; /* only the exact number ends the connection for certain (RFC 5961, 3.2) */
+	window = granted(flow, p, side);
+	if (is_after(end, sent))
+		flow->end[side & 1] = end;
+	if (window > mine)
+		flow->window[side & 1] = window;
+	if (is_after(ack + (window ?: 1), flow->limit[other & 1]))
+		flow->limit[other & 1] = ack + (window ?: 1);
+	if (p->tcp_flags & ~flow->tcp_flags[side & 1])
+		flow->tcp_flags[side & 1] |= p->tcp_flags;
+	return 1;
+}
+
+/* RFC 9260, 8.5: packets carry the tag that their receiver has asked for. */
+ALWAYS int follow_sctp(struct serai_flow *flow, const struct packet *p, int side)
+{
+	int other = !side;
+	__u32 wanted = flow->end[side & 1];
+
+	if (p->opens) {
+		flow->end[other & 1] = p->ack;
+		return 1;
+	}
+	if (p->tcp_flags & TCP_URG && p->seq == flow->end[other & 1])
+		wanted = p->seq; /* reflected: the sender of the packet knows no other */
+	if (wanted && p->seq != wanted)
+		return 0;
+	if (p->ack)
+		flow->end[other & 1] = p->ack;
+	flow->tcp_flags[side & 1] |= p->tcp_flags;
+	return 1;
+}
+
+/* The packet that opens a flow. */
+ALWAYS void begin(struct serai_flow *flow, const struct packet *p, int side)
+{
+	if (p->key.protocol == IPPROTO_TCP)
+		greet(flow, p, side);
+	else
+		follow_sctp(flow, p, side);
+}
+
+/* Returns 0 where the packet is none of the connection's: it is dropped, and the flow stays as it was. */
+ALWAYS int follow(struct serai_flow *flow, const struct packet *p, int side)
+{
+	if (p->key.protocol == IPPROTO_TCP)
+		return follow_tcp(flow, p, side);
+	if (p->key.protocol == IPPROTO_SCTP)
+		return follow_sctp(flow, p, side);
+	return 1;
 }

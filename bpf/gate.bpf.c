@@ -8,127 +8,145 @@
 #include <linux/pkt_cls.h>
 
 #include "conntrack.h"
+#include "dhcp.h"
+#include "fragments.h"
 #include "maps.h"
+#include "neighbors.h"
 #include "parse.h"
 #include "policy.h"
 #include "ports.h"
 #include "record.h"
+#include "transport.h"
 
-#define HEADERS (sizeof(struct ethhdr) + 60 + sizeof(struct tcphdr)) /* the longest that is looked at */
-
-struct verdict {
-	int reason;
-	int origin; /* what was judged: a connection opened in this direction ... */
-	__u64 rule; /* ... by this rule; 0 where none was asked */
-	__u64 identity;
-	__u16 service; /* ... to this port */
-};
+#define FRONT ((__u32)(sizeof(struct ethhdr) + sizeof(struct ipv6_header))) /* read in one piece */
 
 #define VOLATILE(x) (*(volatile typeof(x) *)&(x))
 
-/* Copies the entry, because the agent may replace it meanwhile and the kernel may then reuse its memory for
- * another vNIC. The leading fields are written first and read again last: a torn copy is seen. */
-ALWAYS int copy_vnic(__u32 ifindex, struct serai_vnic *copy)
+/* The record of the vNIC behind a tap, or NULL. */
+ALWAYS const struct serai_vnic *find_vnic(__u32 ifindex)
 {
-	struct serai_vnic *vnic = bpf_map_lookup_elem(&vnics, &ifindex);
+	__u32 near = ifindex & (TAPS - 1), *record = bpf_map_lookup_elem(&taps, &near);
+	const struct serai_vnic *vnic = NULL;
 
-	if (!vnic)
-		return 0;
-	*copy = *vnic;
-	asm volatile("" ::: "memory");
-	return copy->ifindex == ifindex && VOLATILE(vnic->ifindex) == ifindex &&
-	       VOLATILE(vnic->judged_by) == copy->judged_by;
+	if (record)
+		vnic = bpf_map_lookup_elem(&vnics, record);
+	if (vnic && vnic->ifindex == ifindex)
+		return vnic;
+	record = bpf_map_lookup_elem(&far_taps, &ifindex);
+	if (record)
+		vnic = bpf_map_lookup_elem(&vnics, record);
+	return vnic && vnic->ifindex == ifindex ? vnic : NULL;
 }
 
 /* The port that policy judges, seen from a flow: a reply names it as its source. */
 ALWAYS __u16 service_of(const struct packet *p, int origin)
 {
-	if (p->protocol == IPPROTO_ICMP)
+	if (p->key.protocol == IPPROTO_ICMP)
 		return ICMP_ECHO_REQUEST << 8;
-	return bpf_ntohs(origin == EGRESS ? p->remote_port : p->local_port);
+	if (p->key.protocol == IPPROTO_ICMPV6_MESSAGE)
+		return ICMPV6_ECHO_REQUEST << 8;
+	return bpf_ntohs(origin == EGRESS ? p->key.remote_port : p->key.local_port);
 }
 
-/* Asks policy about a connection that was opened in the direction `origin`. A function of its own, not inlined: it is
- * called from several places, and each copy would cost the verifier anew. */
-static __noinline const struct serai_decision *judge(const struct serai_vnic *vnic, const struct packet *p, int origin,
-						     struct verdict *verdict)
+/* Asks policy about a connection that was opened in the direction `origin`. Returns what the verdict says then. */
+APART int judge(const struct serai_vnic *vnic, const struct packet *p, struct verdict *verdict, int origin)
 {
 	const struct serai_decision *decision;
 
+	if (!vnic || !p || !verdict)
+		return REASON_NO_RULESET;
 	verdict->origin = origin;
 	verdict->service = service_of(p, origin);
-	verdict->identity = identity_of(vnic->view, p->remote);
-	decision = decide(vnic->ruleset[origin & 1], verdict->identity, p->protocol, verdict->service);
-	if (!decision) {
+	verdict->identity = identity_of(vnic->view, p->key.remote);
+	decision = decide(vnic->ruleset[origin & 1], verdict->identity, p->key.protocol, verdict->service);
+	if (decision)
+		verdict->decision = *decision;
+	if (!decision)
 		verdict->reason = REASON_NO_RULESET;
-		return NULL;
-	}
-	verdict->rule = decision->rule;
-	verdict->reason = decision->step == STEP_ACCEPT ? REASON_NONE : REASON_DENIED;
-	return decision;
+	else
+		verdict->reason = decision->step == STEP_ACCEPT ? REASON_NONE : REASON_DENIED;
+	return verdict->reason;
 }
 
 /* Observing starts amid live connections, and often before there are rules: who opened one is not known. It is taken
- * in the orientation that policy accepts, so that it lives on when enforcement begins. */
-ALWAYS const struct serai_decision *judge_either(const struct serai_vnic *vnic, const struct packet *p, int *origin,
-						 struct verdict *verdict)
+ * in the orientation that policy accepts, so that it lives on when enforcement begins. Returns whether it may pass. */
+ALWAYS int judge_either(const struct serai_vnic *vnic, const struct packet *p, struct verdict *verdict, int origin)
 {
-	const struct serai_decision *decision = judge(vnic, p, *origin, verdict), *other;
-	struct verdict turned = {};
-
-	if (!(vnic->flags & FLAG_OBSERVE) || verdict->reason != REASON_DENIED || p->opens || p->protocol != IPPROTO_TCP)
-		return decision;
-	other = judge(vnic, p, !*origin, &turned);
-	if (!other || turned.reason)
-		return decision;
-	*origin = !*origin;
-	*verdict = turned;
-	return other;
+	if (!judge(vnic, p, verdict, origin))
+		return 1;
+	if (!(vnic->flags & FLAG_OBSERVE))
+		return 0;
+	if (verdict->reason == REASON_DENIED && !p->opens && p->key.protocol == IPPROTO_TCP &&
+	    judge(vnic, p, verdict, !origin))
+		judge(vnic, p, verdict, origin); /* neither: then as it seems */
+	return 1;
 }
 
 /* `judged_by` goes last: another processor that sees it may rely on the rest. */
-ALWAYS void stamp(struct serai_flow *flow, const struct serai_vnic *vnic, const struct serai_decision *decision,
-		  __u64 identity)
+ALWAYS void stamp(struct serai_flow *flow, const struct serai_vnic *vnic, const struct verdict *verdict)
 {
-	flow->identity = identity;
-	flow->rule = decision->rule;
-	flow->staged_rule = decision->staged_rule;
-	flow->step = decision->step;
-	flow->staged_step = decision->staged_step;
+	flow->origin = verdict->origin;
+	flow->identity = verdict->identity;
+	flow->rule = verdict->decision.rule;
+	flow->staged_rule = verdict->decision.staged_rule;
+	flow->step = verdict->decision.step;
+	flow->staged_step = verdict->decision.staged_step;
 	asm volatile("" ::: "memory");
 	VOLATILE(flow->judged_by) = vnic->judged_by;
 }
 
-ALWAYS void open_flow(struct __sk_buff *skb, const struct serai_vnic *vnic, const struct packet *p, int direction,
-		      void *table, const struct serai_flow_key *key, __u64 now, struct verdict *verdict)
+/* Says whether a new flow may be opened; where not, the verdict says why. */
+APART int admit(const struct serai_vnic *vnic, const struct packet *p, struct verdict *verdict, int direction)
 {
-	struct serai_flow flow = { .first_ns = now, .last_ns = now };
-	int origin = direction;
-	const struct serai_decision *decision = judge_either(vnic, p, &origin, verdict);
+	if (!vnic || !p || !verdict || !judge_either(vnic, p, verdict, direction) ||
+	    verdict->reason == REASON_NO_RULESET)
+		return 0;
+	if (may_open_now(vnic, direction, bpf_ktime_get_coarse_ns()))
+		return 1;
+	verdict->reason = REASON_FLOW_RATE;
+	return 0;
+}
 
-	if (!decision || (verdict->reason && !(vnic->flags & FLAG_OBSERVE)))
-		return;
-	flow.origin = origin;
-	stamp(&flow, vnic, decision, verdict->identity);
+/* An observed denial is recorded by its flow, whose step says Deny. */
+APART int open_flow(struct __sk_buff *skb, const struct serai_vnic *vnic, const struct packet *p,
+		    const struct verdict *verdict, int direction)
+{
+	__u64 now = bpf_ktime_get_coarse_ns();
+	struct serai_flow flow = { .first_ns = now, .last_ns = now }, *opened;
+	struct serai_flow_key key;
+	__u32 slot;
+	void *table;
+
+	if (!vnic || !p || !verdict)
+		return REASON_NO_RULESET;
+	slot = vnic->slot;
+	table = bpf_map_lookup_elem(&flows, &slot);
+	if (!table)
+		return REASON_NO_RULESET;
+	stamp(&flow, vnic, verdict);
 	flow.packets[direction & 1] = segments(skb, p);
 	flow.bytes[direction & 1] = skb->len;
-	flow.tcp_flags[direction & 1] = p->tcp_flags;
-	/* An observed denial is recorded by its flow, whose step says Deny. */
-	verdict->reason = bpf_map_update_elem(table, key, &flow, BPF_ANY) ? REASON_FLOW_QUOTA : REASON_NONE;
+	if (!p->opens || p->fragmented)
+		forget_windows(&flow);
+	key = p->key;
+	if (bpf_map_update_elem(table, &key, &flow, BPF_ANY))
+		return REASON_FLOW_QUOTA;
+	if (!has_state(p))
+		return REASON_NONE;
+	opened = bpf_map_lookup_elem(table, &key); /* the verifier lets no stack be indexed by direction */
+	if (opened)
+		begin(opened, p, direction);
+	return REASON_NONE;
 }
 
 /* Policy has changed since the flow was judged: ask again, as it was opened. Returns 0 where it must end. */
-ALWAYS int judge_again(const struct serai_vnic *vnic, const struct packet *p, struct serai_flow *flow,
-		       struct verdict *verdict)
+APART int judge_again(const struct serai_vnic *vnic, const struct packet *p, struct serai_flow *flow,
+		      struct verdict *verdict)
 {
-	int origin = flow->origin;
-	const struct serai_decision *decision = judge_either(vnic, p, &origin, verdict);
-
-	if (verdict->reason && !(vnic->flags & FLAG_OBSERVE))
+	if (!vnic || !p || !flow || !verdict || !judge_either(vnic, p, verdict, flow->origin))
 		return 0;
-	flow->origin = origin;
-	if (decision)
-		stamp(flow, vnic, decision, verdict->identity);
+	if (verdict->reason != REASON_NO_RULESET)
+		stamp(flow, vnic, verdict);
 	verdict->reason = REASON_NONE;
 	return 1;
 }
@@ -137,120 +155,201 @@ ALWAYS int judge_again(const struct serai_vnic *vnic, const struct packet *p, st
 ALWAYS int vouches(const struct serai_vnic *vnic, const struct packet *p, const struct serai_flow *flow, int direction,
 		   struct verdict *verdict)
 {
-	if (p->protocol != IPPROTO_TCP || !p->opens || direction == flow->origin)
+	if (!p->opens || direction == flow->origin || !has_state(p))
 		return 1;
-	judge(vnic, p, direction, verdict);
-	if (verdict->reason && !(vnic->flags & FLAG_OBSERVE))
+	if (judge(vnic, p, verdict, direction) && !(vnic->flags & FLAG_OBSERVE))
 		return 0;
 	verdict->reason = REASON_NONE;
 	return 1;
 }
 
+/* A packet of a flow that lives. */
+ALWAYS void go_on(struct __sk_buff *skb, const struct serai_vnic *vnic, const struct packet *p, int direction,
+		  struct serai_flow *flow, __u64 now, struct verdict *verdict)
+{
+	if (!vouches(vnic, p, flow, direction, verdict) || p->related)
+		return;
+	if (p->fragmented)
+		forget_windows(flow); /* how long the segment is only its last fragment tells */
+	else if (!follow(flow, p, direction)) {
+		verdict->reason = REASON_OUT_OF_WINDOW;
+		return;
+	}
+	count_flow(flow, skb, p, direction, now);
+}
+
 ALWAYS void track(struct __sk_buff *skb, const struct serai_vnic *vnic, const struct packet *p, int direction,
 		  struct verdict *verdict)
 {
-	struct serai_flow_key key = {
-		.local = p->local, .remote = p->remote, .local_port = p->local_port,
-		.remote_port = p->remote_port, .protocol = p->protocol, .asked = p->asked,
-	};
-	__u64 id = vnic->id, now = bpf_ktime_get_coarse_ns();
-	void *table = bpf_map_lookup_elem(&flows, &id);
+	__u64 now = bpf_ktime_get_coarse_ns();
+	void *table = bpf_map_lookup_elem(&flows, &vnic->slot);
 	struct serai_flow *flow;
-	int may_open;
 
 	if (!table) {
 		verdict->reason = REASON_NO_RULESET;
 		return;
 	}
-	flow = bpf_map_lookup_elem(table, &key);
+	flow = bpf_map_lookup_elem(table, &p->key);
 	if (flow && !is_over(flow, p, now)) {
-		if (flow->judged_by != vnic->judged_by && !judge_again(vnic, p, flow, verdict))
-			bpf_map_delete_elem(table, &key);
-		else if (vouches(vnic, p, flow, direction, verdict) && !p->related)
-			count_flow(flow, skb, p, direction, now);
+		if (flow->judged_by == vnic->judged_by || judge_again(vnic, p, flow, verdict)) {
+			go_on(skb, vnic, p, direction, flow, now, verdict);
+			return;
+		}
+		tell_ended(vnic, &p->key, flow);
+		bpf_map_delete_elem(table, &p->key);
 		return;
 	}
-	may_open = p->opens || (vnic->flags & FLAG_OBSERVE && p->protocol == IPPROTO_TCP);
-	if (p->related || !may_open)
+	if (p->related || !(p->opens || (vnic->flags & FLAG_OBSERVE && p->key.protocol == IPPROTO_TCP))) {
 		verdict->reason = REASON_NO_FLOW;
-	else
-		open_flow(skb, vnic, p, direction, table, &key, now, verdict);
+		return;
+	}
+	if (flow)
+		tell_ended(vnic, &p->key, flow);
+	if (admit(vnic, p, verdict, direction))
+		verdict->reason = open_flow(skb, vnic, p, verdict, direction);
+}
+
+/* A fragment without ports. */
+ALWAYS int share_fate(struct __sk_buff *skb, const struct serai_vnic *vnic, const struct packet *p, int direction,
+		      struct serai_fragments *datagram)
+{
+	void *table = bpf_map_lookup_elem(&flows, &vnic->slot);
+	struct serai_flow *flow;
+
+	if (!datagram || !table)
+		return REASON_FRAGMENT;
+	if (mark_fragment(datagram, p->piece / 8, (p->piece + p->size + 7) / 8))
+		datagram->poisoned = 1;
+	if (datagram->poisoned)
+		return REASON_FRAGMENT_OVERLAP;
+	flow = bpf_map_lookup_elem(table, &datagram->flow);
+	if (!flow)
+		return REASON_FRAGMENT;
+	count_flow(flow, skb, p, direction, bpf_ktime_get_coarse_ns());
+	return REASON_NONE;
+}
+
+/* A first fragment goes on to be judged, a later one has been. */
+APART int check_fragment(struct __sk_buff *skb, const struct serai_vnic *vnic, const struct packet *p, int direction)
+{
+	struct serai_fragments *datagram;
+
+	if (!vnic || !p || !is_fragment_sound(p))
+		return REASON_MALFORMED;
+	datagram = find_fragments(vnic, direction, p, bpf_ktime_get_coarse_ns());
+	if (p->piece)
+		return share_fate(skb, vnic, p, direction, datagram);
+	if (!datagram)
+		return REASON_NONE;
+	datagram->poisoned = 1; /* its first fragment has been here */
+	return REASON_FRAGMENT_OVERLAP;
+}
+
+/* What transport says beside who it is for. */
+ALWAYS int check_message(struct __sk_buff *skb, const struct serai_vnic *vnic, int direction, struct packet *p)
+{
+	__u8 type = p->service >> 8;
+	int reason = REASON_NONE, is_ipv4 = is_mapped(p->key.local);
+
+	if (p->key.protocol == IPPROTO_ICMP || p->key.protocol == IPPROTO_ICMPV6_MESSAGE) {
+		if (is_ipv4 != (p->key.protocol == IPPROTO_ICMP))
+			return REASON_ICMP_TYPE;
+		if (!is_ipv4 && is_link_service(type))
+			reason = check_neighbor(skb, vnic, p, direction);
+		else if (is_icmp_error(p->key.protocol, type))
+			reason = parse_quoted(skb, p, direction);
+		else if (!is_echo(p->key.protocol, type))
+			reason = REASON_ICMP_TYPE;
+	} else if (is_dhcp(p)) {
+		reason = check_dhcp(skb, vnic, p, direction);
+		if (!reason && p->settled && direction == EGRESS &&
+		    !may_open_now(vnic, direction, bpf_ktime_get_coarse_ns()))
+			reason = REASON_FLOW_RATE;
+	}
+	/* Nobody speaks without an address but to get one. */
+	if (!reason && p->nobody && direction == EGRESS && !p->settled)
+		return REASON_FOREIGN_IP;
+	return reason;
+}
+
+/* The network layer is read, and it is the vNIC's. */
+ALWAYS void inspect_datagram(struct __sk_buff *skb, const struct serai_vnic *vnic, int direction, struct packet *p,
+			     struct verdict *verdict)
+{
+	if (p->fragmented) {
+		verdict->reason = check_fragment(skb, vnic, p, direction);
+		if (verdict->reason || p->piece)
+			return;
+	}
+	verdict->reason = parse_transport(skb, direction, p);
+	if (!verdict->reason && direction == EGRESS && !(vnic->flags & FLAG_TUNNELS) && is_tunnel(p))
+		verdict->reason = REASON_TUNNEL;
+	if (!verdict->reason)
+		verdict->reason = check_message(skb, vnic, direction, p);
+	if (verdict->reason || p->settled)
+		return;
+	track(skb, vnic, p, direction, verdict);
+	if (p->fragmented && !verdict->reason)
+		remember_fragments(vnic, p, direction);
 }
 
 ALWAYS void inspect(struct __sk_buff *skb, const struct serai_vnic *vnic, int direction, struct packet *p,
 		    struct verdict *verdict)
 {
-	void *data = (void *)(long)skb->data, *end = (void *)(long)skb->data_end;
-	struct ethhdr *eth;
-	struct iphdr *ip;
+	struct span span = reach(skb, FRONT);
+	struct ethhdr *eth = span.data;
 
 	/* A tag sits in the skb's metadata: the ethertype in the frame already shows what is inside. */
 	if (skb->vlan_present) {
 		verdict->reason = REASON_VLAN;
 		return;
 	}
-	if (data + HEADERS > end) { /* headers may lie in fragments of the skb: bring them in */
-		bpf_skb_pull_data(skb, skb->len < HEADERS ? skb->len : HEADERS);
-		data = (void *)(long)skb->data;
-		end = (void *)(long)skb->data_end;
-	}
-	eth = data;
-	ip = (void *)(eth + 1);
-	if ((void *)(eth + 1) > end) {
+	if ((void *)(eth + 1) > span.end) {
 		verdict->reason = REASON_MALFORMED;
 		return;
 	}
-	verdict->reason = check_frame(vnic, eth, direction);
+	verdict->reason = check_macs(vnic, eth, direction, p);
 	if (verdict->reason)
 		return;
 	switch (eth->h_proto) {
+	case bpf_htons(ETH_P_IP):
+		verdict->reason = parse_ipv4(skb, span, direction, p);
+		if (!verdict->reason)
+			verdict->reason = check_addresses(vnic, direction, p);
+		if (!verdict->reason && p->offset > BEFORE_OPTIONS)
+			verdict->reason = check_options(skb, p->offset - BEFORE_OPTIONS);
+		break;
+	case bpf_htons(ETH_P_IPV6):
+		verdict->reason = parse_ipv6(skb, span, direction, p);
+		if (!verdict->reason && !is_transport(p->key.protocol))
+			verdict->reason = walk_extensions(skb, p);
+		if (!verdict->reason)
+			verdict->reason = check_addresses(vnic, direction, p);
+		break;
 	case bpf_htons(ETH_P_ARP):
 	case bpf_htons(ETH_P_RARP):
-		verdict->reason = check_arp(vnic, (void *)ip, end, eth->h_proto == bpf_htons(ETH_P_RARP), direction, p);
+		verdict->reason = check_arp(skb, vnic, p, eth->h_proto == bpf_htons(ETH_P_RARP), direction);
 		return;
-	case bpf_htons(ETH_P_8021Q):
-	case bpf_htons(ETH_P_8021AD):
-		verdict->reason = REASON_VLAN;
-		return;
-	case bpf_htons(ETH_P_IP):
-		break;
 	default:
-		verdict->reason = REASON_ETHERTYPE;
+		verdict->reason = check_ethertype(vnic, eth->h_proto);
 		return;
 	}
-	if ((void *)(ip + 1) > end) {
-		verdict->reason = REASON_MALFORMED;
-		return;
-	}
-	p->local = direction == EGRESS ? ip->saddr : ip->daddr;
-	p->remote = direction == EGRESS ? ip->daddr : ip->saddr;
-	verdict->reason = check_addresses(vnic, eth, ip, direction);
 	if (!verdict->reason)
-		verdict->reason = parse_ipv4(skb, ip, end, direction, p);
-	if (!verdict->reason)
-		track(skb, vnic, p, direction, verdict);
+		inspect_datagram(skb, vnic, direction, p, verdict);
 }
 
 ALWAYS int gate(struct __sk_buff *skb, int direction)
 {
-	struct serai_vnic vnic = {};
+	const struct serai_vnic *vnic = find_vnic(skb->ifindex);
 	struct packet p = {};
-	struct verdict verdict = {};
-	int observe;
+	struct verdict verdict = { .reason = REASON_UNKNOWN_VNIC };
 
-	if (!copy_vnic(skb->ifindex, &vnic)) {
-		count_drop(skb, 0, 0, &p, direction, direction, REASON_UNKNOWN_VNIC, 0, 0);
-		return TC_ACT_SHOT;
-	}
-	inspect(skb, &vnic, direction, &p, &verdict);
+	if (vnic)
+		inspect(skb, vnic, direction, &p, &verdict);
 	if (verdict.reason == REASON_NONE)
 		return TC_ACT_UNSPEC; /* programs behind this one, if any, have their say */
-	observe = vnic.flags & FLAG_OBSERVE;
-	if (verdict.rule) /* recorded as it was judged, whichever packet brought it up */
-		p.service = verdict.service;
-	count_drop(skb, vnic.id, observe, &p, direction, verdict.rule ? verdict.origin : direction, verdict.reason,
-		   verdict.rule, verdict.identity);
-	return observe ? TC_ACT_UNSPEC : TC_ACT_SHOT;
+	count_drop(skb, vnic, &p, &verdict, direction);
+	return vnic && vnic->flags & FLAG_OBSERVE ? TC_ACT_UNSPEC : TC_ACT_SHOT;
 }
 
 SEC("tc")

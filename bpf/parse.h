@@ -1,181 +1,243 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
-/* From bytes to the few facts that the rest of the gate asks for. */
+/* From bytes to the few facts that the rest of the gate asks for: the network layer. */
 #pragma once
 
 #include <linux/if_ether.h>
 #include <linux/in.h>
 #include <linux/ip.h>
-#include <linux/tcp.h>
-#include <linux/udp.h>
 #include <bpf/bpf_endian.h>
 
 #include "maps.h"
 
 #define IP_OFFSET_MASK 0x1fff
 #define IP_MORE_FRAGMENTS 0x2000
+#define IP_MAX_LENGTH 65535
+#define OPTION_END 0
+#define OPTION_NOTHING 1
+#define OPTION_LOOSE_ROUTE 131
+#define OPTION_STRICT_ROUTE 137
 
-#define ICMP_ECHO_REPLY 0
-#define ICMP_UNREACHABLE 3
-#define ICMP_SOURCE_QUENCH 4
-#define ICMP_ECHO_REQUEST 8
-#define ICMP_TIME_EXCEEDED 11
-#define ICMP_PARAMETER_PROBLEM 12
+#define IPPROTO_HOP_BY_HOP 0
+#define IPPROTO_ROUTING_HEADER 43
+#define IPPROTO_FRAGMENT_HEADER 44
+#define IPPROTO_ICMPV6_MESSAGE 58
+#define IPPROTO_DESTINATION_OPTIONS 60
+#define IPPROTO_MOBILITY 135
+#define IPPROTO_HIP 139
+#define IPPROTO_SHIM6 140
+#define MAX_EXTENSIONS 6
 
-#define TCP_FIN 0x01
-#define TCP_SYN 0x02
-#define TCP_RST 0x04
-#define TCP_ACK 0x10
+#define BEFORE_OPTIONS ((__u32)(sizeof(struct ethhdr) + sizeof(struct iphdr)))
 
-/* linux/icmp.h drags in headers of the host; this is RFC 792's header. */
-struct icmp_header {
-	__u8 type;
-	__u8 code;
-	__u16 checksum;
-	__u16 echo_id;
-	__u16 echo_sequence;
+/* RFC 8200; linux/ipv6.h drags in headers of the host. */
+struct ipv6_header {
+	__u8 version; /* in the upper half */
+	__u8 flow[3];
+	__u16 length;
+	__u8 next;
+	__u8 hops;
+	__u32 source[4];
+	__u32 target[4];
 };
-
-/* RFC 826 for Ethernet and IPv4; RARP (RFC 903) has the same form. */
-struct arp_packet {
-	__u16 hardware_type;
-	__u16 protocol_type;
-	__u8 hardware_length;
-	__u8 protocol_length;
-	__u16 operation;
-	__u8 sender_mac[6];
-	__u8 sender_address[4];
-	__u8 target_mac[6];
-	__u8 target_address[4];
-} __attribute__((packed));
 
 struct packet {
-	__u32 local; /* the VM's end, whichever way the packet goes */
-	__u32 remote;
-	__u16 local_port; /* for ICMP echo both are the identifier */
-	__u16 remote_port;
+	struct serai_flow_key key;
+	__u32 offset;  /* of what comes behind the network layer, from the start of the frame */
+	__u32 left;    /* bytes from there to the end of the datagram, or of this fragment of it */
+	__u32 id;      /* of a fragmented datagram */
+	__u32 seq;     /* SCTP: the verification tag */
+	__u32 ack;     /* SCTP: the tag that an INIT or INIT ACK asks for */
+	__u32 payload; /* bytes behind the TCP header */
+	__u32 piece;   /* where this fragment stands in its datagram, in bytes ... */
+	__u32 size;    /* ... and how many there are of it */
+	__u16 window;
 	__u16 service; /* host order: the port that policy judges, or ICMP type * 256 + code */
 	__u16 headers; /* bytes in front of the payload */
-	__u8 protocol;
-	__u8 asked;
-	__u8 tcp_flags;
+	__u8 mac[6];   /* who sent the frame */
+	__u8 group;    /* the frame goes to a group, or to all */
+	__u8 hops;
+	__u8 fragmented;
+	__u8 more; /* fragments follow */
+	__u8 nobody; /* the source address is 0.0.0.0 or :: */
 	__u8 opens;   /* may open a flow */
-	__u8 related; /* an ICMP error: the fields above are those of the packet it quotes */
+	__u8 related; /* an ICMP error: the key is that of the packet it quotes */
+	__u8 settled; /* a guard has let it through: policy is not asked */
+	__u8 tcp_flags;
+	__u8 tcp_scale;
 };
 
-ALWAYS void set_ports(struct packet *p, int direction, __u16 source, __u16 target)
+/* Packet pointers: `data` up to `end` can be read directly. */
+struct span {
+	void *data;
+	void *end;
+};
+
+/* Have `bytes` of the frame, or all of it, where they can be read directly. Rarely they are not. */
+ALWAYS struct span reach(struct __sk_buff *skb, __u32 bytes)
 {
-	p->local_port = direction == EGRESS ? source : target;
-	p->remote_port = direction == EGRESS ? target : source;
-	p->service = bpf_ntohs(target);
+	struct span span = { (void *)(long)skb->data, (void *)(long)skb->data_end };
+
+	if (span.data + bytes <= span.end || skb->len <= span.end - span.data)
+		return span;
+	bpf_skb_pull_data(skb, skb->len < bytes ? skb->len : bytes);
+	span.data = (void *)(long)skb->data;
+	span.end = (void *)(long)skb->data_end;
+	return span;
 }
 
-/* An echo that the VM asks for and one that it is asked for are two flows, whatever identifiers both ends choose. */
-ALWAYS void set_echo(struct packet *p, int direction, __u8 type, __u16 identifier)
+ALWAYS void map_ipv4(__u32 *mapped, __u32 address)
 {
-	p->local_port = p->remote_port = identifier;
-	p->asked = (direction == EGRESS) == (type == ICMP_ECHO_REQUEST) ? ASKED_BY_VM : ASKED_OF_VM;
+	mapped[0] = mapped[1] = 0;
+	mapped[2] = bpf_htonl(0xffff);
+	mapped[3] = address;
 }
 
-/* The packet that an ICMP error quotes went the other way (RFC 792: IP header and 8 bytes at least). */
-ALWAYS int parse_quoted(struct __sk_buff *skb, __u32 offset, int direction, struct packet *p)
+ALWAYS int same_address(const __u32 *a, const __u32 *b)
 {
-	int back = direction == EGRESS ? INGRESS : EGRESS;
-	struct iphdr ip;
-	__u16 ports[4];
+	return a[3] == b[3] && a[2] == b[2] && a[1] == b[1] && a[0] == b[0];
+}
 
-	if (bpf_skb_load_bytes(skb, offset, &ip, sizeof(ip)) || ip.version != 4 || ip.ihl < 5)
-		return REASON_MALFORMED;
-	if (ip.frag_off & bpf_htons(IP_OFFSET_MASK))
-		return REASON_FRAGMENT;
-	if (bpf_skb_load_bytes(skb, offset + ip.ihl * 4, ports, sizeof(ports)))
-		return REASON_MALFORMED;
-	p->related = 1;
-	p->protocol = ip.protocol;
-	p->local = back == EGRESS ? ip.saddr : ip.daddr;
-	p->remote = back == EGRESS ? ip.daddr : ip.saddr;
-	if (ip.protocol == IPPROTO_TCP || ip.protocol == IPPROTO_UDP)
-		set_ports(p, back, ports[0], ports[1]);
-	else if (ip.protocol == IPPROTO_ICMP)
-		set_echo(p, back, *(__u8 *)ports, ports[2]); /* type and code, checksum, identifier */
+ALWAYS int is_mapped(const __u32 *address)
+{
+	return !address[0] && !address[1] && address[2] == bpf_htonl(0xffff);
+}
+
+/* RFC 791, 3.1. What routes a packet by its sender's wish could lead it past the gates of others. */
+APART int check_options(struct __sk_buff *skb, __u32 length)
+{
+	__u32 at = 0;
+
+	for (int i = 0; i < 40; i++) {
+		__u8 kind, size;
+
+		if (at >= length || bpf_skb_load_bytes(skb, BEFORE_OPTIONS + at, &kind, 1) || kind == OPTION_END)
+			return REASON_NONE;
+		if (kind == OPTION_LOOSE_ROUTE || kind == OPTION_STRICT_ROUTE)
+			return REASON_IP_OPTIONS;
+		if (kind == OPTION_NOTHING) {
+			at++;
+			continue;
+		}
+		if (bpf_skb_load_bytes(skb, BEFORE_OPTIONS + at + 1, &size, 1) || size < 2)
+			return REASON_MALFORMED;
+		at += size;
+	}
 	return REASON_NONE;
 }
 
-/* `target` is where the packet itself goes: an error goes to whoever sent what it quotes, and nowhere else. */
-ALWAYS int parse_icmp(struct __sk_buff *skb, struct icmp_header *icmp, void *end, __u32 offset, __u32 target,
-		      int direction, struct packet *p)
+/* Addresses are filled in as soon as they are known, so that a drop can be recorded with its remote end. */
+ALWAYS int parse_ipv4(const struct __sk_buff *skb, struct span span, int direction, struct packet *p)
 {
-	int reason;
+	struct iphdr *ip = span.data + sizeof(struct ethhdr);
+	__u32 room = skb->len - sizeof(struct ethhdr), total, header, fragment;
 
-	if ((void *)(icmp + 1) > end)
+	if ((void *)(ip + 1) > span.end || ip->version != 4 || ip->ihl < 5)
 		return REASON_MALFORMED;
-	p->service = icmp->type << 8 | icmp->code;
-	switch (icmp->type) {
-	case ICMP_ECHO_REQUEST:
-	case ICMP_ECHO_REPLY:
-		if (icmp->code) /* RFC 792 knows no other than 0 */
-			return REASON_ICMP_TYPE;
-		set_echo(p, direction, icmp->type, icmp->echo_id);
-		p->opens = icmp->type == ICMP_ECHO_REQUEST;
-		return REASON_NONE;
-	case ICMP_UNREACHABLE:
-	case ICMP_SOURCE_QUENCH:
-	case ICMP_TIME_EXCEEDED:
-	case ICMP_PARAMETER_PROBLEM:
-		reason = parse_quoted(skb, offset + sizeof(*icmp), direction, p);
-		if (reason)
-			return reason;
-		return target == (direction == EGRESS ? p->remote : p->local) ? REASON_NONE : REASON_NO_FLOW;
-	default:
-		return REASON_ICMP_TYPE;
+	map_ipv4(direction == EGRESS ? p->key.local : p->key.remote, ip->saddr);
+	map_ipv4(direction == EGRESS ? p->key.remote : p->key.local, ip->daddr);
+	p->key.protocol = ip->protocol;
+	p->nobody = !ip->saddr;
+	header = ip->ihl * 4;
+	/* A GSO super-packet beyond 64 KB carries a total length of 0, and all of them are cut before the wire. */
+	total = skb->gso_size ? room : bpf_ntohs(ip->tot_len);
+	if (total < header || total > room)
+		return REASON_MALFORMED;
+	p->offset = sizeof(struct ethhdr) + header;
+	p->left = total - header;
+	fragment = bpf_ntohs(ip->frag_off);
+	if (fragment & (IP_OFFSET_MASK | IP_MORE_FRAGMENTS)) {
+		p->fragmented = 1;
+		p->more = !!(fragment & IP_MORE_FRAGMENTS);
+		p->piece = (fragment & IP_OFFSET_MASK) * 8;
+		p->size = p->left;
+		p->id = ip->id | ip->protocol << 16;
 	}
+	return REASON_NONE;
 }
 
-/* Addresses are filled in as soon as they are known, so that a drop can be recorded with its remote end. */
-ALWAYS int parse_ipv4(struct __sk_buff *skb, struct iphdr *ip, void *end, int direction,
-		      struct packet *p)
+/* Goes on from the extension header of kind `key.protocol` at `offset`, right behind the IPv6 header. Behind a later
+ * fragment's header there is no header at all. */
+APART int walk_extensions(struct __sk_buff *skb, struct packet *p)
 {
-	__u32 total, header;
-	void *next;
-
-	if ((void *)(ip + 1) > end || ip->version != 4 || ip->ihl < 5)
+	if (!p)
 		return REASON_MALFORMED;
-	p->protocol = ip->protocol;
-	p->local = direction == EGRESS ? ip->saddr : ip->daddr;
-	p->remote = direction == EGRESS ? ip->daddr : ip->saddr;
-	header = ip->ihl * 4;
-	total = bpf_ntohs(ip->tot_len);
-	/* A GSO super-packet beyond 64 KB carries a total length of 0: its segments are checked by the sender. */
-	if (!skb->gso_size && (total < header || total > skb->len - sizeof(struct ethhdr)))
-		return REASON_MALFORMED;
-	if (ip->frag_off & bpf_htons(IP_OFFSET_MASK | IP_MORE_FRAGMENTS))
-		return REASON_FRAGMENT;
+	for (int i = 0; i <= MAX_EXTENSIONS; i++) {
+		__u8 header[8];
+		__u32 size;
 
-	next = (void *)ip + header;
-	p->headers = sizeof(struct ethhdr) + header;
-	switch (ip->protocol) {
-	case IPPROTO_TCP: {
-		struct tcphdr *tcp = next;
-		if ((void *)(tcp + 1) > end || tcp->doff < 5 || (!skb->gso_size && total < header + tcp->doff * 4))
-			return REASON_MALFORMED;
-		set_ports(p, direction, tcp->source, tcp->dest);
-		p->headers += tcp->doff * 4;
-		p->tcp_flags = ((__u8 *)tcp)[13];
-		p->opens = (p->tcp_flags & (TCP_SYN | TCP_ACK | TCP_RST | TCP_FIN)) == TCP_SYN;
-		return REASON_NONE;
+		switch (p->key.protocol) {
+		case IPPROTO_HOP_BY_HOP:
+			if (i)
+				return REASON_EXTENSION;
+			break;
+		case IPPROTO_ROUTING_HEADER:
+		case IPPROTO_FRAGMENT_HEADER:
+		case IPPROTO_AH:
+		case IPPROTO_DESTINATION_OPTIONS:
+			break;
+		case IPPROTO_MOBILITY:
+		case IPPROTO_HIP:
+		case IPPROTO_SHIM6:
+			return REASON_EXTENSION;
+		default:
+			return REASON_NONE;
+		}
+		if (i == MAX_EXTENSIONS)
+			return REASON_EXTENSION;
+		if (p->left < sizeof(header) || bpf_skb_load_bytes(skb, p->offset, header, sizeof(header)))
+			return p->fragmented ? REASON_FRAGMENT_SHORT : REASON_MALFORMED;
+		size = (header[1] + 1) * 8;
+		if (p->key.protocol == IPPROTO_AH)
+			size = (header[1] + 2) * 4; /* RFC 4302, 2.2 */
+		if (p->key.protocol == IPPROTO_ROUTING_HEADER && header[2] == 0)
+			return REASON_EXTENSION; /* RFC 5095 */
+		if (p->key.protocol == IPPROTO_FRAGMENT_HEADER) {
+			__u16 fragment = header[2] << 8 | header[3];
+
+			size = sizeof(header);
+			if (p->fragmented)
+				return REASON_EXTENSION;
+			p->piece = fragment & ~7;
+			p->more = fragment & 1;
+			__builtin_memcpy(&p->id, header + 4, sizeof(p->id));
+			p->size = p->left - size;
+			p->fragmented = 1;
+		}
+		if (size > p->left)
+			return p->fragmented ? REASON_FRAGMENT_SHORT : REASON_MALFORMED;
+		p->key.protocol = header[0];
+		p->offset += size;
+		p->left -= size;
+		if (p->piece)
+			return REASON_NONE;
 	}
-	case IPPROTO_UDP: {
-		struct udphdr *udp = next;
-		if ((void *)(udp + 1) > end || (!skb->gso_size && total < header + sizeof(*udp)))
-			return REASON_MALFORMED;
-		set_ports(p, direction, udp->source, udp->dest);
-		p->headers += sizeof(*udp);
-		p->opens = 1;
-		return REASON_NONE;
-	}
-	case IPPROTO_ICMP:
-		return parse_icmp(skb, next, end, p->headers, ip->daddr, direction, p);
-	default: /* no ports: one flow per pair of addresses */
-		p->opens = 1;
-		return REASON_NONE;
-	}
+	return REASON_EXTENSION;
+}
+
+/* The headers that most packets go on with: no need to walk. */
+ALWAYS int is_transport(__u8 next)
+{
+	return next == IPPROTO_TCP || next == IPPROTO_UDP || next == IPPROTO_ICMPV6_MESSAGE;
+}
+
+ALWAYS int parse_ipv6(struct __sk_buff *skb, struct span span, int direction, struct packet *p)
+{
+	struct ipv6_header *ip = span.data + sizeof(struct ethhdr);
+	__u32 room = skb->len - sizeof(struct ethhdr) - sizeof(*ip);
+
+	if ((void *)(ip + 1) > span.end || ip->version >> 4 != 6)
+		return REASON_MALFORMED;
+	__builtin_memcpy(direction == EGRESS ? p->key.local : p->key.remote, ip->source, sizeof(ip->source));
+	__builtin_memcpy(direction == EGRESS ? p->key.remote : p->key.local, ip->target, sizeof(ip->target));
+	p->key.protocol = ip->next;
+	p->nobody = !(ip->source[0] | ip->source[1] | ip->source[2] | ip->source[3]);
+	p->hops = ip->hops;
+	p->offset = sizeof(struct ethhdr) + sizeof(*ip);
+	p->left = skb->gso_size ? room : bpf_ntohs(ip->length); /* as in IPv4 */
+	/* In our maps that is how IPv4 addresses look: a packet must not pass for another. */
+	if (is_mapped(ip->source))
+		return direction == EGRESS ? REASON_FOREIGN_IP : REASON_MALFORMED;
+	if (p->left > room || is_mapped(ip->target))
+		return REASON_MALFORMED;
+	return REASON_NONE;
 }

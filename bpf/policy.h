@@ -4,14 +4,15 @@
 
 #include "maps.h"
 
-ALWAYS __u64 identity_of(__u64 view, __u32 address)
+ALWAYS __u64 identity_of(__u64 view, const __u32 *address)
 {
-	struct serai_endpoint_key endpoint = { .view = view, .address = address };
-	struct serai_prefix_key prefix = {
-		.length = 96, .view = { (__u32)view, (__u32)(view >> 32) }, .address = address
-	};
-	__u64 *identity = bpf_map_lookup_elem(&endpoints, &endpoint);
+	struct serai_endpoint_key endpoint = { .view = view };
+	struct serai_prefix_key prefix = { .length = 64 + 128, .view = { (__u32)view, (__u32)(view >> 32) } };
+	__u64 *identity;
 
+	__builtin_memcpy(endpoint.address, address, sizeof(endpoint.address));
+	__builtin_memcpy(prefix.address, address, sizeof(prefix.address));
+	identity = bpf_map_lookup_elem(&endpoints, &endpoint);
 	if (!identity)
 		identity = bpf_map_lookup_elem(&prefixes, &prefix);
 	return identity ? *identity : EVERYBODY;

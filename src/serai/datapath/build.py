@@ -13,7 +13,7 @@ import sysconfig
 from pathlib import Path
 
 from serai.datapath.object import OBJECT
-from serai.model.flow import IdleSeconds
+from serai.model.flow import IDLE_CLASSES, IdleSeconds
 from serai.model.reasons import REASON_SLOTS, Reason
 
 SOURCES = Path(__file__).resolve().parents[3] / "bpf"
@@ -27,10 +27,7 @@ class BuildError(RuntimeError):
 def model_header() -> str:
     """The C form of the lists that live in ``serai.model``."""
     reasons = [f"\tREASON_{reason.name} = {reason.value}, /* {reason.description} */" for reason in Reason]
-    idle = [
-        f"#define IDLE_{name} {limit.value}ULL /* seconds */"
-        for name, limit in IdleSeconds.__members__.items()  # two may be equal: iterating would skip one
-    ]
+    idle = [f"\tIDLE_{name}," for name in IDLE_CLASSES]
     return "\n".join(
         (
             "/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */",
@@ -40,7 +37,10 @@ def model_header() -> str:
             "enum serai_reason {",
             *reasons,
             "};",
+            "enum serai_idle_class {",
             *idle,
+            "\tIDLE_CLASSES,",
+            "};",
             "",
         )
     )

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator
-from ipaddress import IPv4Address
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 
 import msgspec
@@ -12,18 +11,18 @@ import numpy as np
 from serai.datapath.layout import EGRESS, FLOW, FLOW_KEY, INGRESS
 from serai.datapath.ledger import Ledger
 from serai.datapath.maps import Array, Map
-from serai.model.flow import FlowRow, IdleSeconds, Outcome
+from serai.datapath.slots import Slots
+from serai.model.address import unpack
+from serai.model.flow import DIRECTIONS, IDLE_CLASSES, FlowRow, IdleSeconds, Outcome
 from serai.model.inventory import VnicId
-from serai.model.policy import Direction
 from serai.model.reasons import Reason
 from serai.model.ruleset import Step
 
-_TCP, _ICMP = 6, 1
+_ICMP, _TCP, _ICMPV6, _SCTP = 1, 6, 58, 132
+_ECHO_REQUEST = {_ICMP: 8 << 8, _ICMPV6: 128 << 8}
 _FIN, _RST = 0x01, 0x04
 _NS = 1_000_000_000
 _ETERNITY = 1 << 63  # ns, where signed arithmetic ends
-DIRECTIONS = (Direction.EGRESS, Direction.INGRESS)
-"""By the gate's number for them."""
 
 
 class _Handoff(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -38,17 +37,29 @@ class _Handoff(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 class FlowTables:
     """Every vNIC's flow table, and the flows that ended."""
 
-    def __init__(self, outer: Map, *, entries: int = 16384, remember: int = 65536, ended: Path | None = None) -> None:
+    def __init__(
+        self,
+        outer: Map,
+        slots: Slots,
+        *,
+        idle: Mapping[str, int] | None = None,
+        remember: int = 65536,
+        ended: Path | None = None,
+    ) -> None:
         """Use the gate's map of maps.
 
         Args:
             outer: the map ``flows``.
-            entries: how many flows one vNIC may hold; its quota.
+            slots: where each vNIC's table stands in it.
+            idle: limits that differ from ``IdleSeconds``, by its names, in seconds.
             remember: how many ended flows are kept; beyond, the oldest go and are counted in ``forgotten``.
             ended: the file that keeps ended flows while no agent runs.
         """
         self._outer = outer
-        self._entries = entries
+        self._slots = slots
+        limits = {name: limit.value for name, limit in IdleSeconds.__members__.items()} | dict(idle or {})
+        self.idle_ns = np.array([limits[name] * _NS for name in IDLE_CLASSES], "<u8")
+        """How long a flow may be silent, by its class (the place of its name in ``IDLE_CLASSES``)."""
         self._tables: dict[VnicId, Map] = {}
         self._ended = Ledger(ended, remember=remember)
         self._handed_over: set[VnicId] = set()
@@ -61,32 +72,55 @@ class FlowTables:
     def adopt(self) -> None:
         """Take over what an earlier agent left: the tables, and the flows that ended."""
         self._ended.load()
-        keys, numbers = self._outer.dump()
-        for vnic, number in zip(keys.tolist(), numbers.tolist(), strict=True):
-            self._tables[VnicId(vnic)] = Map.by_id(number, FLOW_KEY, FLOW)
+        slots, numbers = self._outer.dump()
+        tables = dict(zip(slots.tolist(), numbers.tolist(), strict=True))
+        for vnic, slot in self._slots.given.items():
+            if slot in tables:
+                self._tables[vnic] = Map.by_id(tables[slot], FLOW_KEY, FLOW)
 
     def table(self, vnic: VnicId) -> Map | None:
         """The flow table of ``vnic``, or None."""
         return self._tables.get(vnic)
 
-    def keep(self, vnics: Collection[VnicId]) -> None:
-        """Have a table for each of ``vnics``."""
-        fresh = {v: Map.hash("serai_flows", FLOW_KEY, FLOW, self._entries) for v in vnics if v not in self._tables}
-        if fresh:  # in one batch: a single put into a map of maps waits for every processor
-            self._outer.update(
-                np.array(list(fresh), self._outer.key), np.array([t.fd for t in fresh.values()], self._outer.value)
-            )
-            self._tables.update(fresh)
+    def keep(self, quotas: Mapping[VnicId, int]) -> None:
+        """Have a table for each vNIC, with room for so many flows. One that has another size is replaced.
+
+        Raises:
+            KernelError: there is no room for so many vNICs.
+        """
+        self._slots.give(quotas)
+        fresh = {
+            vnic: Map.hash("serai_flows", FLOW_KEY, FLOW, entries)
+            for vnic, entries in quotas.items()
+            if vnic not in self._tables or self._tables[vnic].capacity != entries
+        }
+        if not fresh:
+            return
+        before = {vnic: self._tables[vnic] for vnic in fresh if vnic in self._tables}
+        for vnic, table in before.items():
+            _copy(table, fresh[vnic])
+        self._outer.update(  # in one batch: a single put into a map of maps waits for every processor
+            np.array([self._slots.given[vnic] for vnic in fresh], self._outer.key),
+            np.array([table.fd for table in fresh.values()], self._outer.value),
+        )
+        self._tables.update(fresh)
+        for vnic, table in before.items():  # what came meanwhile
+            _copy(table, fresh[vnic])
 
     def remove_others(self, vnics: Collection[VnicId]) -> None:
         """Remove the tables of all but ``vnics``; their flows have ended, unless they moved to another host."""
         for vnic in [v for v in self._tables if v not in vnics]:
             keys, flows = self._tables.pop(vnic).dump()
-            self._outer.delete(np.array([vnic], self._outer.key))
+            self._outer.delete(np.array([self._slots.given[vnic]], self._outer.key))
+            self._slots.take_back(vnic)
             moved = vnic in self._handed_over
             self._handed_over.discard(vnic)
             if not moved:
                 self._ended.add(vnic, keys, flows)
+
+    def end(self, vnic: VnicId, keys: Array, flows: Array) -> None:
+        """Remember flows that ended in the gate itself."""
+        self._ended.add(vnic, keys, flows)
 
     def sweep(self, now_ns: int) -> int:
         """Remove flows that are over, remember them, and return how many there were.
@@ -98,12 +132,12 @@ class FlowTables:
         unwritten: OSError | None = None
         for vnic, table in self._tables.items():
             keys, flows = table.dump()
-            over = _idle_ns(flows, now_ns) >= _limit_ns(keys, flows)
+            over = _idle_ns(flows, now_ns) >= self.idle_ns[_idle_class(keys, flows)].astype("i8")
             if over.any():
-                table.delete(keys[over])
-                total += int(over.sum())
+                ended = table.take(keys[over])
+                total += len(ended[0])
                 try:
-                    self._ended.add(vnic, keys[over], flows[over])
+                    self._ended.add(vnic, *ended)
                 except OSError as error:  # a full disk keeps no table from being swept
                     unwritten = error
         if unwritten is not None:
@@ -163,17 +197,33 @@ class FlowTables:
             ages = np.maximum(handoff.now_ns - flows[field].astype("i8"), 0)
             flows[field] = np.maximum(now_ns - ages, 0).astype("u8")
         flows["judged_by"] = 0
-        known = {key.tobytes(): int(last) for key, last in _last_seen(*table.dump())}
-        newer = np.array(
-            [known.get(k.tobytes(), -1) < int(f["last_ns"]) for k, f in zip(keys, flows, strict=True)], "?"
-        )
-        table.update(keys[newer], flows[newer])
+        here, flows_here = table.dump()
+        stale = _older(keys, flows, here, flows_here)
+        table.update(keys[~stale], flows[~stale])
         self._handed_over.discard(VnicId(handoff.vnic))
-        return int(newer.sum())
+        return int((~stale).sum())
 
 
-def _last_seen(keys: Array, flows: Array) -> Iterable[tuple[Array, int]]:
-    return zip(keys, flows["last_ns"].tolist(), strict=True)
+def _copy(source: Map, target: Map) -> None:
+    """Copy flows; those for which there is no room end here."""
+    keys, flows = source.dump()
+    known, there = target.dump()
+    fresh = ~_older(keys, flows, known, there)
+    target.update(keys[fresh][: target.capacity - len(known)], flows[fresh][: target.capacity - len(known)])
+
+
+def _older(keys: Array, flows: Array, other_keys: Array, other_flows: Array) -> Array:
+    """Which flows are among the others too, and were seen there as late or later."""
+    older = np.zeros(len(keys), "?")
+    if not len(other_keys):
+        return older
+    raw, other = (np.ascontiguousarray(k).view(f"S{FLOW_KEY.itemsize}") for k in (keys, other_keys))
+    order = np.argsort(other)
+    place = np.searchsorted(other[order], raw) % len(other)
+    found = order[place]
+    same = other[found] == raw
+    older[same] = other_flows["last_ns"][found[same]] >= flows["last_ns"][same]
+    return older
 
 
 def _idle_ns(flows: Array, now_ns: int) -> Array:
@@ -181,35 +231,42 @@ def _idle_ns(flows: Array, now_ns: int) -> Array:
     return idle
 
 
-def _limit_ns(keys: Array, flows: Array) -> Array:
-    """The limits of ``bpf/conntrack.h``: same numbers, same cases."""
+def _idle_class(keys: Array, flows: Array) -> Array:
+    """The cases of ``bpf/conntrack.h``, in its order."""
+    protocol = keys["protocol"]
     closing = (flows["tcp_flags"] & _RST).any(axis=1) | (flows["tcp_flags"] & _FIN).all(axis=1)
     half_closed = (flows["tcp_flags"] & _FIN).any(axis=1)
     opening = (flows["packets"] == 0).any(axis=1)
-    seconds = np.select(
-        [keys["protocol"] == _ICMP, keys["protocol"] != _TCP, closing, half_closed, opening],
+    named = {name: place for place, name in enumerate(IDLE_CLASSES)}
+    return np.select(
         [
-            IdleSeconds.ICMP,
-            IdleSeconds.OTHER,
-            IdleSeconds.TCP_CLOSING,
-            IdleSeconds.TCP_HALF_CLOSED,
-            IdleSeconds.TCP_OPENING,
+            np.isin(protocol, [_ICMP, _ICMPV6]),
+            ~np.isin(protocol, [_TCP, _SCTP]),
+            closing,
+            half_closed,
+            opening,
+            protocol == _SCTP,
         ],
-        IdleSeconds.TCP_ESTABLISHED,
+        [
+            named[name]
+            for name in ("ICMP", "OTHER", "TCP_CLOSING", "TCP_HALF_CLOSED", "TCP_OPENING", "SCTP_ESTABLISHED")
+        ],
+        named["TCP_ESTABLISHED"],
     )
-    return seconds.astype("i8") * _NS
 
 
 def _rows(vnic: VnicId, keys: Array, flows: Array, now_ns: int) -> Iterator[FlowRow]:
     service = np.where(flows["origin"] == EGRESS, keys["remote_port"], keys["local_port"])
-    service = np.where(keys["protocol"] == _ICMP, 8 << 8, service)
+    for protocol, request in _ECHO_REQUEST.items():
+        service = np.where(keys["protocol"] == protocol, request, service)
     ages = (_idle_ns(flows, now_ns) / _NS).tolist()
     for at, (key, flow) in enumerate(zip(keys, flows, strict=True)):
         accepted = flow["step"] == Step.ACCEPT
         yield FlowRow(
             vnic=vnic,
             direction=DIRECTIONS[flow["origin"] & 1],
-            remote=IPv4Address(int(key["remote"])),
+            remote=unpack(key["remote"].tobytes()),
+            identity=int(flow["identity"]),
             protocol=int(key["protocol"]),
             port=int(service[at]),
             packets_out=int(flow["packets"][EGRESS]),

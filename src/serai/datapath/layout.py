@@ -7,19 +7,36 @@ from typing import Any
 
 import numpy as np
 
+from serai.model.flow import IDLE_CLASSES
+from serai.model.inventory import ETHERTYPES
 from serai.model.reasons import REASON_SLOTS
 from serai.model.ruleset import ENDPOINT, LIST, PAGE, PREFIX
 
 Layout = np.dtype[Any]
 
-VERSION = 1
+VERSION = 2
 """Of the layouts as a whole: part of the pins' path, so that an old gate never reads a new table."""
 
 FLAG_OBSERVE = 1 << 0
 FLAG_MORE_ADDRESSES = 1 << 1
+FLAG_MORE_MACS = 1 << 2
+FLAG_SERVES_DHCP = 1 << 3
+FLAG_ROUTER = 1 << 4
+FLAG_TUNNELS = 1 << 5
 
 EGRESS, INGRESS = 0, 1
 """Directions as the gate counts them."""
+
+TAPS = 65536
+"""How many interface indices have a place of their own."""
+FAR_ADDRESS = b"\xff" * 16
+"""Stands in a vNIC's record for an address that it does not have."""
+SCALE_UNKNOWN = 0x40
+"""Nobody has seen the TCP window scales of a flow: the gate takes its sequence numbers as they come."""
+EVENT_DROP, EVENT_ENDED = 1, 2
+"""What an event of the ring is about; the first four bytes of each."""
+
+_ADDRESS = ("u1", (16,))
 
 VNIC = np.dtype(
     [
@@ -29,16 +46,21 @@ VNIC = np.dtype(
         ("id", "<u8"),
         ("view", "<u8"),
         ("ruleset", "<u8", (2,)),
-        ("address", ">u4"),
+        ("address", "u1", (3, 16)),
+        ("slot", "<u4"),
+        ("flow_rate", "<u4"),
+        ("ethertypes", ">u2", (ETHERTYPES,)),
         ("mac", "u1", (6,)),
-        ("pad", "u1", (6,)),
+        ("pad", "u1", (2,)),
     ]
 )
-ADDRESS_KEY = np.dtype([("vnic", "<u8"), ("address", ">u4"), ("pad", "<u4")])
+ADDRESS_KEY = np.dtype([("length", "<u4"), ("vnic", "<u4", (2,)), ("address", *_ADDRESS)])
+BINDING = np.dtype([("mac", "u1", (6,)), ("pad", "u1", (2,))])
+MAC_KEY = np.dtype([("vnic", "<u8"), ("mac", "u1", (6,)), ("pad", "u1", (2,))])
 FLOW_KEY = np.dtype(
     [
-        ("local", ">u4"),
-        ("remote", ">u4"),
+        ("local", *_ADDRESS),
+        ("remote", *_ADDRESS),
         ("local_port", ">u2"),
         ("remote_port", ">u2"),
         ("protocol", "u1"),
@@ -56,28 +78,82 @@ FLOW = np.dtype(
         ("identity", "<u8"),
         ("rule", "<u8"),
         ("staged_rule", "<u8"),
+        ("end", "<u4", (2,)),
+        ("limit", "<u4", (2,)),
+        ("window", "<u4", (2,)),
         ("origin", "u1"),
         ("step", "u1"),
         ("staged_step", "u1"),
         ("tcp_flags", "u1", (2,)),
-        ("pad", "u1", (3,)),
+        ("scale", "u1", (2,)),
+        ("pad", "u1"),
+    ]
+)
+FRAGMENT_KEY = np.dtype([("slot", "<u4"), ("bucket", "<u2"), ("direction", "u1"), ("pad", "u1")])
+FRAGMENTS = np.dtype(
+    [
+        ("flow", FLOW_KEY),
+        ("first_ns", "<u8"),
+        ("local", *_ADDRESS),
+        ("remote", *_ADDRESS),
+        ("id", "<u4"),
+        ("poisoned", "<u4"),
+        ("seen", "<u8", (128,)),
     ]
 )
 DENIAL_KEY = np.dtype(
     [
         ("vnic", "<u8"),
-        ("remote", ">u4"),
+        ("identity", "<u8"),
         ("port", "<u2"),
         ("protocol", "u1"),
         ("direction", "u1"),
         ("reason", "u1"),
         ("observed", "u1"),
-        ("pad", "u1", (6,)),
+        ("pad", "u1", (2,)),
     ]
 )
-DENIAL = np.dtype([("packets", "<u8"), ("bytes", "<u8"), ("last_ns", "<u8"), ("rule", "<u8"), ("identity", "<u8")])
-DROPS = np.dtype([("packets", "<u8", (2, REASON_SLOTS))])
+DENIAL = np.dtype(
+    [
+        ("packets", "<u8"),
+        ("bytes", "<u8"),
+        ("last_ns", "<u8"),
+        ("sampled_ns", "<u8"),
+        ("rule", "<u8"),
+        ("remote", *_ADDRESS),
+    ]
+)
+METER = np.dtype(
+    [
+        ("drops", "<u8", (2, REASON_SLOTS)),
+        ("lost_denials", "<u8"),
+        ("lost_events", "<u8"),
+        ("second", "<u4"),
+        ("opened", "<u4", (2,)),
+        ("denied", "<u4"),
+    ]
+)
+DROP_EVENT = np.dtype(
+    [
+        ("kind", "<u4"),
+        ("length", "<u4"),
+        ("ns", "<u8"),
+        ("vnic", "<u8"),
+        ("rule", "<u8"),
+        ("identity", "<u8"),
+        ("packet", FLOW_KEY),
+        ("port", "<u2"),
+        ("direction", "u1"),
+        ("reason", "u1"),
+        ("observed", "u1"),
+        ("tcp_flags", "u1"),
+        ("pad", "u1", (2,)),
+    ]
+)
+ENDED_EVENT = np.dtype([("kind", "<u4"), ("pad", "<u4"), ("vnic", "<u8"), ("key", FLOW_KEY), ("flow", FLOW)])
+SETTINGS = np.dtype([("idle_ns", "<u8", (len(IDLE_CLASSES),))])
 
+_INDEX = np.dtype("<u4")
 _NUMBER = np.dtype("<u8")
 
 
@@ -90,16 +166,24 @@ def split(record: Layout, *key: str) -> tuple[Layout, Layout]:
 
 
 MAPS: Mapping[str, tuple[Layout, Layout]] = {
-    "vnics": (np.dtype("<u4"), VNIC),
-    "addresses": (ADDRESS_KEY, np.dtype("<u4")),
-    "endpoints": split(ENDPOINT, "view", "address", "pad"),
+    "taps": (_INDEX, _INDEX),
+    "far_taps": (_INDEX, _INDEX),
+    "vnics": (_INDEX, VNIC),
+    "meters": (_INDEX, METER),
+    "slots": (_NUMBER, _INDEX),
+    "addresses": (ADDRESS_KEY, BINDING),
+    "macs": (MAC_KEY, _INDEX),
+    "endpoints": split(ENDPOINT, "view", "address"),
     "prefixes": split(PREFIX, "length", "view", "address"),
     "lists": split(LIST, "ruleset", "identity"),
     "pages": split(PAGE, "list", "protocol", "pad"),
-    "flows": (_NUMBER, np.dtype("<u4")),
+    "flows": (_INDEX, _INDEX),
+    "fragments": (FRAGMENT_KEY, FRAGMENTS),
+    "blank": (_INDEX, FRAGMENTS),
     "denials": (DENIAL_KEY, DENIAL),
-    "drops": (_NUMBER, DROPS),
+    "settings": (_INDEX, SETTINGS),
 }
-"""Every map of the gate: the layout of its keys and values (of one CPU, where it is per CPU)."""
+"""Every map of the gate but the ring: the layout of its keys and values."""
 
-PER_CPU = frozenset({"denials"})
+RING = "events"
+"""The map that has neither keys nor values: a ring buffer."""

@@ -26,7 +26,6 @@ int bpf_map__fd(struct bpf_map *);
 int bpf_program__fd(struct bpf_program *);
 typedef int (*libbpf_print_fn_t)(int level, const char *format, void *arguments);
 void *libbpf_set_print(libbpf_print_fn_t);
-int libbpf_num_possible_cpus(void);
 struct bpf_map_create_opts { size_t sz; __u32 btf_fd, btf_key_type_id, btf_value_type_id,
   btf_vmlinux_value_type_id, inner_map_fd, map_flags; __u64 map_extra; __u32 numa_node, map_ifindex; };
 int bpf_map_create(int type, const char *name, __u32 key, __u32 value, __u32 entries,
@@ -34,6 +33,7 @@ int bpf_map_create(int type, const char *name, __u32 key, __u32 value, __u32 ent
 int bpf_map_update_elem(int, const void *, const void *, __u64);
 int bpf_map_lookup_elem(int, const void *, void *);
 int bpf_map_delete_elem(int, const void *);
+int bpf_map_lookup_and_delete_elem(int, const void *, void *);
 int bpf_map_get_next_key(int, const void *, void *);
 struct bpf_map_batch_opts { size_t sz; __u64 elem_flags, flags; };
 int bpf_map_update_batch(int, const void *, const void *, __u32 *, const struct bpf_map_batch_opts *);
@@ -99,11 +99,6 @@ def check(result: int, what: str) -> int:
     if result < 0:
         raise KernelError(-result, f"{what}: {os.strerror(-result)}")
     return result
-
-
-def possible_cpus() -> int:
-    """How many values a per-CPU map keeps for each key."""
-    return check(lib.libbpf_num_possible_cpus(), "count processors")
 
 
 def struct(kind: str, **fields: int) -> Any:  # noqa: ANN401

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import errno
+import functools
 import os
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
@@ -29,16 +31,16 @@ def _pointer(array: Array) -> Any:  # noqa: ANN401
 class Map:
     """One kernel map; closes its descriptor when it is no longer used."""
 
-    def __init__(self, fd: int, key: Layout, value: Layout, *, cpus: int = 0) -> None:
-        """Take over ``fd``. With ``cpus`` the map is per CPU, and values come as one row a CPU."""
+    def __init__(self, fd: int, key: Layout, value: Layout) -> None:
+        """Take over ``fd``."""
         self.fd = fd
         self.key = key
-        self.value = np.dtype((value, (cpus,))) if cpus else value
+        self.value = value
 
     @classmethod
-    def pinned(cls, path: str, key: Layout, value: Layout, *, cpus: int = 0) -> Self:
+    def pinned(cls, path: str, key: Layout, value: Layout) -> Self:
         """Open the map pinned at ``path``."""
-        return cls(check(lib.bpf_obj_get(path.encode()), f"open {path}"), key, value, cpus=cpus)
+        return cls(check(lib.bpf_obj_get(path.encode()), f"open {path}"), key, value)
 
     @classmethod
     def hash(cls, name: str, key: Layout, value: Layout, entries: int) -> Self:
@@ -51,6 +53,12 @@ class Map:
     def by_id(cls, number: int, key: Layout, value: Layout) -> Self:
         """Open a map by the kernel's number for it (what a map of maps holds)."""
         return cls(check(lib.bpf_map_get_fd_by_id(number), f"open map {number}"), key, value)
+
+    @functools.cached_property
+    def capacity(self) -> int:
+        """How many entries the map may hold, as the kernel says."""
+        facts = Path(f"/proc/self/fdinfo/{self.fd}").read_text()
+        return int(facts.partition("max_entries:")[2].split()[0])
 
     def __del__(self) -> None:
         """Close the descriptor; the map lives on while it is pinned or used."""
@@ -99,19 +107,28 @@ class Map:
             if result != -errno.ENOENT:
                 check(result, "delete")
 
+    def take(self, keys: Array) -> tuple[Array, Array]:
+        """Remove ``keys`` and return those that were there with their last values, none lost between."""
+        keys = np.ascontiguousarray(keys, self.key)
+        values = np.zeros(len(keys), self.value)
+        present = np.ones(len(keys), "?")
+        for at in range(len(keys)):
+            result = lib.bpf_map_lookup_and_delete_elem(self.fd, _pointer(keys[at:]), _pointer(values[at:]))
+            present[at] = result != -errno.ENOENT
+            if present[at]:
+                check(result, "take")
+        return keys[present], values[present]
+
     def dump(self) -> tuple[Array, Array]:
         """Return all keys and values, in no order; entries that change meanwhile come as either."""
         parts = list(self._batches())
         if not parts:
-            return np.empty(0, self.key), self._values(0)
+            return np.empty(0, self.key), np.empty(0, self.value)
         # Without a dtype numpy would turn fields of network byte order into native ones.
         return (
             np.concatenate([k for k, _ in parts], dtype=self.key),
-            np.concatenate([v for _, v in parts], dtype=self.value.base),
+            np.concatenate([v for _, v in parts], dtype=self.value),
         )
-
-    def _values(self, count: int) -> Array:
-        return np.zeros(count, self.value)  # a per-CPU layout makes this two-dimensional
 
     def _batches(self) -> Iterator[tuple[Array, Array]]:
         position = np.zeros(max(self.key.itemsize, 8), "u1")
@@ -119,7 +136,7 @@ class Map:
         options = libbpf.struct("bpf_map_batch_opts")
         started = False
         while True:
-            keys, values = np.zeros(_CHUNK, self.key), self._values(_CHUNK)
+            keys, values = np.zeros(_CHUNK, self.key), np.zeros(_CHUNK, self.value)
             count[0] = _CHUNK
             result = lib.bpf_map_lookup_batch(
                 self.fd, _pointer(position) if started else libbpf.NULL, _pointer(position),
@@ -145,7 +162,7 @@ class Map:
             if result == -errno.ENOENT:
                 return
             check(result, "read a map")
-            key, values = following, self._values(1)
+            key, values = following, np.zeros(1, self.value)
             if lib.bpf_map_lookup_elem(self.fd, _pointer(key), _pointer(values)) == 0:
                 yield key.copy(), values
 

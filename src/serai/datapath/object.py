@@ -21,10 +21,12 @@ PROGRAMS: Final = ("from_vm", "to_vm")
 class GateObject:
     """The gate's programs and maps, ready to use."""
 
-    def __init__(self, handle: Any, maps: Mapping[str, Map], programs: Mapping[str, int]) -> None:  # noqa: ANN401
+    def __init__(self, handle: Any, maps: Mapping[str, Map], ring: int, programs: Mapping[str, int]) -> None:  # noqa: ANN401
         """Hold what ``load`` made."""
         self._handle = handle
         self.maps = maps
+        self.ring = ring
+        """Descriptor of the ring of events; whoever reads it closes it."""
         self.programs = programs
         """Descriptors by name: ``from_vm`` and ``to_vm``."""
 
@@ -46,26 +48,23 @@ class GateObject:
                 check(lib.bpf_map__set_max_entries(_map(handle, name), entries), f"size map {name}")
             if pins is not None:
                 pins.mkdir(parents=True, exist_ok=True)
-                for name in layout.MAPS:
+                for name in (*layout.MAPS, layout.RING):
                     pin = str(pins / name).encode()
                     check(lib.bpf_map__set_pin_path(_map(handle, name), pin), f"pin map {name}")
             check(lib.bpf_object__load(handle), "load the gate into the kernel")
         except KernelError:
             lib.bpf_object__close(handle)
             raise
-        cpus = libbpf.possible_cpus()
         maps = {
             # A descriptor of its own for each: the object closes those that it holds.
-            name: Map(
-                os.dup(lib.bpf_map__fd(_map(handle, name))), key, value,
-                cpus=cpus if name in layout.PER_CPU else 0,
-            )
+            name: Map(os.dup(lib.bpf_map__fd(_map(handle, name))), key, value)
             for name, (key, value) in layout.MAPS.items()
-        }  # fmt: skip
+        }
+        ring = os.dup(lib.bpf_map__fd(_map(handle, layout.RING)))
         programs = {
             name: lib.bpf_program__fd(lib.bpf_object__find_program_by_name(handle, name.encode())) for name in PROGRAMS
         }
-        return cls(handle, maps, programs)
+        return cls(handle, maps, ring, programs)
 
     def close(self) -> None:
         """Let go of the programs and maps; what is pinned or attached goes on working."""

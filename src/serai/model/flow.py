@@ -12,20 +12,29 @@ from serai.model.reasons import Reason
 
 
 class IdleSeconds(enum.IntEnum):
-    """How long a flow may be silent before it is over. The one list: the C header is generated from it."""
+    """How long a flow may be silent before it is over, unless the agent's config says otherwise.
+
+    The one list: the C header is generated from it.
+    """
 
     TCP_ESTABLISHED = 7440
     """RFC 5382, REQ-5: at least 2 hours 4 minutes."""
     TCP_OPENING = 60
-    """Only one side has spoken."""
+    """Only one side has spoken; of SCTP too."""
     TCP_CLOSING = 10
-    """A reset, or a FIN from both sides."""
+    """A reset, or a FIN from both sides; the end of an SCTP association."""
     TCP_HALF_CLOSED = 240
     """One side has said FIN, the other may go on (RFC 5382, REQ-5: at least 4 minutes)."""
+    SCTP_ESTABLISHED = 300
+    """Ten times the interval at which an idle association shows that it lives (RFC 9260, 16: HB.interval 30 s)."""
     ICMP = 60
     """RFC 5508, REQ-1: at least 60 seconds."""
     OTHER = 180
     """UDP (RFC 4787, REQ-5: at least 2 minutes) and protocols without ports."""
+
+
+IDLE_CLASSES = tuple(IdleSeconds.__members__)
+"""The names in the order in which the gate numbers them."""
 
 
 class Outcome(enum.StrEnum):
@@ -68,3 +77,46 @@ class FlowRow:
     """Since its last packet."""
     connections: int = 1
     """How many conversations the row sums up."""
+
+
+DIRECTIONS = (Direction.EGRESS, Direction.INGRESS)
+"""By the gate's number for them."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class DropCount:
+    """How many packets one gate dropped (or, observing, would have dropped) for one reason, ever."""
+
+    vnic: VnicId
+    """0 stands for taps behind which no vNIC is known."""
+    direction: Direction
+    reason: Reason
+    packets: int
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class DropSample:
+    """One packet that a gate dropped or, observing, would have dropped."""
+
+    vnic: VnicId
+    """0 stands for taps behind which no vNIC is known."""
+    age_seconds: float
+    direction: Direction
+    """Of the packet."""
+    reason: Reason
+    observed: bool
+    """It passed, because the vNIC only observes."""
+    local: Address
+    """The VM's end, as far as the packet could be read; ``::`` where it could not."""
+    remote: Address
+    local_port: int
+    remote_port: int
+    protocol: int
+    """IANA number; 0 where the frame was not IP."""
+    port: int
+    """As judged: the service's port; for ICMP and ICMPv6 type * 256 + code."""
+    length: int
+    """Bytes of the frame."""
+    tcp_flags: int
+    rule: int
+    """The number of the rule that decided, 0 where none was asked."""
