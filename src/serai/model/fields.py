@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
-from ipaddress import IPv4Address, IPv4Network
+from collections.abc import Collection
 from typing import Annotated
 
 from pydantic import AfterValidator, PlainValidator
 from pydantic_core import PydanticCustomError
 
+from serai.model import address
 from serai.model.inventory import Mac
 from serai.model.ports import parse_ports
 from serai.model.tenancy import ROOT, Scope, is_name
@@ -16,6 +17,12 @@ from serai.model.tenancy import ROOT, Scope, is_name
 _LABEL_KEY = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._/-]{0,61}[A-Za-z0-9])?")
 _LABEL_VALUE = re.compile(r"([A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?)?")
 _BRIDGE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,14}")
+ETHERTYPE_FIRST, ETHERTYPE_LAST = 0x0600, 0xFFFF
+"""Below are lengths of IEEE 802.3 frames."""
+_INSPECTED = {
+    0x0800: "IPv4", 0x86DD: "IPv6", 0x0806: "ARP", 0x8035: "RARP", 0x8100: "a VLAN tag", 0x88A8: "a VLAN tag",
+    0x9100: "a VLAN tag",
+}  # fmt: skip
 _DOMAIN = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+:@-]{0,127}")
 
 
@@ -49,31 +56,89 @@ def _mac(value: object) -> Mac:
     return Mac(_text(value))
 
 
-def _address(value: object) -> IPv4Address:
+def _address(value: object) -> address.Address:
     text = _text(value)
     try:
-        return IPv4Address(text)
+        return address.parse(text)
+    except address.DisguiseError:
+        raise
     except ValueError:
-        message = f"{text!r} is not an IPv4 address"
+        message = f"{text!r} is not an IP address: write one such as 10.0.0.11 or 2001:db8::11"
         raise ValueError(message) from None
 
 
-def _prefix(value: object) -> IPv4Network:
+def _station(value: object) -> address.Address:
+    """Take an address that one station can send from."""
+    found = _address(value)
+    if kind := _nobodys(found):
+        message = f"{found} is {kind} address: no station can have it"
+        raise ValueError(message)
+    return found
+
+
+def _nobodys(place: address.Address | address.Prefix) -> str | None:
+    """Say what kind of address it is that stands for no single station; None where there is nothing to say."""
+    if place.is_multicast:
+        return "a multicast"
+    if place.is_unspecified:
+        return "the unspecified"
+    if place.is_loopback:
+        return "a loopback"
+    return "the broadcast" if str(place) in {"255.255.255.255", "255.255.255.255/32"} else None
+
+
+def _prefix(value: object) -> address.Prefix:
     text = _text(value)
-    address, slash, length = text.partition("/")
     try:
-        if not slash or not re.fullmatch(r"[0-9]{1,2}", length):
-            raise ValueError  # noqa: TRY301
-        network = IPv4Network(text, strict=False)
+        network = address.parse_prefix(text)
+    except address.DisguiseError:
+        raise
     except ValueError:
-        message = f"{text!r} is not an IPv4 prefix: write an address and a length such as 10.0.0.0/24"
+        message = f"{text!r} is not a prefix: write an address and a length such as 10.0.0.0/24 or 2001:db8::/64"
         raise ValueError(message) from None
-    if str(network.network_address) != address:
+    written = text.partition("/")[0]
+    if network.network_address != address.parse(written):
         message = f"{text!r} has bits set behind its length: write {network} for the whole prefix"
-        if network.prefixlen < network.max_prefixlen:
-            message += f", or {address}/32 for the one address"
+        if address.is_several(network):
+            message += f", or {written}/{network.max_prefixlen} for the one address"
         raise ValueError(message)
     return network
+
+
+def _subnet(value: object) -> address.Prefix:
+    prefix = _prefix(value)
+    if prefix.version == address.LINK_LOCAL.version and prefix.overlaps(address.LINK_LOCAL):
+        message = f"{prefix} has link-local addresses: every link has them, without a subnet"
+        raise ValueError(message)
+    return prefix
+
+
+def _allowed_prefix(value: object) -> address.Prefix:
+    """Take a prefix, or an address for itself alone."""
+    text = _text(value)
+    prefix = _prefix(text) if "/" in text else address.prefix_of(_address(text))
+    if kind := _nobodys(prefix):
+        message = f"{text!r} is {kind} address: no station can have it"
+        raise ValueError(message)
+    return prefix
+
+
+def _ethertype(value: object) -> int:
+    if type(value) is not int and not isinstance(value, str):
+        kind = "int_type"
+        raise PydanticCustomError(kind, "must be a whole number")
+    number = value if isinstance(value, int) else _hexadecimal(value)
+    if number is None or not ETHERTYPE_FIRST <= number <= ETHERTYPE_LAST:
+        message = f"{value!r} is not an ethertype: write a number from 0x0600 to 0xffff, such as 0x88cc (LLDP)"
+        raise ValueError(message)
+    if number in _INSPECTED:
+        message = f"{number:#06x} is {_INSPECTED[number]}: the gate looks into it, or drops it, for every vNIC"
+        raise ValueError(message)
+    return number
+
+
+def _hexadecimal(text: str) -> int | None:
+    return int(text, 16) if re.fullmatch(r"0[xX][0-9A-Fa-f]{1,4}", text) else None
 
 
 def _reference(value: object) -> str:
@@ -169,12 +234,28 @@ def _some_port(value: object) -> object:
     return value
 
 
+def at_most(number: int) -> AfterValidator:
+    """Refuse lists of more than ``number`` different things."""
+
+    def check(value: Collection[object]) -> object:
+        if len(set(value)) > number:
+            message = f"has {len(set(value))} entries: there is room for {number}"
+            raise ValueError(message)
+        return value
+
+    return AfterValidator(check)
+
+
 Name = Annotated[str, PlainValidator(_name)]
 ScopePath = Annotated[Scope, PlainValidator(_scope)]
 RootPath = Annotated[Scope, PlainValidator(_root)]
 MacText = Annotated[Mac, PlainValidator(_mac)]
-Address = Annotated[IPv4Address, PlainValidator(_address)]
-Prefix = Annotated[IPv4Network, PlainValidator(_prefix)]
+Address = Annotated[address.Address, PlainValidator(_address)]
+Station = Annotated[address.Address, PlainValidator(_station)]
+Prefix = Annotated[address.Prefix, PlainValidator(_prefix)]
+Subnet = Annotated[address.Prefix, PlainValidator(_subnet)]
+AllowedPrefix = Annotated[address.Prefix, PlainValidator(_allowed_prefix)]
+Ethertype = Annotated[int, PlainValidator(_ethertype)]
 Reference = Annotated[str, PlainValidator(_reference)]
 Ports = Annotated[str, PlainValidator(_ports)]
 ServicePort = Annotated[str, PlainValidator(_service_port)]

@@ -6,9 +6,10 @@ import dataclasses
 import enum
 import re
 from collections.abc import Mapping
+from ipaddress import IPv4Address
 from typing import NewType, Self
 
-from serai.model.address import Address, Prefix, link_local
+from serai.model.address import Address, Prefix, in_order, link_local
 from serai.model.tenancy import Mode, Scope, content_id
 
 VnicId = NewType("VnicId", int)
@@ -81,13 +82,18 @@ class Serves(enum.StrEnum):
     """IPv6 router advertisements and redirects."""
 
 
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True, order=True)
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class AllowedAddress:
     """Addresses that a vNIC may use beside its own: a VRRP address, the prefix behind a router."""
 
     prefix: Prefix
     mac: Mac | None = None
     """With this MAC and no other (VRRP, RFC 5798); None: with the vNIC's own."""
+
+    @property
+    def in_order(self) -> tuple[bytes, int, str]:
+        """By what they are sorted."""
+        return (*in_order(self.prefix), self.mac or "")
 
 
 ETHERTYPES = 4
@@ -126,10 +132,10 @@ class Vnic:
     @property
     def held(self) -> tuple[Address, ...]:
         """Its addresses, and with any IPv6 address the link-local one that its MAC makes."""
-        implied = link_local(self.mac.packed)
-        if implied in self.addresses or all(address.version == 4 for address in self.addresses):
+        if all(isinstance(address, IPv4Address) for address in self.addresses):
             return self.addresses
-        return (*self.addresses, implied)
+        implied = link_local(self.mac.packed)
+        return self.addresses if implied in self.addresses else (*self.addresses, implied)
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)

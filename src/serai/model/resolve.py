@@ -7,6 +7,7 @@ from types import MappingProxyType
 from typing import TypeVar
 
 from serai.model import resources
+from serai.model.address import Prefix, in_order
 from serai.model.definitions import Complaints, Definition, Path
 from serai.model.policy import Action, Direction
 from serai.model.references import Scopes
@@ -39,6 +40,7 @@ def resolve(definitions: Iterable[Definition[resources.Resource]], complaints: C
             _of(unique, resources.Policy), _of(unique, resources.Service), scopes, networks, complaints
         ),
         last_word=_last_word(sites),
+        quarantine=_quarantine(sites),
     )
 
 
@@ -96,3 +98,7 @@ def _last_word(sites: list[resources.Site]) -> MappingProxyType[Direction, Actio
         return MappingProxyType(dict(LAST_WORD))
     defaults = sites[0].spec.defaults
     return MappingProxyType({Direction.INGRESS: Action(defaults.ingress), Direction.EGRESS: Action(defaults.egress)})
+
+
+def _quarantine(sites: list[resources.Site]) -> tuple[Prefix, ...]:
+    return tuple(sorted({prefix for site in sites for prefix in site.spec.quarantine.allow}, key=in_order))

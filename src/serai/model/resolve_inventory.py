@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Mapping, Sequence
-from ipaddress import IPv4Address, IPv4Network
 from types import MappingProxyType
 
 from serai.model import resources
+from serai.model.address import LINK_LOCAL, Address, Prefix, in_order
 from serai.model.definitions import Complaints, Definition, Path
 from serai.model.inventory import Host, Network, VirtualMachine, Vnic, vnic_id
 from serai.model.references import Scopes, Table
+from serai.model.resolve_security import check_security, port_security
 from serai.model.resources import VnicSpec, label, path_of
 from serai.model.tenancy import ROOT
 
 PROVIDER_DOMAIN = "provider"
 """The routing domain of the provider's own networks, unless they name another."""
 
-_POINT_TO_POINT = 31
-"""Prefixes this long or longer have no network or broadcast address (RFC 3021)."""
+_POINT_TO_POINT = {4: 31, 6: 127}
+"""Prefixes this long or longer keep no address for themselves (RFC 3021, RFC 6164), by version."""
 
 
 class _Claims:
@@ -80,7 +81,7 @@ def _check_overlaps(
         for order, definition in enumerate(definitions)
         for number, subnet in enumerate(definition.resource.spec.subnets)
     ]
-    places.sort(key=lambda place: place[:4])
+    places.sort(key=lambda place: (place[0], place[1].version, in_order(place[1]), *place[2:4]))
     # Sorted by first address, a subnet overlaps an earlier one exactly if it overlaps the one that ends last.
     widest = None
     for place in places:
@@ -131,13 +132,10 @@ def resolve_vms(
             network = network_table.find(definition, (*path, "network"), vnic.network, metadata.scope)
             if network is None:
                 continue
-            for position, address in enumerate(vnic.addresses):
-                spot = (*path, "addresses", position)
-                _check_address(definition, spot, address, network, complaints)
-                claim = ("address", network.routing_domain, address)
-                what = f"{address} of the routing domain {network.routing_domain!r}"
-                claims.take(claim, definition, spot, what)
             vnics.append(_vnic(definition.resource, vnic, network))
+            for position, address in enumerate(vnic.addresses):
+                _check_address(definition, (*path, "addresses", position), address, network, complaints)
+            _claim_addresses(claims, definition, path, vnics[-1])
         vms[path_of(definition.resource)] = VirtualMachine(
             name=metadata.name,
             scope=metadata.scope,
@@ -147,6 +145,7 @@ def resolve_vms(
             host=spec.host,
             domain=domain,
         )
+    check_security(definitions, vms, complaints)
     return vms
 
 
@@ -157,26 +156,44 @@ def _vnic(vm: resources.VirtualMachine, vnic: VnicSpec, network: Network) -> Vni
         network=network,
         mac=vnic.mac,
         addresses=vnic.addresses,
+        security=port_security(vnic),
     )
+
+
+def _claim_addresses(claims: _Claims, definition: Definition[resources.VirtualMachine], path: Path, vnic: Vnic) -> None:
+    domain = vnic.network.routing_domain
+    for position, address in enumerate(vnic.held):
+        implied = position >= len(vnic.addresses)
+        spot = (*path, "mac") if implied else (*path, "addresses", position)
+        made = " (the link-local address that this MAC makes)" if implied else ""
+        claims.take(("address", domain, address), definition, spot, f"{address}{made} of the routing domain {domain!r}")
 
 
 def _check_address(
     definition: Definition[resources.VirtualMachine],
     path: Path,
-    address: IPv4Address,
+    address: Address,
     network: Network,
     complaints: Complaints,
 ) -> None:
     """Complain about an address that no station of the network can have."""
+    if address in LINK_LOCAL:
+        if address == LINK_LOCAL.network_address:
+            complaints.about(definition, path, f"{address} is the subnet-router anycast address of every link")
+        return
     subnet = next((subnet for subnet in network.subnets if address in subnet), None)
     if subnet is None:
         known = ", ".join(map(str, network.subnets))
         complaints.about(definition, path, f"{address} lies outside the network {network.path} ({known})")
-    elif _is_reserved(address, subnet):
-        end = "network" if address == subnet.network_address else "broadcast"
-        complaints.about(definition, path, f"{address} is the {end} address of {subnet}")
+    elif kind := _reserved(address, subnet):
+        complaints.about(definition, path, f"{address} is the {kind} address of {subnet}")
 
 
-def _is_reserved(address: IPv4Address, subnet: IPv4Network) -> bool:
-    ends = (subnet.network_address, subnet.broadcast_address)
-    return subnet.prefixlen < _POINT_TO_POINT and address in ends
+def _reserved(address: Address, subnet: Prefix) -> str | None:
+    """Say what an address of a subnet is kept for (RFC 4291, 2.6.1); None where a station may have it."""
+    if subnet.prefixlen >= _POINT_TO_POINT[subnet.version]:
+        return None
+    if address == subnet.network_address:
+        return "network" if subnet.version == 4 else "subnet-router anycast"  # noqa: PLR2004 (a version of IP)
+    # IPv6 has no broadcast.
+    return "broadcast" if address == subnet.broadcast_address and subnet.version == 4 else None  # noqa: PLR2004

@@ -7,6 +7,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from serai.model import fields
+from serai.model.inventory import ETHERTYPES, Serves
 from serai.model.policy import Action, Direction, Tier
 from serai.model.selectors import Part, Selector
 from serai.model.tenancy import Mode, Scope
@@ -14,6 +15,10 @@ from serai.model.tenancy import Mode, Scope
 MAX_VNI = 2**24 - 1
 """VXLAN network identifiers have 24 bits (RFC 7348)."""
 MAX_PRIORITY = 1000
+FLOWS = (64, 1 << 20)
+"""The fewest and the most flows that a vNIC may be told to hold."""
+NEW_FLOWS = (1, 1_000_000)
+"""The fewest and the most new flows a second that a vNIC may be told to open."""
 
 
 class RootMetadata(Part):
@@ -43,11 +48,18 @@ class Defaults(Part):
     egress: Literal["Accept", "Deny"] = "Accept"
 
 
+class Quarantine(Part):
+    """What VMs in mode ``isolate`` may still reach and be reached from."""
+
+    allow: tuple[fields.Prefix, ...] = ()
+
+
 class SiteSpec(Part):
     """Settings of the whole site."""
 
     mode: Mode | None = None
     defaults: Defaults = Defaults()
+    quarantine: Quarantine = Quarantine()
 
 
 class ApplicationSpec(Part):
@@ -68,7 +80,7 @@ class NetworkSpec(Part):
     """A virtual layer-2 segment."""
 
     routing_domain: fields.Name | None = None
-    subnets: Annotated[tuple[fields.Prefix, ...], fields.AtLeastOne]
+    subnets: Annotated[tuple[fields.Subnet, ...], fields.AtLeastOne]
     bridge: fields.Bridge | None = None
     vni: Annotated[int, Field(ge=1, le=MAX_VNI)] | None = None
 
@@ -79,13 +91,26 @@ class HostSpec(Part):
     address: fields.Address | None = None
 
 
+class AllowedAddressSpec(Part):
+    """Addresses that a vNIC may use beside its own."""
+
+    prefix: fields.AllowedPrefix
+    mac: fields.MacText | None = None
+
+
 class VnicSpec(Part):
     """A virtual network card."""
 
     name: fields.Name = "eth0"
     network: fields.Reference
     mac: fields.MacText
-    addresses: Annotated[tuple[fields.Address, ...], fields.AtLeastOne]
+    addresses: Annotated[tuple[fields.Station, ...], fields.AtLeastOne]
+    allowed_addresses: tuple[AllowedAddressSpec, ...] = ()
+    serves: tuple[Serves, ...] = ()
+    tunnels: bool = False
+    ethertypes: Annotated[tuple[fields.Ethertype, ...], fields.at_most(ETHERTYPES)] = ()
+    max_flows: Annotated[int, Field(ge=FLOWS[0], le=FLOWS[1])] | None = None
+    new_flows_per_second: Annotated[int, Field(ge=NEW_FLOWS[0], le=NEW_FLOWS[1])] | None = None
 
 
 class VirtualMachineSpec(Part):
