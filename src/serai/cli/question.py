@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-from ipaddress import IPv4Address
 
+from serai.model import address
+from serai.model.address import Address
 from serai.model.definitions import did_you_mean
 from serai.model.inventory import VirtualMachine, Vnic
 from serai.model.policy import ANY_PROTOCOL
@@ -25,7 +26,7 @@ class End:
 
     vm: VirtualMachine | None = None
     vnics: tuple[Vnic, ...] = ()
-    address: IPv4Address | None = None
+    address: Address | None = None
 
     def __str__(self) -> str:
         return self.vm.path if self.vm else str(self.address)
@@ -38,7 +39,7 @@ def parse_end(world: World, text: str) -> End:
         QuestionError: it is none of these, or may mean several VMs.
     """
     try:
-        return End(address=IPv4Address(text))
+        return End(address=address.parse(text))
     except ValueError:
         pass
     scope, colon, rest = text.rpartition(":")
@@ -129,7 +130,7 @@ def connect(source: End, destination: End, protocol: int, port: int) -> Connecti
     return Connection(routing_domain=domain, source=left, destination=right, protocol=protocol, port=port)
 
 
-def _places(end: End, other: End) -> list[tuple[str, IPv4Address]]:
+def _places(end: End, other: End) -> list[tuple[str, Address]]:
     """List the routing domains and addresses that an end may have, given the other one."""
     if end.address is not None:
         return [(domain, end.address) for domain in {v.network.routing_domain for v in _facing(other, end)}]

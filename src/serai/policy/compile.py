@@ -8,19 +8,21 @@ to share one *ruleset* a direction, and equal decision lists are stored once.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Collection, Iterable, Mapping
-from ipaddress import IPv4Address, IPv4Network
+from collections.abc import Callable, Collection, Iterable, Mapping
+from ipaddress import IPv4Network, IPv6Network
 
 import numpy as np
 
+from serai.model.address import MAPPED, Prefix, contains
 from serai.model.inventory import VirtualMachine, Vnic
 from serai.model.policy import Direction, Group, InCidr, OnNetwork, Peer, Policy
-from serai.model.ruleset import ENDPOINT, LIST, PREFIX, TABLES, GuardedVnic, HostRuleset, table
-from serai.model.tenancy import Scope, content_id
+from serai.model.records import LIST, TABLES, endpoint, prefix, table
+from serai.model.ruleset import GuardedVnic, HostRuleset
+from serai.model.tenancy import Mode, Scope, content_id
 from serai.model.world import World
-from serai.policy.flatten import DecisionList, flatten, pages
+from serai.policy.flatten import DecisionList, Stage, flatten, pages
 from serai.policy.spell import spell_peer, spell_policy
-from serai.policy.stages import Level, levels, stages
+from serai.policy.stages import levels, quarantine, stages
 
 _EVERYBODY = 0
 """The identity of addresses that no peer of any rule tells from others."""
@@ -64,6 +66,7 @@ class _HostCompiler:
         self._policies: dict[Scope, list[Policy]] = {}
         for policy in world.policies:
             self._policies.setdefault(policy.scope, []).append(policy)
+        self._quarantine = frozenset(InCidr(prefix=addresses) for addresses in world.quarantine)
         self._rulesets: set[int] = set()
         self._named: dict[int, object] = {_EVERYBODY: frozenset()}
 
@@ -86,7 +89,8 @@ class _HostCompiler:
             id=vnic.id,
             path=f"{vm.path}/{vnic.name}",
             mac=vnic.mac,
-            addresses=vnic.addresses,
+            addresses=vnic.held,
+            security=vnic.security,
             mode=vm.mode,
             view=view.id,
             members=view.members,
@@ -101,21 +105,24 @@ class _HostCompiler:
         policies = [policy for scope in scopes for policy in self._policies.get(scope, ())]
         clauses = [c for p in policies for rules in p.rules.values() for rule in rules for c in rule.clauses]
         peers = {clause.peer for clause in clauses if clause.peer}
-        cidrs = {peer for peer in peers if isinstance(peer, InCidr)}
+        # Told apart also while nobody is isolated: to isolate a VM then changes its own rulesets, and nobody else's
+        # flows are judged again, at a moment when everybody is in a hurry.
+        cidrs = {peer for peer in peers if isinstance(peer, InCidr)} | self._quarantine
         # Policies are part of the name: under a view endpoints may change, what their identities mean may not.
-        number = self._name(content_id("view", domain, *sorted(map(spell_policy, policies))), ("view", domain))
+        spelled = (*sorted(map(spell_peer, self._quarantine)), *sorted(map(spell_policy, policies)))
+        number = self._name(content_id("view", domain, *spelled), ("view", domain))
 
         identities: dict[int, frozenset[Peer]] = {_EVERYBODY: frozenset()}
         endpoints: set[bytes] = set()
         prefixes: set[bytes] = set()
         for vm, vnic in members:
             groups = {peer for peer in peers if _selects(peer, vm, vnic)}
-            for address in vnic.addresses:
+            for address in vnic.held:
                 identity = self._identity(groups | {c for c in cidrs if address in c.prefix}, identities)
-                endpoints.add(_endpoint(number, address, identity))
-        for prefix in {cidr.prefix for cidr in cidrs}:
-            identity = self._identity({c for c in cidrs if prefix.subnet_of(c.prefix)}, identities)
-            prefixes.add(_prefix(number, prefix, identity))
+                endpoints.add(endpoint(number, address, identity))
+        for told_apart in _told_apart(cidrs):
+            identity = self._identity({c for c in cidrs if contains(c.prefix, told_apart)}, identities)
+            prefixes.add(prefix(number, told_apart, identity))
         self._records["endpoints"] |= endpoints
         self._records["prefixes"] |= prefixes
         return _View(
@@ -133,24 +140,31 @@ class _HostCompiler:
 
     def _ruleset(self, vm: VirtualMachine, direction: Direction, view: _View) -> int:
         """Name the rules that apply to ``vm``, and list what they decide about each identity of the view."""
-        asked = levels(view.policies, vm, direction)
-        spelled = ["\n\n".join(spell_policy(policy, direction) for policy in level) for level in asked]
+        spelled, asked_about = self._asked(vm, direction, view)
         last_word = self._world.last_word[direction]
         number = self._name(
             content_id("ruleset", direction, last_word, str(view.id), *spelled), (direction, last_word, spelled)
         )
         if number not in self._rulesets:
             self._rulesets.add(number)
-            everybody = self._decide(asked, direction, frozenset())
+            everybody = flatten(asked_about(frozenset()), direction, last_word)
             for identity, met in view.identities.items():
-                decisions = self._decide(asked, direction, met)
+                decisions = flatten(asked_about(met), direction, last_word)
                 if identity == _EVERYBODY or decisions != everybody:
                     record = np.array([(number, identity, self._list(decisions))], LIST)
                     self._records["lists"].add(record.tobytes())
         return number
 
-    def _decide(self, asked: Iterable[Level], direction: Direction, met: frozenset[Peer]) -> DecisionList:
-        return flatten(stages(asked, direction, met), direction, self._world.last_word[direction])
+    def _asked(
+        self, vm: VirtualMachine, direction: Direction, view: _View
+    ) -> tuple[list[str], Callable[[frozenset[Peer]], list[Stage]]]:
+        """Return the text of what is asked about ``vm``, and what is left of it for a peer that is one of each."""
+        if vm.mode is Mode.ISOLATE:
+            named = ["quarantine", *sorted(map(spell_peer, self._quarantine))]
+            return named, lambda met: [quarantine(direction, met & self._quarantine)]
+        asked = levels(view.policies, vm, direction)
+        spelled = ["\n\n".join(spell_policy(policy, direction) for policy in level) for level in asked]
+        return spelled, lambda met: stages(asked, direction, met)
 
     def _list(self, decisions: DecisionList) -> int:
         number, records = pages(decisions)
@@ -179,11 +193,9 @@ def _selects(peer: Peer, vm: VirtualMachine, vnic: Vnic) -> bool:
             return False  # that goes by address, not by VM
 
 
-def _endpoint(view: int, address: IPv4Address, identity: int) -> bytes:
-    return np.array([(view, int(address), 0, identity)], ENDPOINT).tobytes()
-
-
-def _prefix(view: int, prefix: IPv4Network, identity: int) -> bytes:
-    halves = (view & 0xFFFFFFFF, view >> 32)
-    record = (64 + prefix.prefixlen, halves, int(prefix.network_address), identity)
-    return np.array([record], PREFIX).tobytes()
+def _told_apart(cidrs: Collection[InCidr]) -> set[Prefix]:
+    """The prefixes that need a record of their own."""
+    found = {cidr.prefix for cidr in cidrs}
+    # An IPv6 prefix never means an IPv4 address, but by its leading bits it may cover where those stand.
+    covers_ipv4 = any(isinstance(addresses, IPv6Network) and MAPPED.subnet_of(addresses) for addresses in found)
+    return found | {IPv4Network("0.0.0.0/0")} if covers_ipv4 else found

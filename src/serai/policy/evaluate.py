@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterable
-from ipaddress import IPv4Address
 
+from serai.model.address import Address
 from serai.model.inventory import VirtualMachine, Vnic
 from serai.model.policy import Action, Direction, Policy, Rule, RuleRef, Tier
 from serai.model.tenancy import Mode, Scope
@@ -22,12 +22,12 @@ class Connection:
 
     routing_domain: str
     """Where both addresses mean what they mean."""
-    source: IPv4Address
-    destination: IPv4Address
+    source: Address
+    destination: Address
     protocol: int
     """IANA number."""
     port: int = 0
-    """Of the destination; for ICMP ``type * 256 + code``; 0 for protocols without ports."""
+    """Of the destination; for ICMP and ICMPv6 ``type * 256 + code``; 0 for protocols without ports."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,7 +39,7 @@ class Decision:
     ref: RuleRef
     """What decided."""
     tier: Tier | None
-    """The tier that decided; None for the built-in last word."""
+    """The tier that decided; None for the built-in last word, and for a VM in quarantine."""
     level: Scope | None
     """The scope of the policy that decided; None where no rule did."""
     passed: tuple[RuleRef, ...] = ()
@@ -68,7 +68,7 @@ class Verdict:
         """Say whether packets get through: a side in mode ``observe`` denies in words only."""
         sides = ((self.source, self.egress), (self.destination, self.ingress))
         return not any(
-            end and side and side.action is Action.DENY and end[0].mode is Mode.ENFORCE for end, side in sides
+            end and side and side.action is Action.DENY and end[0].mode is not Mode.OBSERVE for end, side in sides
         )
 
 
@@ -96,7 +96,7 @@ def judge_side(  # noqa: PLR0917 (one question with many parts, answered in one 
     vm: VirtualMachine,
     vnic: Vnic,
     direction: Direction,
-    remote_address: IPv4Address,
+    remote_address: Address,
     protocol: int,
     port: int,
     *,
@@ -111,9 +111,11 @@ def judge_side(  # noqa: PLR0917 (one question with many parts, answered in one 
         direction: egress where the VM opens the connection, ingress where the remote end does.
         remote_address: the other end, in the vNIC's own routing domain.
         protocol: IANA number.
-        port: of the destination; for ICMP ``type * 256 + code``.
+        port: of the destination; for ICMP and ICMPv6 ``type * 256 + code``.
         staged: judge as if staged policies were in force.
     """
+    if vm.mode is Mode.ISOLATE:
+        return _judge_isolated(world, direction, remote_address)
     remote = Remote(address=remote_address, holder=world.holder(vnic.network.routing_domain, remote_address))
     policies = [
         policy
@@ -161,6 +163,13 @@ def judge_side(  # noqa: PLR0917 (one question with many parts, answered in one 
         level=None,
         passed=tuple(passed),
     )
+
+
+def _judge_isolated(world: World, direction: Direction, remote: Address) -> Decision:
+    """No policy is asked about a VM in quarantine, staged or not."""
+    if any(remote in prefix for prefix in world.quarantine):
+        return Decision(action=Action.ACCEPT, ref=RuleRef.quarantine(direction), tier=None, level=None)
+    return Decision(action=Action.DENY, ref=RuleRef.isolated(direction), tier=None, level=None)
 
 
 def _in_order(

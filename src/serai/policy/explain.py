@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-from ipaddress import IPv4Address
 
+from serai.model.address import Address
 from serai.model.inventory import VirtualMachine, Vnic
 from serai.model.policy import Action, Direction, PortRange, RuleRef, Tier
+from serai.model.tenancy import Mode
 from serai.model.world import World
 from serai.policy.match import Remote, has_port, is_peer
 
@@ -25,14 +26,16 @@ def near_misses(  # noqa: PLR0917 (the same question as judge_side's)
     vm: VirtualMachine,
     vnic: Vnic,
     direction: Direction,
-    remote_address: IPv4Address,
+    remote_address: Address,
     protocol: int,
     port: int,
 ) -> tuple[NearMiss, ...]:
     """Return the Accept rules for ``vm`` of which a clause has the peer or the port, but none has both.
 
-    They come by name. The arguments are those of ``judge_side``.
+    They come by name. The arguments are those of ``judge_side``. No rule comes near a VM in quarantine.
     """
+    if vm.mode is Mode.ISOLATE:
+        return ()
     remote = Remote(address=remote_address, holder=world.holder(vnic.network.routing_domain, remote_address))
     found: list[NearMiss] = []
     policies = [

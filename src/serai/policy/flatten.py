@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 import numpy as np
 
 from serai.model.policy import ANY_PROTOCOL, Action, Direction, PortRange, RuleRef
-from serai.model.ruleset import DECISION, INTERVALS, PAGE, Step
+from serai.model.records import DECISION, INTERVALS, PAGE, Step
 from serai.model.tenancy import ContentId, content_id
 
 _LAST_PORT = 65535

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-from ipaddress import IPv4Address
 
+from serai.model.address import BITS, Address, pack
 from serai.model.policy import ANY_PROTOCOL, Direction
-from serai.model.ruleset import GuardedVnic, HostRuleset, Records, Step
+from serai.model.records import Records, Step
+from serai.model.ruleset import GuardedVnic, HostRuleset
 
 _VIEW_BITS = 64
 _EVERYBODY = 0
@@ -29,26 +30,29 @@ class Lookup:
         """Index the tables."""
         tables = ruleset.tables
         self._texts = ruleset.rule_texts()
-        self._endpoints = {(int(r["view"]), int(r["address"])): int(r["identity"]) for r in tables["endpoints"]}
+        self._endpoints = {(int(r["view"]), r["address"].tobytes()): int(r["identity"]) for r in tables["endpoints"]}
         self._prefixes = {
-            (_view(r), int(r["length"]) - _VIEW_BITS, int(r["address"])): int(r["identity"]) for r in tables["prefixes"]
+            (_view(r), int(r["length"]) - _VIEW_BITS, r["address"].tobytes()): int(r["identity"])
+            for r in tables["prefixes"]
         }
+        self._lengths = sorted({length for _, length, _ in self._prefixes}, reverse=True)
         self._lists = {(int(r["ruleset"]), int(r["identity"])): int(r["list"]) for r in tables["lists"]}
         self._pages = {(int(r["list"]), int(r["protocol"])): r for r in tables["pages"]}
 
-    def identity(self, view: int, address: IPv4Address) -> int:
+    def identity(self, view: int, address: Address) -> int:
         """Who an address is to the vNICs of a view; 0 for everybody not told apart."""
-        known = self._endpoints.get((view, int(address)))
+        raw = pack(address)
+        known = self._endpoints.get((view, raw))
         if known is not None:
             return known
-        for length in range(32, -1, -1):
-            network = int(address) >> (32 - length) << (32 - length)
+        for length in self._lengths:
+            network = (int.from_bytes(raw) >> (BITS - length) << (BITS - length)).to_bytes(BITS // 8)
             if (view, length, network) in self._prefixes:
                 return self._prefixes[view, length, network]
         return _EVERYBODY
 
     def decide(
-        self, vnic: GuardedVnic, direction: Direction, remote: IPv4Address, protocol: int, port: int
+        self, vnic: GuardedVnic, direction: Direction, remote: Address, protocol: int, port: int
     ) -> Found | None:
         """What one side says of a new connection; None where the tables have no answer (a closed gate)."""
         ruleset = vnic.egress if direction is Direction.EGRESS else vnic.ingress

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from ipaddress import IPv4Address
 
+from serai.model.address import Address
 from serai.model.inventory import VirtualMachine, Vnic
 from serai.model.policy import Clause, Group, InCidr, OnNetwork, Peer, Rule
 
@@ -13,7 +13,7 @@ from serai.model.policy import Clause, Group, InCidr, OnNetwork, Peer, Rule
 class Remote:
     """The other end, as the judging vNIC's routing domain knows it."""
 
-    address: IPv4Address
+    address: Address
     holder: tuple[VirtualMachine, Vnic] | None
     """Who holds the address there; None where no VM does."""
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 from serai.model.inventory import VirtualMachine
-from serai.model.policy import Clause, Direction, Peer, Policy, PortRange, RuleRef, Tier
+from serai.model.policy import Action, Clause, Direction, Peer, Policy, PortRange, RuleRef, Tier
 from serai.policy.flatten import Line, Stage
 
 Level = tuple[Policy, ...]
@@ -32,6 +32,17 @@ def levels(policies: Iterable[Policy], vm: VirtualMachine, direction: Direction)
 def stages(asked: Iterable[Level], direction: Direction, met: frozenset[Peer]) -> list[Stage]:
     """What is left of the levels for a peer that is one of each of ``met``."""
     return [_stage(level, direction, met) for level in asked]
+
+
+def quarantine(direction: Direction, allowed: Collection[Peer]) -> Stage:
+    """The one level that is asked about a VM in quarantine.
+
+    Args:
+        direction: the side that is judged.
+        allowed: those of the site's prefixes for VMs in quarantine that the peer is in.
+    """
+    lines = (Line(RuleRef.quarantine(direction), Action.ACCEPT, (), staged=False),) if allowed else ()
+    return Stage(lines, closes=RuleRef.isolated(direction))
 
 
 def _stage(level: Level, direction: Direction, met: frozenset[Peer]) -> Stage:

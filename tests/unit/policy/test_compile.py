@@ -8,7 +8,7 @@ import os
 import random
 import subprocess
 import sys
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from pathlib import Path
 
 import msgspec
@@ -18,7 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from worlds import machines, worlds
 
-from serai.model.inventory import Mac, VnicId
+from serai.model.inventory import AllowedAddress, Mac, PortSecurity, Serves, VnicId
 from serai.model.policy import Action, Direction
 from serai.model.ruleset import TABLES, GuardedVnic, HostRuleset, Step, rows
 from serai.model.tenancy import Mode
@@ -179,10 +179,18 @@ def test_there_and_back(world: World) -> None:
 
 
 def test_every_field_of_a_vnic_survives() -> None:
+    security = PortSecurity(
+        allowed=(
+            AllowedAddress(prefix=IPv4Network("0.0.0.0/0")),
+            AllowedAddress(prefix=IPv4Network("10.0.0.100/32"), mac=Mac("00:00:5e:00:01:01")),
+            AllowedAddress(prefix=IPv6Network("2001:db8::/33")),
+        ),
+        serves=frozenset(Serves), tunnels=True, ethertypes=(0x600, 0xFFFF), max_flows=64, new_flows_per_second=1,
+    )  # fmt: skip
     vnic = GuardedVnic(
         id=VnicId(2**64 - 1), path="/a/b:c/eth0", mac=Mac("52:54:00:00:00:01"),
-        addresses=(IPv4Address("10.0.0.1"), IPv4Address("255.0.0.1")), mode=Mode.OBSERVE, view=2**64 - 2,
-        members=2**64 - 3, egress=1, ingress=2**63,
+        addresses=(IPv4Address("10.0.0.1"), IPv4Address("255.0.0.1"), IPv6Address("2001:db8::1")), security=security,
+        mode=Mode.ISOLATE, view=2**64 - 2, members=2**64 - 3, egress=1, ingress=2**63,
     )  # fmt: skip
     nothing = {name: np.empty(0, dtype) for name, dtype in TABLES.items()}
     ruleset = HostRuleset(host="h", vnics=(vnic,), rules={"r": 5}, tables=nothing)
@@ -194,18 +202,38 @@ def test_every_field_of_a_vnic_survives() -> None:
 
 
 RAW = compile_host(World(), "host", []).encode()
+SECURITY: list[object] = [[], [], False, [], None, None]
+
+
+def vnic_form(*, mac: str = "52:54:00:00:00:01", mode: str = "enforce", **changes: object) -> list[object]:
+    """A vNIC as it is written down."""
+    form = {"addresses": [bytes(16)], "security": SECURITY, "id": 1, **changes}
+    return [form["id"], "p", mac, form["addresses"], form["security"], mode, 1, 1, 1, 1]
+
+
+def test_the_form_that_is_damaged_below_is_sound() -> None:
+    whole = {**msgspec.msgpack.decode(RAW), "vnics": [vnic_form()]}
+    (vnic,) = HostRuleset.decode(msgspec.msgpack.encode(whole)).vnics
+    assert vnic.security == PortSecurity()
 
 
 @pytest.mark.parametrize(
     "changes",
     [
-        {"version": 2}, {"version": "1"}, {"host": 5}, {"tables": {}}, {"tables": {"pages": b""}}, {"more": 1},
+        {"version": 3}, {"version": "2"}, {"host": 5}, {"tables": {}}, {"tables": {"pages": b""}}, {"more": 1},
         {"rules": {"r": "1"}}, {"vnics": [[1]]}, {"vnics": None},
-        {"vnics": [[1, "p", "no mac", [], "enforce", 1, 1, 1, 1]]},
-        {"vnics": [[1, "p", "52:54:00:00:00:01", [], "whatever", 1, 1, 1, 1]]},
-        {"vnics": [[1, "p", "52:54:00:00:00:01", [2**32], "enforce", 1, 1, 1, 1]]},
-        {"vnics": [[1, "p", "52:54:00:00:00:01", [-1], "enforce", 1, 1, 1, 1]]},
-        {"tables": {**dict.fromkeys(TABLES, b""), "endpoints": bytes(25)}},
+        {"vnics": [vnic_form(mac="no mac")]}, {"vnics": [vnic_form(mode="whatever")]},
+        {"vnics": [vnic_form(id=-1)]}, {"vnics": [[*vnic_form(), 1]]},
+        {"vnics": [vnic_form(addresses=[1])]}, {"vnics": [vnic_form(addresses=[bytes(4)])]},
+        {"vnics": [vnic_form(security=[*SECURITY, 1])]},
+        {"vnics": [vnic_form(security=[[[bytes(16), 129, None]], [], False, [], None, None])]},
+        {"vnics": [vnic_form(security=[[[b"\1" * 16, 0, None]], [], False, [], None, None])]},
+        {"vnics": [vnic_form(security=[[[bytes(16), 0, "mac"]], [], False, [], None, None])]},
+        {"vnics": [vnic_form(security=[[], ["dchp"], False, [], None, None])]},
+        {"vnics": [vnic_form(security=[[], [], False, [65536], None, None])]},
+        {"vnics": [vnic_form(security=[[], [], False, [], 0, None])]},
+        {"vnics": [vnic_form(security=[[], [], False, [], None, 2**32])]},
+        {"tables": {**dict.fromkeys(TABLES, b""), "endpoints": bytes(33)}},
         {"tables": {**dict.fromkeys(TABLES, b""), "other": b""}},
     ],
     ids=str,
