@@ -13,11 +13,12 @@ from pathlib import Path
 from typing import Final
 
 from serai.datapath import libbpf
-from serai.datapath.libbpf import KernelError, check, lib
+from serai.datapath.libbpf import KernelError, check, ffi, lib, program_id
 
 _TCX_INGRESS, _TCX_EGRESS = 46, 47
 _TC_INGRESS, _TC_EGRESS = 1, 2
 _TC_REPLACE = 1
+_MANY = 64  # more programs than anybody puts on one hook
 _PRIORITY, _HANDLE = 1, 1  # ours; before whatever else may sit on the tap
 
 # A frame from the VM enters the host at the tap's ingress; one to the VM leaves by its egress.
@@ -46,6 +47,10 @@ class Attacher:
         fresh = [self._attach(ifindex, name) for name in ("to_vm", "from_vm")]
         return any(fresh)
 
+    def is_attached(self, ifindex: int) -> bool:
+        """Say whether both of these very programs are on the tap, as the kernel has it now."""
+        return all(self._has(ifindex, name) for name in _HOOKS)
+
     def forget(self, ifindex: int) -> None:
         """Remove the pins of a tap that is gone; the gate of a tap that lives is not touched by this."""
         for name in _HOOKS:
@@ -66,6 +71,18 @@ class Attacher:
                     raise
                 self._use_tcx = False  # this kernel has no tcx
         return self._attach_clsact(ifindex, name)
+
+    def _has(self, ifindex: int, name: str) -> bool:
+        wanted = program_id(self._programs[name])
+        if self._use_tcx:
+            numbers = ffi.new("__u32[]", _MANY)
+            query = libbpf.struct("bpf_prog_query_opts", prog_cnt=_MANY)
+            query.prog_ids = numbers
+            if lib.bpf_prog_query_opts(ifindex, _HOOKS[name][0], query) == 0:
+                return wanted in list(numbers)[: query.prog_cnt]
+        hook = libbpf.struct("bpf_tc_hook", ifindex=ifindex, attach_point=_HOOKS[name][1])
+        found = libbpf.struct("bpf_tc_opts", handle=_HANDLE, priority=_PRIORITY)
+        return bool(lib.bpf_tc_query(hook, found) == 0 and found.prog_id == wanted)
 
     def _pin(self, ifindex: int, name: str) -> Path:
         return self._links / f"{ifindex}-{name}"

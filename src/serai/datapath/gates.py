@@ -35,7 +35,7 @@ NEW_FLOWS_A_SECOND = 10000
 class Gates:
     """The gates of one host, through the kernel maps they share."""
 
-    def __init__(  # noqa: PLR0913  # all of them limits
+    def __init__(  # all of them limits
         self,
         gate: GateObject,
         attacher: Attacher,
@@ -72,7 +72,7 @@ class Gates:
         self._maps["settings"].update(np.zeros(1, "<u4"), settings)
 
     @classmethod
-    def open(  # noqa: PLR0913  # as above
+    def open(  # as above
         cls,
         bpffs: Path,
         *,
@@ -211,6 +211,3 @@ def _raw(keys: Array) -> Array:
 def _delete_others(target: Map, wanted: Array) -> None:
     known, _ = target.dump()
     target.delete(known[~np.isin(_raw(known), _raw(wanted))])
-
-
-

@@ -48,6 +48,11 @@ struct bpf_tc_opts { size_t sz; int prog_fd; __u32 flags, prog_id, handle, prior
 int bpf_tc_hook_create(struct bpf_tc_hook *);
 int bpf_tc_attach(const struct bpf_tc_hook *, struct bpf_tc_opts *);
 int bpf_tc_query(const struct bpf_tc_hook *, struct bpf_tc_opts *);
+struct bpf_prog_query_opts { size_t sz; __u32 query_flags, attach_flags; __u32 *prog_ids;
+  union { __u32 prog_cnt; __u32 count; }; __u32 *prog_attach_flags; __u32 *link_ids; __u32 *link_attach_flags;
+  __u64 revision; size_t :0; };
+int bpf_prog_query_opts(int target, int type, struct bpf_prog_query_opts *);
+int bpf_obj_get_info_by_fd(int, void *, __u32 *);
 struct bpf_test_run_opts { size_t sz; const void *data_in; void *data_out; __u32 data_size_in, data_size_out;
   const void *ctx_in; void *ctx_out; __u32 ctx_size_in, ctx_size_out, retval; int repeat;
   __u32 duration, flags, cpu, batch_size; };
@@ -99,6 +104,14 @@ def check(result: int, what: str) -> int:
     if result < 0:
         raise KernelError(-result, f"{what}: {os.strerror(-result)}")
     return result
+
+
+def program_id(fd: int) -> int:
+    """The kernel's number for the program with the descriptor ``fd``."""
+    info = ffi.new("__u32[2]")  # struct bpf_prog_info begins with type and id
+    length = ffi.new("__u32 *", 8)
+    check(lib.bpf_obj_get_info_by_fd(fd, info, length), "ask for a program's number")
+    return int(info[1])
 
 
 def struct(kind: str, **fields: int) -> Any:  # noqa: ANN401

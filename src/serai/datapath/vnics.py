@@ -66,7 +66,11 @@ def bindings(vnics: Collection[GuardedVnic]) -> tuple[Array, Array]:
     for vnic in vnics:
         own = [(pack(address), _HOST_BITS, b"") for address in _beside_record(vnic)]
         others = [
-            (pack(allowed.prefix.network_address), packed_length(allowed.prefix), allowed.mac.packed if allowed.mac else b"")
+            (
+                pack(allowed.prefix.network_address),
+                packed_length(allowed.prefix),
+                allowed.mac.packed if allowed.mac else b"",
+            )
             for allowed in vnic.security.allowed
         ]
         for address, length, mac in (*own, *others):
@@ -100,7 +104,9 @@ class Records:
         """The tap, by ifindex, that has a place in the array."""
         _, all_records = self._records.dump()
         places, pointers = self._near.dump()
-        for place, record in zip(places[pointers != _NOBODY].tolist(), pointers[pointers != _NOBODY].tolist(), strict=True):
+        for place, record in zip(
+            places[pointers != _NOBODY].tolist(), pointers[pointers != _NOBODY].tolist(), strict=True
+        ):
             ifindex = int(all_records[record]["ifindex"])
             self._used[ifindex] = record
             self._places[place] = ifindex
@@ -158,7 +164,9 @@ class Records:
             time.sleep(max(0.0, since + _REST_SECONDS - time.monotonic()))
             self._free.append(place)
         if len(self._free) < count:
-            message = f"{len(self._used) + count} gates are too many: this host has room for {self._records.capacity - 1}"
+            message = (
+                f"{len(self._used) + count} gates are too many: this host has room for {self._records.capacity - 1}"
+            )
             raise KernelError(errno.ENOSPC, message)
         return [self._free.popleft() for _ in range(count)]
 
@@ -180,6 +188,3 @@ def _beside_record(vnic: GuardedVnic) -> list[Address]:
 
 def _joined(parts: list[Array], kind: layout.Layout) -> Array:
     return np.concatenate(parts, dtype=kind) if parts else np.empty(0, kind)
-
-
-
