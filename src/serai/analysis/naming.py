@@ -27,7 +27,7 @@ class NamedRow:
     source: str
     target: str
     service: str
-    """E.g. ``tcp/443``; a dash where the frame was not IP."""
+    """E.g. ``tcp/443`` or ``icmpv6/128.0``; a dash where the frame was not IP."""
     direction: Direction
     """The side of the gate that judged it."""
     packets: int
@@ -38,6 +38,11 @@ class NamedRow:
     reason: Reason
     rule: str
     """The text of the rule that decided; empty where none was asked."""
+    identity: int | None
+    """Who the far end is to policy; None where that changed meanwhile.
+
+    Dropped packets are counted by it: the address is then that of the last one.
+    """
 
     def cells(self) -> tuple[str, ...]:
         """For a person: what stands under ``HEADINGS``."""
@@ -67,6 +72,7 @@ class NamedRow:
             "side": self.direction.value, "packets": self.packets, "bytes": self.bytes,
             "connections": self.connections, "verdict": self.outcome.value, "staged": self.staged.value,
             "reason": self.reason.name.lower(), "rule": self.rule,
+            "identity": None if self.identity is None else f"{self.identity:#x}",
         }  # fmt: skip
 
 
@@ -90,6 +96,8 @@ def service_text(protocol: int, port: int) -> str:
     return format_ports(PortRange(protocol=protocol)) if protocol else "-"
 
 
+_LAST_WORDS = (RuleRef.builtin, RuleRef.unmatched, RuleRef.quarantine, RuleRef.isolated)
+
 _kind = operator.attrgetter("kind")
 
 
@@ -97,10 +105,10 @@ class _Naming:
     def __init__(self, world: World, rules: Mapping[str, int]) -> None:
         self._vnics: Mapping[int, tuple[VirtualMachine, Vnic]] = {v.id: (vm, v) for vm, v in world.vnics()}
         self._holders = {
-            (vnic.network.routing_domain, address): vm.path for vm, vnic in world.vnics() for address in vnic.addresses
+            (vnic.network.routing_domain, address): vm.path for vm, vnic in world.vnics() for address in vnic.held
         }
         known = (rule.ref for policy in world.policies for side in policy.rules.values() for rule in side)
-        last_words = (named(direction) for direction in Direction for named in (RuleRef.builtin, RuleRef.unmatched))
+        last_words = (named(direction) for direction in Direction for named in _LAST_WORDS)
         self._rules = {number: text for text, number in rules.items()}
         self._rules |= {ref.id: ref.text for ref in itertools.chain(known, last_words)}
 
@@ -123,14 +131,17 @@ class _Naming:
             staged=row.staged,
             reason=row.reason,
             rule=self._rules.get(row.rule, f"a rule no longer known ({row.rule:#x})") if row.rule else "",
+            identity=row.identity,
         )
 
 
 def _sum(rows: list[NamedRow]) -> NamedRow:
+    identities = {row.identity for row in rows}
     return dataclasses.replace(
         rows[0],
         host=", ".join(sorted({row.host for row in rows})),
         packets=sum(row.packets for row in rows),
         bytes=sum(row.bytes for row in rows),
         connections=sum(row.connections for row in rows),
+        identity=identities.pop() if len(identities) == 1 else None,
     )

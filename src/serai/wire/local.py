@@ -10,13 +10,13 @@ import contextlib
 import os
 import socket
 from collections.abc import Awaitable, Callable
-from ipaddress import IPv4Address
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
 import msgspec
 
 from serai.model.flow import FlowRow
+from serai.wire.rows import read_rows, write_address
 
 LINE_LIMIT: Final = 64 * 1024 * 1024
 """Bytes in one message at the most."""
@@ -160,21 +160,9 @@ Reply = StatusReply | ApplyReply | GuardReply | RowsReply | ExportReply | Import
 R = TypeVar("R", StatusReply, ApplyReply, GuardReply, RowsReply, ExportReply, ImportReply, Done)
 
 
-def _encode_other(value: object) -> str:
-    if isinstance(value, IPv4Address):
-        return str(value)
-    raise NotImplementedError(type(value).__name__)
-
-
-def _decode_other(kind: type, value: Any) -> object:  # noqa: ANN401
-    if kind is IPv4Address:
-        return IPv4Address(value)
-    raise NotImplementedError(kind.__name__)
-
-
 def encode(message: Request | Reply | Failure) -> bytes:
     """Write a message as one line."""
-    return msgspec.json.encode(message, enc_hook=_encode_other) + b"\n"
+    return msgspec.json.encode(message, enc_hook=write_address) + b"\n"
 
 
 def decode_request(line: bytes) -> Request:
@@ -264,4 +252,14 @@ def _decode_reply(line: bytes, kind: type[R]) -> R | Failure:
     try:
         return msgspec.json.decode(line, type=Failure)
     except msgspec.ValidationError:
-        return msgspec.json.decode(line, type=kind, dec_hook=_decode_other)
+        reply: R = _reader(kind)(line)
+        return reply
+
+
+def _reader(kind: type) -> Callable[[bytes], Any]:
+    return _read_rows if kind is RowsReply else msgspec.json.Decoder(kind).decode
+
+
+def _read_rows(line: bytes) -> RowsReply:
+    rows, rules = read_rows(line)
+    return RowsReply(rows=rows, rules=rules)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import random
-from ipaddress import IPv4Address, IPv4Network
+from ipaddress import IPv4Address, IPv4Network, ip_address
 from typing import Any
 
 import pytest
@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from serai.analysis.naming import NamedRow, named_rows, service_text
+from serai.model.address import Address, link_local
 from serai.model.flow import FlowRow, Outcome
 from serai.model.inventory import Mac, Network, VirtualMachine, Vnic, VnicId, vnic_id
 from serai.model.policy import Action, Clause, Direction, Group, Policy, Rule, RuleRef, Tier
@@ -30,7 +31,9 @@ def machine(tenant: str, name: str, number: int) -> VirtualMachine:
     vnic = Vnic(
         id=vnic_id(scope, name, "eth0"), name="eth0", network=network,
         mac=Mac(f"52:54:00:00:{len(tenant):02x}:{number:02x}"),
-        addresses=(IPv4Address("10.0.0.0") + number, IPv4Address("10.0.0.100") + number),
+        addresses=(
+            IPv4Address("10.0.0.0") + number, IPv4Address("10.0.0.100") + number, ip_address("2001:db8::") + number,
+        ),
     )  # fmt: skip
     return VirtualMachine(name=name, scope=scope, labels={}, mode=Mode.ENFORCE, vnics=(vnic,))
 
@@ -43,8 +46,8 @@ POLICY = Policy(
 )  # fmt: skip
 WORLD = World(vms={vm.path: vm for vm in (WEB, DB, OTHER)}, policies=(POLICY,))
 FLOW = FlowRow(
-    vnic=WEB.vnics[0].id, direction=OUT, remote=IPv4Address("10.0.0.2"), protocol=6, port=5432, packets_out=1,
-    packets_in=2, bytes_out=30, bytes_in=40, outcome=Outcome.ACCEPTED, reason=Reason.NONE, rule=RULE.id,
+    vnic=WEB.vnics[0].id, direction=OUT, remote=IPv4Address("10.0.0.2"), identity=0xABCD, protocol=6, port=5432,
+    packets_out=1, packets_in=2, bytes_out=30, bytes_in=40, outcome=Outcome.ACCEPTED, reason=Reason.NONE, rule=RULE.id,
     staged=Outcome.ACCEPTED, age_seconds=1.5,
 )  # fmt: skip
 
@@ -62,11 +65,12 @@ def test_a_connection_between_two_vms() -> None:
     assert name(FLOW) == NamedRow(
         host="a", source="/acme/app:web", target="/acme/app:db", service="tcp/5432", direction=OUT, packets=3, bytes=70,
         connections=1, outcome=Outcome.ACCEPTED, staged=Outcome.ACCEPTED, reason=Reason.NONE, rule=RULE.text,
+        identity=0xABCD,
     )  # fmt: skip
 
 
-def address(text: str) -> IPv4Address:
-    return IPv4Address(text)
+def address(text: str) -> Address:
+    return ip_address(text)
 
 
 @pytest.mark.parametrize(
@@ -74,13 +78,17 @@ def address(text: str) -> IPv4Address:
     [
         (row(direction=IN), DB.path, WEB.path),
         (row(remote=address("10.0.0.102")), WEB.path, DB.path),
+        (row(remote=address("2001:db8::2")), WEB.path, DB.path),
+        (row(remote=link_local(DB.vnics[0].mac.packed)), WEB.path, DB.path),
         (row(remote=address("10.0.0.77")), WEB.path, "10.0.0.77"),
+        (row(remote=address("2001:db8::77")), WEB.path, "2001:db8::77"),
         (row(direction=IN, remote=address("8.8.8.8")), "8.8.8.8", WEB.path),
         (row(vnic=OTHER.vnics[0].id, remote=address("10.0.0.1")), OTHER.path, "10.0.0.1"),
         (row(vnic=VnicId(5)), "an unknown tap", "10.0.0.2"),
         (row(vnic=VnicId(0), direction=IN), "10.0.0.2", "an unknown tap"),
     ],
-    ids=["opened to the VM", "a second address", "an address of nobody", "from outside", "another routing domain's web",
+    ids=["opened to the VM", "a second address", "an IPv6 address", "an implied address",
+         "an address of nobody", "an IPv6 address of nobody", "from outside", "another routing domain's web",
          "a vNIC of the past", "an unknown tap"],
 )  # fmt: skip
 def test_ends(flow: FlowRow, source: str, target: str) -> None:
@@ -91,6 +99,7 @@ def test_ends(flow: FlowRow, source: str, target: str) -> None:
 @pytest.mark.parametrize(
     ("protocol", "port", "text"),
     [(6, 443, "tcp/443"), (17, 53, "udp/53"), (1, 8 << 8, "icmp/8.0"), (1, 3 << 8 | 4, "icmp/3.4"), (47, 0, "47"),
+     (58, 128 << 8, "icmpv6/128.0"), (132, 3868, "sctp/3868"),
      (0, 0, "-"), (255, 9, "255")],
 )  # fmt: skip
 def test_services(protocol: int, port: int, text: str) -> None:
@@ -105,6 +114,8 @@ def test_services(protocol: int, port: int, text: str) -> None:
         (RULE.id, RULE.text),
         (RuleRef.builtin(IN).id, "builtin/ingress"),
         (RuleRef.unmatched(OUT).id, "unmatched/egress"),
+        (RuleRef.quarantine(OUT).id, "quarantine/egress"),
+        (RuleRef.isolated(IN).id, "isolated/ingress"),
         (77, "/acme:old/egress/gone"),
         (0xABC, "a rule no longer known (0xabc)"),
     ],
@@ -137,6 +148,11 @@ def test_rows_that_differ_in_numbers_are_one() -> None:
     assert (named.packets, named.bytes, named.connections) == (3 + 11, 70 + 1040, 5)
 
 
+def test_who_the_far_end_is_may_change_meanwhile() -> None:
+    (named,) = named_rows(WORLD, {"a": [FLOW, row(identity=5), FLOW]}, {})
+    assert (named.connections, named.identity, named.fields()["identity"]) == (3, None, None)
+
+
 def test_a_vm_that_moved_was_counted_on_several_hosts() -> None:
     (named,) = named_rows(WORLD, {"b": [FLOW], "a": [FLOW, FLOW]}, {})
     assert (named.host, named.packets, named.connections) == ("a, b", 9, 3)
@@ -147,13 +163,14 @@ def test_a_program_gets_every_field() -> None:
     assert fields == {
         "host": "a", "from": WEB.path, "to": DB.path, "service": "tcp/5432", "side": "egress", "packets": 3, "bytes": 70,
         "connections": 1, "verdict": "accepted", "staged": "accepted", "reason": "none", "rule": RULE.text,
+        "identity": "0xabcd",
     }  # fmt: skip
     assert len(fields) == len(dataclasses.fields(NamedRow))
 
 
 flows = st.builds(
     row, packets_in=st.integers(0, 9), connections=st.integers(1, 3), remote=st.sampled_from(["10.0.0.2", "10.0.0.9"]).map(address),
-    direction=st.sampled_from(Direction), rule=st.sampled_from([0, RULE.id, 5]), vnic=st.sampled_from([FLOW.vnic, VnicId(3)]),
+    direction=st.sampled_from(Direction), rule=st.sampled_from([0, RULE.id, 5]), identity=st.sampled_from([0, 7]), vnic=st.sampled_from([FLOW.vnic, VnicId(3)]),
 )  # fmt: skip
 
 

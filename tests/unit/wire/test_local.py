@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import os
 import socket
 import stat
 import threading
 from collections.abc import Awaitable, Callable, Iterator
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, IPv6Address
 from pathlib import Path
 from typing import Any
 
@@ -21,15 +22,16 @@ from serai.model.flow import FlowRow, Outcome
 from serai.model.inventory import VnicId
 from serai.model.policy import Direction
 from serai.model.reasons import Reason
-from serai.wire import local
+from serai.wire import local, rows
 from serai.wire.local import AgentError
 
 LARGEST = 2**64 - 1
 ROW = FlowRow(
-    vnic=VnicId(LARGEST), direction=Direction.INGRESS, remote=IPv4Address("10.0.0.2"), protocol=6, port=443,
-    packets_out=2**63, packets_in=2, bytes_out=3, bytes_in=4, outcome=Outcome.DENIED, reason=Reason.DENIED,
+    vnic=VnicId(LARGEST), direction=Direction.INGRESS, remote=IPv4Address("10.0.0.2"), identity=LARGEST,
+    protocol=6, port=443, packets_out=2**63, packets_in=2, bytes_out=3, bytes_in=4, outcome=Outcome.DENIED, reason=Reason.DENIED,
     rule=LARGEST, staged=Outcome.ACCEPTED, age_seconds=0.5, connections=9,
 )  # fmt: skip
+ROW_6 = dataclasses.replace(ROW, remote=IPv6Address("2001:db8::2"), identity=0, connections=1)
 STATUS = local.StatusReply(
     pid=1, uptime_seconds=2.5, digest=None,
     gates=[
@@ -44,7 +46,7 @@ TALKS: list[tuple[local.Request, local.Reply]] = [
     (local.Apply(ruleset=bytes(range(256))), local.ApplyReply(digest="abc")),
     (local.Guard(definition='<domain>\n é \u2028 " \\ \U0001f512</domain>'), local.GuardReply(guarded=["a"], closed=["b"])),
     (local.Release(domain="web\n"), local.Done()),
-    (local.Rows(), local.RowsReply(rows=[ROW, ROW], rules={"/acme:shop/ingress/r": LARGEST})),
+    (local.Rows(), local.RowsReply(rows=[ROW, ROW_6, ROW], rules={"/acme:shop/ingress/r": LARGEST})),
     (local.ExportFlows(vnic=LARGEST, since_ns=5), local.ExportReply(flows=b"\0\xff\n", now_ns=6)),
     (local.ImportFlows(flows=b"\n\n"), local.ImportReply(flows=7)),
     (local.HandedOver(vnic=LARGEST), local.Done()),
@@ -266,6 +268,14 @@ def test_an_agent_that_goes_away_or_speaks_otherwise(tmp_path: Path) -> None:
 @pytest.mark.parametrize("raw", [b"hello\n", b'{"pid": 1', b'{"error": "\xff"}\n'])
 def test_whoever_answers_is_no_agent(tmp_path: Path, raw: bytes) -> None:
     assert "another version" in _answered(tmp_path, raw)
+
+
+@pytest.mark.parametrize("remote", ["10.0.0", "::ffff:10.0.0.2", "", 5])
+def test_rows_with_something_else_for_an_address_are_refused(remote: object) -> None:
+    told = msgspec.json.decode(local.encode(local.RowsReply(rows=[ROW_6], rules={})))
+    told["rows"][0]["remote"] = remote
+    with pytest.raises(ValueError):  # noqa: PT011  # msgspec's and ipaddress's own, of whatever text
+        rows.read_rows(msgspec.json.encode(told))
 
 
 def test_a_request_that_is_nested_too_deeply() -> None:
