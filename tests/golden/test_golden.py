@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from serai.cli.question import connect, parse_end, parse_service
+from serai.cli.question import connections, parse_end, parse_service
 from serai.inventory.files import read_directory
 from serai.model.decode import decode
 from serai.model.definitions import DefinitionErrors
@@ -42,8 +42,7 @@ def test_every_question_gets_the_written_answer(case: Path) -> None:
 def answer(world: World, question: str) -> str:
     """Write ``[staged] FROM -> TO PORT: egress side; ingress side`` as the tables do."""
     words = question.removeprefix("staged ").split()
-    connection = connect(parse_end(world, words[0]), parse_end(world, words[2]), *parse_service(words[3]))
-    assert connection
+    [connection] = connections(parse_end(world, words[0]), parse_end(world, words[2]), *parse_service(words[3]))
     verdict = judge(world, connection, staged=question.startswith("staged "))
     sides = []
     for end, side in ((verdict.source, verdict.egress), (verdict.destination, verdict.ingress)):

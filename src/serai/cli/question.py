@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterable
 
 from serai.model import address
-from serai.model.address import Address
+from serai.model.address import LINK_LOCAL, Address
 from serai.model.definitions import did_you_mean
 from serai.model.inventory import VirtualMachine, Vnic
-from serai.model.policy import ANY_PROTOCOL
-from serai.model.ports import ICMP, TCP, UDP, parse_ports
+from serai.model.policy import ANY_PROTOCOL, PortRange
+from serai.model.ports import ECHO_REQUEST, ICMP, ICMPV6, WITH_PORTS, format_ports, parse_ports
 from serai.model.world import World
 from serai.policy.evaluate import Connection
 
-_ECHO_REQUEST = 8 * 256
+_VERSION_OF = {ICMP: 4, ICMPV6: 6}
+"""Protocols that only one version of IP carries."""
+_KINDS = ((4, False), (6, False), (6, True))
+"""Version, and whether it is link-local: from addresses of one kind to those of another there is no way."""
+_INFRASTRUCTURE = frozenset({*range(130, 138), 143})
+"""ICMPv6 types of neighbor and multicast listener discovery."""
 
 
 class QuestionError(ValueError):
@@ -31,15 +37,22 @@ class End:
     def __str__(self) -> str:
         return self.vm.path if self.vm else str(self.address)
 
+    @property
+    def addresses(self) -> tuple[Address, ...]:
+        """All that may be meant."""
+        return (self.address,) if self.address else tuple(a for vnic in self.vnics for a in vnic.addresses)
+
 
 def parse_end(world: World, text: str) -> End:
-    """Read a VM path, a unique VM name, ``vm/vnic`` or an IPv4 address.
+    """Read a VM path, a unique VM name, ``vm/vnic`` or an address.
 
     Raises:
         QuestionError: it is none of these, or may mean several VMs.
     """
     try:
         return End(address=address.parse(text))
+    except address.DisguiseError as error:
+        raise QuestionError(str(error)) from None
     except ValueError:
         pass
     scope, colon, rest = text.rpartition(":")
@@ -65,10 +78,10 @@ def parse_end(world: World, text: str) -> End:
 
 
 def parse_service(text: str) -> tuple[int, int]:
-    """Read one protocol and port, e.g. ``tcp/443``; ``icmp`` alone means an echo request.
+    """Read one protocol and port, e.g. ``tcp/443``; ``icmp`` or ``icmpv6`` alone means an echo request.
 
     Returns:
-        The protocol's number and the port (for ICMP ``type * 256 + code``).
+        The protocol's number and the port (for ICMP and ICMPv6 ``type * 256 + code``).
 
     Raises:
         QuestionError: it is no port, or more than one.
@@ -79,12 +92,14 @@ def parse_service(text: str) -> tuple[int, int]:
         message = str(error).replace(", any, or the name of a Service", "")
         raise QuestionError(message) from None
     if ports is None or ports.protocol == ANY_PROTOCOL:
-        message = f"{text!r} is not one port: write tcp/443, udp/53, icmp or a protocol number"
+        message = f"{text!r} is not one port: write tcp/443, udp/53, sctp/3868, icmp, icmpv6 or a protocol number"
         raise QuestionError(message)
-    if ports.protocol == ICMP:
-        return ICMP, _ECHO_REQUEST if text in {"icmp", "1"} else ports.first
-    if ports.first != ports.last and ports.protocol in {TCP, UDP}:
-        message = f"{text!r} is more than one port: ask about one, such as {text.partition('/')[0]}/443"
+    everything = ports == PortRange(protocol=ports.protocol)
+    if ports.protocol in ECHO_REQUEST:
+        return ports.protocol, ECHO_REQUEST[ports.protocol] if everything else ports.first
+    if ports.first != ports.last and ports.protocol in WITH_PORTS:
+        name = format_ports(PortRange(protocol=ports.protocol))
+        message = f"{text!r} is more than one port: ask about one, such as {name}/443"
         raise QuestionError(message)
     return ports.protocol, ports.first
 
@@ -93,48 +108,84 @@ def require_opening(service: tuple[int, int], text: str) -> None:
     """Refuse a question about a packet that opens nothing, whatever policies say.
 
     Raises:
-        QuestionError: it is an ICMP message other than an echo request.
+        QuestionError: it is an ICMP or ICMPv6 message other than an echo request.
     """
     protocol, port = service
-    if protocol == ICMP and port != _ECHO_REQUEST:
+    if port == ECHO_REQUEST.get(protocol, port):
+        return
+    if protocol == ICMPV6 and port // 256 in _INFRASTRUCTURE:
+        message = f"{text!r} opens no connection: gates guard how neighbors find each other, and ask no policy about it"
+    else:
         message = (
-            f"{text!r} opens no connection: gates carry echo requests (icmp), and errors along with the connection "
-            "that they are about"
+            f"{text!r} opens no connection: gates carry echo requests (icmp, icmpv6), and errors along with the "
+            "connection that they are about"
         )
-        raise QuestionError(message)
+    raise QuestionError(message)
 
 
-def connect(source: End, destination: End, protocol: int, port: int) -> Connection | None:
-    """Put the question together; None where no routing domain holds both ends, so that no packet can go.
+def connections(source: End, destination: End, protocol: int, port: int) -> tuple[Connection, ...]:
+    """Put the question together: for each version of IP that both ends have, IPv4 first, by their first addresses.
+
+    There are none where no packet can go from one end to the other; ``apart`` says why.
 
     Raises:
-        QuestionError: it takes a vNIC's name, or a VM, to tell which addresses are meant.
+        QuestionError: it takes a vNIC's name, or a VM, to tell which addresses are meant, or the protocol belongs to
+            a version that they do not have.
     """
     if source.vm is None and destination.vm is None:
         message = "two addresses do not tell a routing domain: name a VM for one of them"
         raise QuestionError(message)
-    pairs = [
-        (domain, left, right)
-        for domain, left in _places(source, destination)
-        for other, right in _places(destination, source)
-        if domain == other
-    ]
+    pairs = _pairs(source, destination)
     if not pairs:
-        return None
+        return ()
     if len(pairs) > 1:
         several = source if len(source.vnics) > 1 else destination
         names = " or ".join(f"{several}/{vnic.name}" for vnic in several.vnics)
         message = f"{several} has several vNICs that may be meant: write {names}"
         raise QuestionError(message)
-    [(domain, left, right)] = pairs
-    return Connection(routing_domain=domain, source=left, destination=right, protocol=protocol, port=port)
+    [(domain, *held)] = pairs
+    by_version: dict[int, Connection] = {}
+    for version, link_local in _KINDS:
+        left, right = (_first(addresses, version, link_local=link_local) for addresses in held)
+        if left and right and version not in by_version:
+            by_version[version] = Connection(
+                routing_domain=domain, source=left, destination=right, protocol=protocol, port=port
+            )
+    only = _VERSION_OF.get(protocol)
+    if only and by_version and only not in by_version:
+        instead = "icmpv6" if protocol == ICMP else "icmp"
+        message = f"{source} and {destination} have no IPv{only} address each, which this protocol needs: ask {instead}"
+        raise QuestionError(message)
+    return tuple(by_version[v] for v in sorted(by_version) if only in (None, v))
 
 
-def _places(end: End, other: End) -> list[tuple[str, Address]]:
+def apart(source: End, destination: End) -> str:
+    """Say why no packet can go from one end to the other."""
+    if _pairs(source, destination):
+        left, right = (" and ".join(map(str, end.addresses)) for end in (source, destination))
+        return f"they have no kind of address in common: one has {left}, the other {right}"
+    left, right = (
+        " and ".join(sorted({vnic.network.routing_domain for vnic in end.vnics})) for end in (source, destination)
+    )
+    return f"no routing domain holds both: one is in {left}, the other in {right}"
+
+
+def _pairs(source: End, destination: End) -> list[tuple[str, tuple[Address, ...], tuple[Address, ...]]]:
+    """List the routing domains that hold both ends, with the addresses that each end may have there."""
+    return [
+        (domain, left, right)
+        for domain, left in _places(source, destination)
+        for other, right in _places(destination, source)
+        if domain == other
+    ]
+
+
+def _places(end: End, other: End) -> list[tuple[str, tuple[Address, ...]]]:
     """List the routing domains and addresses that an end may have, given the other one."""
     if end.address is not None:
-        return [(domain, end.address) for domain in {v.network.routing_domain for v in _facing(other, end)}]
-    return [(vnic.network.routing_domain, vnic.addresses[0]) for vnic in _facing(end, other)]
+        domains = sorted({vnic.network.routing_domain for vnic in _facing(other, end)})
+        return [(domain, (end.address,)) for domain in domains]
+    return [(vnic.network.routing_domain, vnic.held) for vnic in _facing(end, other)]
 
 
 def _facing(end: End, other: End) -> list[Vnic]:
@@ -145,3 +196,7 @@ def _facing(end: End, other: End) -> list[Vnic]:
     else:
         near = [vnic for vnic in end.vnics if any(other.address in net for net in vnic.network.subnets)]
     return near or list(end.vnics)
+
+
+def _first(addresses: Iterable[Address], version: int, *, link_local: bool) -> Address | None:
+    return next((a for a in addresses if a.version == version and (a in LINK_LOCAL) == link_local), None)

@@ -15,7 +15,7 @@ from pydantic.fields import FieldInfo
 
 from serai.agent.config import Config
 from serai.cli.main import main
-from serai.cli.question import connect, parse_end, parse_service
+from serai.cli.question import connections, parse_end, parse_service
 from serai.model.decode import decode
 from serai.model.flow import IdleSeconds
 from serai.model.policy import Action, Operator, Tier
@@ -264,8 +264,7 @@ def test_a_wish_comes_true(wish: str) -> None:
 
 def can(world: World, question: str) -> bool:
     source, _, target, service = question.removeprefix("staged ").split()
-    connection = connect(parse_end(world, source), parse_end(world, target), *parse_service(service))
-    assert connection
+    [connection] = connections(parse_end(world, source), parse_end(world, target), *parse_service(service))
     return judge(world, connection, staged=question.startswith("staged ")).passes
 
 
