@@ -1,10 +1,66 @@
-"""What an agent is told at its start."""
+"""What an agent is told at its start: by options, and by a file that sets limits."""
 
 from __future__ import annotations
 
 import dataclasses
+import tomllib
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Annotated, Self
+
+import msgspec
+
+from serai.model.flow import IDLE_CLASSES
+
+FILE = Path("/etc/serai/agent.toml")
+"""Read where there is one and no other is named."""
+
+_Count = Annotated[int, msgspec.Meta(ge=1, le=1 << 30)]
+_Seconds = Annotated[int, msgspec.Meta(ge=1, le=30 * 86400)]
+
+
+class ConfigError(ValueError):
+    """The config file cannot be used; the message names the file, the place and what to write."""
+
+
+class Limits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How much there may be of what; the tables of the config file."""
+
+    flows_per_vnic: _Count = 16384
+    """How many flows a vNIC may hold whose definition does not say."""
+    new_flows_per_second: _Count = 10000
+    """How many flows it may open a second, and others to it."""
+    idle_seconds: Mapping[str, _Seconds] = msgspec.field(default_factory=dict)
+    """How long flows may be silent, where it differs from ``IdleSeconds``; by its names in lower case."""
+    map_sizes: Mapping[str, _Count] = msgspec.field(default_factory=dict)
+    """How many entries the kernel maps hold at the most, by map; see bpf/maps.h for what stands otherwise."""
+
+    def __post_init__(self) -> None:
+        """Refuse names that nothing is called by."""
+        known = [name.lower() for name in IDLE_CLASSES]
+        for name in self.idle_seconds:
+            if name not in known:
+                message = f"idle_seconds knows no {name!r}: it has {', '.join(known)}"
+                raise ValueError(message)
+
+    @classmethod
+    def read(cls, file: Path) -> Self:
+        """Read a config file (TOML).
+
+        Raises:
+            ConfigError: it cannot be read, or says what is not understood.
+        """
+        try:
+            return msgspec.convert(tomllib.loads(file.read_text()), cls)
+        except OSError as error:
+            raise ConfigError(f"{file} cannot be read: {error.strerror}") from error
+        except (ValueError, msgspec.ValidationError) as error:
+            raise ConfigError(f"{file}: {error}") from error
+
+    @property
+    def idle(self) -> dict[str, int]:
+        """``idle_seconds`` by the names of ``IdleSeconds``."""
+        return {name.upper(): seconds for name, seconds in self.idle_seconds.items()}
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -20,8 +76,7 @@ class Config:
     """Where the gates are pinned: a directory on a bpffs."""
     libvirt: str = "qemu:///system"
     sweep_seconds: float = 1.0
-    """How often flows that are over are removed."""
-    flow_quota: int = 16384
-    """How many flows one vNIC may hold."""
-    map_sizes: Mapping[str, int] = dataclasses.field(default_factory=dict)
-    """How many entries the kernel maps hold at the most, by map; see bpf/maps.h for what stands otherwise."""
+    """How often flows that are over are removed, and how often the watchdog looks at every gate."""
+    listen_seconds: float = 0.2
+    """How often the gates' events are read."""
+    limits: Limits = dataclasses.field(default_factory=Limits)

@@ -55,6 +55,13 @@ class GateAdopted:
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class GateLost:
+    """Something else has taken the gate off a tap that lives."""
+
+    ifindex: int
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Ticked:
     """Some time has passed: what failed may be tried again."""
 
@@ -140,6 +147,7 @@ Event = (
     | DomainSeen
     | DomainsListed
     | GateAdopted
+    | GateLost
     | Ticked
     | RulesetArrived
     | TablesPrepared
@@ -206,6 +214,9 @@ class Agent:
                 self._listed = True
             case GateAdopted():
                 self._adopted[event.ifindex] = event.vnic
+            case GateLost():
+                self._attached.discard(event.ifindex)
+                self._bound.pop(event.ifindex, None)
             case Ticked():
                 pass
             case CommandFailed():
@@ -217,6 +228,11 @@ class Agent:
                 self._ruleset = event.ruleset
                 after = [StoreRuleset(ruleset=event.ruleset), DiscardOthers(ruleset=event.ruleset)]
         return [*before, *self._settle(), *after]
+
+    @property
+    def attached(self) -> frozenset[int]:
+        """The taps, by ifindex, that should have a gate."""
+        return frozenset(self._attached)
 
     def gates(self) -> Iterator[GateState]:
         """Go through all gates, in order of tap."""

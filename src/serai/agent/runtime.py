@@ -26,6 +26,7 @@ from serai.agent.core import (
     Event,
     ForgetGate,
     GateAdopted,
+    GateLost,
     PrepareTables,
     RulesetArrived,
     StoreRuleset,
@@ -69,6 +70,7 @@ class Runtime:
         self._gates: Gates | None = None
         self._started = time.monotonic()
         self._discarding: asyncio.TimerHandle | None = None
+        self._restored = 0
 
     async def run(self) -> None:
         """Guard this host until cancelled.
@@ -77,11 +79,14 @@ class Runtime:
             AgentBusyError: another agent does already.
             KernelError: the kernel refuses the gate.
         """
+        limits = self._config.limits
         with AgentLock(self._config.bpffs):
             self._gates = Gates.open(
                 self._config.bpffs,
-                sizes=self._config.map_sizes,
-                flow_quota=self._config.flow_quota,
+                sizes=limits.map_sizes,
+                flow_quota=limits.flows_per_vnic,
+                flow_rate=limits.new_flows_per_second,
+                idle=limits.idle,
                 ended=self._config.state / f"ended-flows.{_boot()}",
             )
             self._adopt()
@@ -93,6 +98,7 @@ class Runtime:
                 tasks.create_task(self._watch_taps())
                 tasks.create_task(self._watch_libvirt())
                 tasks.create_task(self._sweep())
+                tasks.create_task(self._listen())
                 tasks.create_task(server.serve_forever())
                 _log.info("agent guards this host", host=self._config.host, socket=str(self._config.socket))
 
@@ -144,10 +150,28 @@ class Runtime:
         while True:
             await asyncio.sleep(self._config.sweep_seconds)
             try:
-                self._kernel.flows.sweep(time.monotonic_ns())
+                self._kernel.sweep()
             except OSError as error:  # the kernel, or a full disk: gates do not depend on it
-                _log.error("flows that ended cannot be recorded", error=str(error))
+                _log.error("what was counted cannot be recorded", error=str(error))
+            self._watch_gates()
             self._try(Ticked())
+
+    async def _listen(self) -> None:
+        while True:
+            await asyncio.sleep(self._config.listen_seconds)
+            try:
+                self._kernel.samples.read()
+            except OSError as error:
+                _log.error("flows that ended cannot be recorded", error=str(error))
+
+    def _watch_gates(self) -> None:
+        """Look whether every gate is still where it was put, and put back those that are not."""
+        alive = {ifindex for ifindex, _ in socket.if_nameindex()}
+        for ifindex in sorted(self._core.attached & alive):
+            if not self._kernel.is_attached(ifindex):
+                self._restored += 1
+                _log.error("something has taken the gate off a tap: putting it back", ifindex=ifindex)
+                self._try(GateLost(ifindex=ifindex))
 
     # Commands
 
@@ -252,6 +276,8 @@ class Runtime:
             case local.Rows():
                 ruleset = self._core.ruleset
                 return local.RowsReply(rows=list(self._kernel.rows()), rules=dict(ruleset.rules) if ruleset else {})
+            case local.Samples():
+                return self._samples()
             case local.ExportFlows():
                 return self._export(request)
             case local.ImportFlows():
@@ -262,6 +288,7 @@ class Runtime:
 
     def _status(self) -> local.StatusReply:
         ruleset = self._core.ruleset
+        lost_denials, lost_events = self._kernel.lost()
         return local.StatusReply(
             pid=os.getpid(),
             uptime_seconds=time.monotonic() - self._started,
@@ -284,6 +311,19 @@ class Runtime:
             ],
             flows=self._kernel.flows.count(),
             forgotten_flows=self._kernel.flows.forgotten,
+            forgotten_denials=self._kernel.denials.forgotten,
+            lost_denials=lost_denials,
+            lost_events=lost_events,
+            restored_gates=self._restored,
+        )
+
+    def _samples(self) -> local.SamplesReply:
+        self._kernel.samples.read()
+        ruleset = self._core.ruleset
+        return local.SamplesReply(
+            samples=list(self._kernel.samples.latest(time.monotonic_ns())),
+            rules=dict(ruleset.rules) if ruleset else {},
+            vnics={str(vnic.id): vnic.path for vnic in ruleset.vnics} if ruleset else {},
         )
 
     def _apply(self, raw: bytes) -> local.ApplyReply:

@@ -8,11 +8,12 @@ from pathlib import Path
 
 import click
 
-from serai.agent.config import Config
+from serai.agent.config import FILE, Config, Limits
 from serai.agent.install import HOOK, hook_script, install_hook
 from serai.agent.main import main as run_agent
 from serai.analysis.naming import named_rows
 from serai.cli.flows import flow_table
+from serai.cli.samples import sample_fields, sample_table
 from serai.cli.show import as_json, console, line
 from serai.cli.status import show_status, status_fields
 from serai.controller.runtime import ControllerRuntime
@@ -39,14 +40,19 @@ def agent() -> None:
 @click.option("--state", type=click.Path(path_type=Path), default=Path("/var/lib/serai"), show_default=True,
               help="Where the last good ruleset is kept.")  # fmt: skip
 @click.option("--libvirt", default="qemu:///system", show_default=True, help="URI of this host's libvirt.")
+@click.option("--config", "file", type=click.Path(path_type=Path), default=None,
+              help=f"Limits of this host (TOML).  [default: {FILE}, where there is one]")  # fmt: skip
 @click.option("--policies", "directory", type=click.Path(path_type=Path), default=None,
               help="Begin with the policies of this directory, for the VMs that it places on this host.")  # fmt: skip
-def run(host: str, path: Path, state: Path, libvirt: str, directory: Path | None) -> None:
+def run(  # noqa: PLR0917  # one argument an option
+    host: str, path: Path, state: Path, libvirt: str, file: Path | None, directory: Path | None
+) -> None:
     """Guard this host until told to stop. The gates stay and go on enforcing.
 
     Without a ruleset (from --policies, or from an earlier apply) the gates of all taps are closed.
     """
-    config = Config(host=host, socket=path, state=state, libvirt=libvirt)
+    limits = Limits.read(file or FILE) if file or FILE.exists() else Limits()
+    config = Config(host=host, socket=path, state=state, libvirt=libvirt, limits=limits)
     require_ready(config.bpffs)
     ruleset = None
     if directory is not None:
@@ -90,6 +96,18 @@ def flows(directory: Path, path: Path, json_: bool) -> None:  # noqa: FBT001
         as_json(console(), [row.fields() for row in rows])
     else:
         console().print(flow_table(rows))
+
+
+@agent.command()
+@_SOCKET
+@_JSON
+def drops(path: Path, json_: bool) -> None:  # noqa: FBT001
+    """Show samples of the packets that this host's gates dropped of late: at most one a second of each kind."""
+    reply = local.ask(path, local.Samples(), local.SamplesReply)
+    if json_:
+        as_json(console(), sample_fields(reply))
+    else:
+        console().print(sample_table(reply))
 
 
 @agent.command()

@@ -33,12 +33,25 @@ def show_status(to: Console, reply: local.StatusReply) -> None:
     """Print an agent's status for a person."""
     ruleset = f"ruleset {reply.digest[:12]}" if reply.digest else "no ruleset yet: all gates are closed"
     line(to, f"Agent {reply.pid}, up {reply.uptime_seconds:.0f} s, {ruleset}, {reply.flows} flows.")
+    for number, what in _troubles(reply):
+        if number:
+            line(to, f"Note: {number} {what}.")
     if not reply.gates:
         line(to, "No taps.")
         return
     table = gate_table()
     add_gates(table, reply)
     to.print(table)
+
+
+def _troubles(reply: local.StatusReply) -> tuple[tuple[int, str], ...]:
+    return (
+        (reply.restored_gates, "times something else took a gate off its tap, and the agent put it back"),
+        (reply.lost_denials, "dropped packets are counted by reason only: there were too many kinds of them"),
+        (reply.lost_events, "samples or ended flows were lost: the gates told more than the agent could read"),
+        (reply.forgotten_flows, "ended flows were forgotten before anybody read them"),
+        (reply.forgotten_denials, "records of denials were forgotten before anybody read them"),
+    )
 
 
 def status_fields(reply: local.StatusReply) -> dict[str, object]:
@@ -49,6 +62,10 @@ def status_fields(reply: local.StatusReply) -> dict[str, object]:
         "digest": reply.digest,
         "flows": reply.flows,
         "forgottenFlows": reply.forgotten_flows,
+        "forgottenDenials": reply.forgotten_denials,
+        "lostDenials": reply.lost_denials,
+        "lostEvents": reply.lost_events,
+        "restoredGates": reply.restored_gates,
         "gates": [
             {
                 "tap": g.tap, "ifindex": g.ifindex, "domain": g.domain, "mac": g.mac, "vnic": g.vnic,

@@ -15,7 +15,7 @@ from typing import Any, Final, TypeVar
 
 import msgspec
 
-from serai.model.flow import FlowRow
+from serai.model.flow import DropSample, FlowRow
 from serai.wire.rows import read_rows, write_address
 
 LINE_LIMIT: Final = 64 * 1024 * 1024
@@ -53,6 +53,10 @@ class Rows(msgspec.Struct, tag_field="ask", tag="rows", frozen=True):
     """What have the gates counted?"""
 
 
+class Samples(msgspec.Struct, tag_field="ask", tag="samples", frozen=True):
+    """Which packets were dropped of late?"""
+
+
 class ExportFlows(msgspec.Struct, tag_field="ask", tag="export", frozen=True, kw_only=True):
     """Hand over the flows of a vNIC that carried packets since a time of yours."""
 
@@ -72,7 +76,7 @@ class ImportFlows(msgspec.Struct, tag_field="ask", tag="import", frozen=True, kw
     flows: bytes
 
 
-Request = Status | Apply | Guard | Release | Rows | ExportFlows | ImportFlows | HandedOver
+Request = Status | Apply | Guard | Release | Rows | Samples | ExportFlows | ImportFlows | HandedOver
 
 
 class GateStatus(msgspec.Struct, frozen=True, kw_only=True):
@@ -109,6 +113,14 @@ class StatusReply(msgspec.Struct, frozen=True, kw_only=True):
     flows: int
     forgotten_flows: int
     """Ended flows that were dropped before anybody read them."""
+    forgotten_denials: int = 0
+    """The same of records of denials."""
+    lost_denials: int = 0
+    """Packets that were dropped, and counted by reason, without a record of whose they were: there was no room."""
+    lost_events: int = 0
+    """Samples and ended flows that the gates' ring had no room for."""
+    restored_gates: int = 0
+    """How often something else took a gate off its tap, and the agent put it back."""
 
 
 class ApplyReply(msgspec.Struct, frozen=True, kw_only=True):
@@ -130,6 +142,16 @@ class RowsReply(msgspec.Struct, frozen=True, kw_only=True):
     rows: list[FlowRow]
     rules: dict[str, int]
     """The numbers of rules, by text, for the ruleset in force."""
+
+
+class SamplesReply(msgspec.Struct, frozen=True, kw_only=True):
+    """Packets that were dropped, oldest first; of each kind at most one a second."""
+
+    samples: list[DropSample]
+    rules: dict[str, int]
+    """The numbers of rules, by text, for the ruleset in force."""
+    vnics: dict[str, str]
+    """The paths of vNICs by their number (in decimal, as JSON's keys are texts)."""
 
 
 class ExportReply(msgspec.Struct, frozen=True, kw_only=True):
@@ -155,9 +177,9 @@ class Failure(msgspec.Struct, frozen=True, kw_only=True):
     error: str
 
 
-Reply = StatusReply | ApplyReply | GuardReply | RowsReply | ExportReply | ImportReply | Done
+Reply = StatusReply | ApplyReply | GuardReply | RowsReply | SamplesReply | ExportReply | ImportReply | Done
 
-R = TypeVar("R", StatusReply, ApplyReply, GuardReply, RowsReply, ExportReply, ImportReply, Done)
+R = TypeVar("R", StatusReply, ApplyReply, GuardReply, RowsReply, SamplesReply, ExportReply, ImportReply, Done)
 
 
 def encode(message: Request | Reply | Failure) -> bytes:
