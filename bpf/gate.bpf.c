@@ -173,6 +173,8 @@ ALWAYS void go_on(struct __sk_buff *skb, const struct serai_vnic *vnic, const st
 		forget_windows(flow); /* how long the segment is only its last fragment tells */
 	else if (!follow(flow, p, direction)) {
 		verdict->reason = REASON_OUT_OF_WINDOW;
+		if (vnic->flags & FLAG_OBSERVE)
+			forget_windows(flow); /* it passes, and the connection goes on from there */
 		return;
 	}
 	count_flow(flow, skb, p, direction, now);

@@ -45,7 +45,7 @@ struct serai_vnic {
 	__u64 id;
 	__u64 view;
 	__u64 ruleset[2]; /* by direction */
-	__u32 address[3][4]; /* the first IPv4 and IPv6 address, and the link-local one; all ones where there is none */
+	__u32 address[3][4]; /* the first IPv4 and IPv6 address, and the link-local one; :: where there is none */
 	__u32 slot;           /* its place in `meters` and `flows` */
 	__u32 flow_rate;      /* new flows a second; 0: no limit */
 	__u16 ethertypes[ETHERTYPES]; /* in network byte order; 0 where unused */

@@ -8,7 +8,7 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
-from serai.datapath.layout import EGRESS, FLOW, FLOW_KEY, INGRESS
+from serai.datapath.layout import EGRESS, FLOW, FLOW_KEY, INGRESS, VERSION
 from serai.datapath.ledger import Ledger
 from serai.datapath.maps import Array, Map
 from serai.datapath.slots import Slots
@@ -28,6 +28,8 @@ _ETERNITY = 1 << 63  # ns, where signed arithmetic ends
 class _Handoff(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One vNIC's flows on their way to another host."""
 
+    layout: int
+    """Of the records: hosts that have different ones cannot read each other's."""
     vnic: int
     now_ns: int
     keys: bytes
@@ -134,10 +136,12 @@ class FlowTables:
             keys, flows = table.dump()
             over = _idle_ns(flows, now_ns) >= self.idle_ns[_idle_class(keys, flows)].astype("i8")
             if over.any():
-                ended = table.take(keys[over])
-                total += len(ended[0])
+                ended_keys, ended = table.take(keys[over])
+                again = _idle_ns(ended, now_ns) < self.idle_ns[_idle_class(ended_keys, ended)].astype("i8")
+                table.update(ended_keys[again], ended[again])  # its ports began another connection just now
+                total += int((~again).sum())
                 try:
-                    self._ended.add(vnic, *ended)
+                    self._ended.add(vnic, ended_keys[~again], ended[~again])
                 except OSError as error:  # a full disk keeps no table from being swept
                     unwritten = error
         if unwritten is not None:
@@ -164,7 +168,9 @@ class FlowTables:
         keys, flows = self._tables[vnic].dump()
         recent = flows["last_ns"] >= since_ns
         return msgspec.msgpack.encode(
-            _Handoff(vnic=vnic, now_ns=now_ns, keys=keys[recent].tobytes(), flows=flows[recent].tobytes())
+            _Handoff(
+                layout=VERSION, vnic=vnic, now_ns=now_ns, keys=keys[recent].tobytes(), flows=flows[recent].tobytes()
+            )
         )
 
     def hand_over(self, vnic: VnicId) -> None:
@@ -188,6 +194,9 @@ class FlowTables:
         except (msgspec.MsgspecError, ValueError) as error:
             message = f"these bytes are not a handoff of flows: {error}"
             raise ValueError(message) from error
+        if handoff.layout != VERSION:
+            message = f"this handoff of flows has layout {handoff.layout}, and layout {VERSION} is understood: upgrade the older host"
+            raise ValueError(message)
         sound = 0 <= handoff.now_ns < _ETERNITY and (flows["origin"] <= INGRESS).all()
         if len(keys) != len(flows) or not sound:
             message = "this handoff of flows contradicts itself"

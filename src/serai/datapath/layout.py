@@ -29,8 +29,8 @@ EGRESS, INGRESS = 0, 1
 
 TAPS = 65536
 """How many interface indices have a place of their own."""
-FAR_ADDRESS = b"\xff" * 16
-"""Stands in a vNIC's record for an address that it does not have."""
+NO_ADDRESS = bytes(16)
+"""Stands in a vNIC's record for an address that it does not have: ``::`` is nobody's, and the gate treats it apart."""
 SCALE_UNKNOWN = 0x40
 """Nobody has seen the TCP window scales of a flow: the gate takes its sequence numbers as they come."""
 EVENT_DROP, EVENT_ENDED = 1, 2

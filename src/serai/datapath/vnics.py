@@ -51,7 +51,7 @@ def vnic_record(ifindex: int, vnic: GuardedVnic, slot: int, *, flow_rate: int) -
     record["view"] = vnic.view
     record["ruleset"] = [vnic.egress, vnic.ingress]
     for place, address in enumerate(_in_record(vnic)):
-        record["address"][0, place] = np.frombuffer(pack(address) if address else layout.FAR_ADDRESS, "u1")
+        record["address"][0, place] = np.frombuffer(pack(address) if address else layout.NO_ADDRESS, "u1")
     record["slot"] = slot
     record["flow_rate"] = security.new_flows_per_second or flow_rate
     record["ethertypes"][0, : len(security.ethertypes)] = security.ethertypes
