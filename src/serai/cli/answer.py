@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Self
 
 from rich.console import Console
@@ -112,11 +112,21 @@ def _tell_alike(to: Console, world: World, answers: Sequence[Answer], service: s
     ):
         if then and then != now:
             line(to, f"  With the staged policies in force, {where}: {_decision(then)}", style="yellow")
-    _tell_near_misses(to, world, one)
+    _tell_near_misses(to, world, answers)
 
 
-def _tell_near_misses(to: Console, world: World, answer: Answer) -> None:
+def _tell_near_misses(to: Console, world: World, answers: Sequence[Answer]) -> None:
     """Point at the rules that come closest where no rule decided, for that is where a typing error hides."""
+    hints: dict[str, list[str]] = {}
+    for answer in answers:
+        for hint in _near_misses(world, answer):
+            hints.setdefault(hint, []).append(f"IPv{answer.version}")
+    for hint, versions in hints.items():
+        only = "" if len(versions) == len(answers) else f" over {versions[0]}"
+        line(to, f"  Nearest rule{only} for {hint}.", style="dim")
+
+
+def _near_misses(world: World, answer: Answer) -> Iterator[str]:
     connection, verdict = answer.connection, answer.verdict
     for direction, holder, decision, remote in (
         (Direction.EGRESS, verdict.source, verdict.egress, connection.destination),
@@ -127,7 +137,7 @@ def _tell_near_misses(to: Console, world: World, answer: Answer) -> None:
         service = connection.protocol, connection.port
         for miss in near_misses(world, *holder, direction, remote, *service)[:_NEAR_MISSES_SHOWN]:
             but = f"this peer on {', '.join(map(format_ports, miss.ports))}" if miss.ports else "other peers"
-            line(to, f"  Nearest rule for {direction}: {miss.ref.text} accepts {but}.", style="dim")
+            yield f"{direction}: {miss.ref.text} accepts {but}"
 
 
 def _end(holder: _Holder | None, addresses: Iterable[Address]) -> str:

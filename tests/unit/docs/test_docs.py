@@ -16,12 +16,15 @@ from pydantic.fields import FieldInfo
 from serai.agent.config import Config
 from serai.cli.main import main
 from serai.cli.question import connections, parse_end, parse_service
+from serai.model import tunnels as tunnels_known
 from serai.model.decode import decode
+from serai.model.fields import ETHERTYPE_FIRST, ETHERTYPE_LAST
 from serai.model.flow import IdleSeconds
+from serai.model.inventory import ETHERTYPES, Serves
 from serai.model.policy import Action, Operator, Tier
 from serai.model.ports import parse_ports
 from serai.model.reasons import Reason
-from serai.model.resources import KINDS, MAX_PRIORITY, MAX_VNI, PeerSpec, Resource, label
+from serai.model.resources import FLOWS, KINDS, MAX_PRIORITY, MAX_VNI, NEW_FLOWS, PeerSpec, Resource, label
 from serai.model.selectors import Selector
 from serai.model.tenancy import Mode
 from serai.model.world import World
@@ -155,7 +158,7 @@ def test_what_all_resources_have_is_described() -> None:
 
 
 def test_every_word_of_a_choice_is_described() -> None:
-    words = {word.value for choice in (Tier, Action, Operator, Mode) for word in choice}
+    words = {word.value for choice in (Tier, Action, Operator, Mode, Serves) for word in choice}
     assert words <= set(POLICY.inline_code)
     assert [row[0].strip("`") for row in POLICY.section("Selectors").rows() if len(row) == 2] == list(Operator)
     assert [row[0].strip("`") for row in POLICY.section("The order in which rules are asked").rows()] == list(Tier)
@@ -164,6 +167,13 @@ def test_every_word_of_a_choice_is_described() -> None:
 def test_limits_are_those_of_the_code() -> None:
     assert f"0 to {MAX_PRIORITY};" in described("Policy")["spec.priority"][3]
     assert f"1 to {MAX_VNI}." in described("Network")["spec.vni"][3]
+    vnic = {path.rpartition("[].")[2]: row[3] for path, row in described("VirtualMachine").items()}
+    assert f"{FLOWS[0]} to {FLOWS[1]}" in vnic["maxFlows"]
+    assert f"{NEW_FLOWS[0]} to {NEW_FLOWS[1]}" in vnic["newFlowsPerSecond"]
+    assert f"at most {ETHERTYPES}," in vnic["ethertypes"]
+    assert f"from {ETHERTYPE_FIRST:#06x} to {ETHERTYPE_LAST:#06x}" in vnic["ethertypes"]
+    tunnels = REASONS.section("28 TUNNEL").text
+    assert {int(n) for n in re.findall(r"\b\d+", tunnels)} == tunnels_known.PROTOCOLS | tunnels_known.UDP_PORTS
     [silent] = [
         p for p in POLICY.section("Established connections").text.split("\n\n") if p.startswith("A flow is over")
     ]
@@ -177,7 +187,7 @@ def test_the_grammar_of_ports_is_the_one_that_is_read() -> None:
     references = ["https", "/acme:https"]
     assert written[-2:] == references
     assert [text for text in written if parse_ports(text) is None] == references
-    for refused in ("sctp/5", "6/443"):
+    for refused in ("132/5", "6/443"):
         assert refused in POLICY.section("Ports").inline_code
         with pytest.raises(ValueError, match="is not a port"):
             parse_ports(refused)
@@ -245,6 +255,22 @@ WISHES: dict[str, dict[str, bool]] = {
     },
     "Deny egress by default": {"web/eth0 -> 203.0.113.9 tcp/443": False},
     "Enforce one application only": {"crm -> app tcp/80": False, "app -> jump tcp/80": True, "app -> crm tcp/80": True},
+    "Put a VM into quarantine": {
+        "198.51.100.7 -> app tcp/22": True,
+        "app -> 198.51.100.7 tcp/22": True,
+        "198.51.100.16 -> app tcp/22": False,
+        "app -> 203.0.113.9 tcp/443": False,
+        "web/eth0 -> app tcp/8080": False,
+    },
+    "Accept users of both versions": {
+        "203.0.113.9 -> portal tcp/443": True,
+        "203.0.113.9 -> portal icmp": True,
+        "2001:db9::9 -> portal tcp/443": True,
+        "2001:db9::9 -> portal icmpv6": True,
+        "2001:db9::9 -> portal tcp/80": False,
+        "2001:db8:7::9 -> portal tcp/443": False,
+        "web/eth0 -> portal tcp/443": False,
+    },
 }
 
 
