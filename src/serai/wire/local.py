@@ -16,7 +16,7 @@ from typing import Any, Final, TypeVar
 import msgspec
 
 from serai.model.flow import DropSample, FlowRow
-from serai.wire.rows import read_rows, write_address
+from serai.wire.facts import read_rows, read_samples, write_address
 
 LINE_LIMIT: Final = 64 * 1024 * 1024
 """Bytes in one message at the most."""
@@ -279,9 +279,15 @@ def _decode_reply(line: bytes, kind: type[R]) -> R | Failure:
 
 
 def _reader(kind: type) -> Callable[[bytes], Any]:
-    return _read_rows if kind is RowsReply else msgspec.json.Decoder(kind).decode
+    readers: dict[type, Callable[[bytes], Any]] = {RowsReply: _read_rows, SamplesReply: _read_samples}
+    return readers.get(kind) or msgspec.json.Decoder(kind).decode
 
 
 def _read_rows(line: bytes) -> RowsReply:
     rows, rules = read_rows(line)
     return RowsReply(rows=rows, rules=rules)
+
+
+def _read_samples(line: bytes) -> SamplesReply:
+    samples, rules, vnics = read_samples(line)
+    return SamplesReply(samples=samples, rules=rules, vnics=vnics)

@@ -1,0 +1,231 @@
+"""An agent of its own on a host of its own: gates come at once, come back when taken, and outlive it.
+
+The host is a network and a mount namespace that the kernel takes away with the test, however it ends.
+"""
+
+from __future__ import annotations
+
+import concurrent.futures
+import ctypes
+import fcntl
+import functools
+import os
+import select
+import signal
+import socket
+import struct
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from serai.wire import local
+
+pytestmark = [
+    pytest.mark.kernel,
+    pytest.mark.skipif(os.geteuid() != 0, reason="needs root: it attaches programs to taps"),
+]
+
+CLONE_NEWNS, CLONE_NEWNET, MS_REC, MS_PRIVATE = 0x00020000, 0x40000000, 0x4000, 1 << 18
+TUNSETIFF, IFF_TAP, IFF_NO_PI = 0x400454CA, 2, 0x1000
+BPFFS = "/sys/fs/bpf"
+PATIENCE = 10.0
+SERAI = [sys.executable, "-c", "from serai.cli.main import main; main()"]
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+def _call(name: str, *arguments: Any) -> None:
+    if getattr(_libc, name)(*arguments):
+        raise OSError(ctypes.get_errno(), f"{name}: {os.strerror(ctypes.get_errno())}")
+
+
+def on_its_own(test: Callable[..., None]) -> Callable[[Path], None]:
+    """Run a test in namespaces of its own, with a bridge ``br0``."""
+
+    @functools.wraps(test)
+    def run(tmp_path: Path) -> None:
+        def body() -> None:
+            _call("unshare", CLONE_NEWNS | CLONE_NEWNET)
+            _call("mount", b"none", b"/", None, MS_REC | MS_PRIVATE, None)
+            _call("mount", b"bpf", BPFFS.encode(), b"bpf", 0, None)
+            _ip("link", "add", "br0", "up", "type", "bridge", "stp_state", "0")
+            test(tmp_path)
+
+        with concurrent.futures.ThreadPoolExecutor(max_workers=1) as thread:
+            thread.submit(body).result()
+
+    del run.__wrapped__  # type: ignore[attr-defined]  # pytest would look for the arguments of `test`
+    return run
+
+
+def _ip(*words: str) -> None:
+    subprocess.run(["ip", *words], check=True, capture_output=True)
+
+
+def plug(name: str) -> int:
+    """Make a tap on the bridge, held by a descriptor that is returned."""
+    fd = os.open("/dev/net/tun", os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
+    fcntl.ioctl(fd, TUNSETIFF, struct.pack("16sH22x", name.encode(), IFF_TAP | IFF_NO_PI))
+    _ip("link", "set", name, "master", "br0", "up")
+    return fd
+
+
+class Agent:
+    """An agent as a process."""
+
+    def __init__(self, directory: Path) -> None:
+        self.socket = directory / "agent.sock"
+        self._log = directory / "log"
+        command = [
+            "setpriv", "--pdeathsig", "KILL", *SERAI, "agent", "run", "--host", "a", "--socket", self.socket,
+            "--state", directory / "state", "--libvirt", "test:///default",
+        ]  # fmt: skip
+        with self._log.open("ab") as log:
+            self.process = subprocess.Popen(list(map(str, command)), stderr=log, stdout=log)
+
+    def status(self) -> local.StatusReply:
+        return local.ask(self.socket, local.Status(), local.StatusReply)
+
+    def log(self) -> str:
+        return self._log.read_text()
+
+    def ready(self) -> Agent:
+        def answers() -> bool:
+            assert self.process.poll() is None, self.log()
+            try:
+                return bool(self.status().pid == self.process.pid)
+            except local.AgentError:
+                return False
+
+        wait(answers, "the agent answers")
+        return self
+
+    def stop(self, number: int = signal.SIGTERM) -> None:
+        self.process.send_signal(number)
+        self.process.wait(PATIENCE)
+
+
+def wait(condition: Callable[[], bool], what: str) -> float:
+    """Wait for ``condition`` and return after how many seconds it held."""
+    began = time.monotonic()
+    while not condition():
+        assert time.monotonic() - began < PATIENCE, f"never: {what}"
+        time.sleep(0.002)
+    return time.monotonic() - began
+
+
+def passes(source: int, target: int) -> bool:
+    """Say whether a broadcast from one tap reaches the other."""
+    while select.select([target], [], [], 0)[0]:
+        os.read(target, 65536)
+    os.write(source, b"\xff" * 6 + b"\x52\x54\0\0\0\1" + b"\x08\x06" + bytes(46))
+    return bool(select.select([target], [], [], 0.05)[0])
+
+
+def force_off(tap: str) -> None:
+    """Take the gate off a tap as a careless administrator would, with no regard for the agent."""
+    bpf = ctypes.CDLL("libbpf.so.1", use_errno=True)
+    for pin in Path(BPFFS, "serai").glob(f"v*/links/{socket.if_nametoindex(tap)}-*"):
+        link = bpf.bpf_obj_get(str(pin).encode())
+        assert link >= 0
+        assert bpf.bpf_link_detach(link) == 0
+        os.close(link)
+
+
+def plugged(*names: str) -> Iterator[int]:
+    return map(plug, names)
+
+
+def gated(agent: Agent, *names: str) -> bool:
+    return {gate.tap for gate in agent.status().gates} == set(names)
+
+
+@on_its_own
+def test_a_tap_that_appears_has_a_closed_gate_within_moments(tmp_path: Path) -> None:
+    agent = Agent(tmp_path).ready()
+    first, second = plugged("t1", "t2")
+    seconds = wait(lambda: gated(agent, "t1", "t2"), "both taps have gates")
+    assert seconds < 1
+    assert not passes(first, second)
+    assert all(gate.vnic is None for gate in agent.status().gates)
+    assert sum(drop.packets for drop in agent.status().drops) >= 1
+    agent.stop()
+
+
+@on_its_own
+def test_a_gate_that_something_else_took_off_is_put_back_and_told(tmp_path: Path) -> None:
+    first, second = plugged("t1", "t2")
+    agent = Agent(tmp_path).ready()
+    wait(lambda: gated(agent, "t1", "t2"), "both taps have gates")
+    assert not passes(first, second)
+    force_off("t1")
+    force_off("t2")
+    assert passes(first, second), "the test takes nothing off"
+    wait(lambda: agent.status().restored_gates == 2, "the agent has put both back")
+    assert not passes(first, second)
+    assert "taken the gate off" in agent.log()
+    agent.stop()
+
+
+@on_its_own
+def test_gates_outlive_the_agent_and_the_next_one_adopts_them(tmp_path: Path) -> None:
+    first, second = plugged("t1", "t2")
+    agent = Agent(tmp_path).ready()
+    wait(lambda: gated(agent, "t1", "t2"), "both taps have gates")
+    agent.stop(signal.SIGKILL)
+    assert not passes(first, second)
+    os.close(plug("t3"))  # comes and goes unseen
+    again = Agent(tmp_path).ready()
+    wait(lambda: gated(again, "t1", "t2"), "both gates are adopted")
+    assert again.log().count("gate attached") == 2, "only the first agent attached"
+    os.close(second)
+    wait(lambda: gated(again, "t1"), "the gate of a tap that goes is forgotten")
+    plug("t2")
+    wait(lambda: gated(again, "t1", "t2"), "the same name has a gate again")
+    again.stop()
+
+
+@on_its_own
+def test_a_second_agent_refuses(tmp_path: Path) -> None:
+    agent = Agent(tmp_path).ready()
+    other = tmp_path / "other"
+    other.mkdir()
+    second = Agent(other)
+    assert second.process.wait(PATIENCE) == 2
+    assert "another agent guards this host already" in second.log()
+    assert agent.status().pid == agent.process.pid
+    agent.stop()
+
+
+@on_its_own
+def test_samples_of_drops_are_told(tmp_path: Path) -> None:
+    first, second = plugged("t1", "t2")
+    agent = Agent(tmp_path).ready()
+    wait(lambda: gated(agent, "t1", "t2"), "both taps have gates")
+    assert not passes(first, second)
+
+    def told() -> bool:
+        return bool(local.ask(agent.socket, local.Samples(), local.SamplesReply).samples)
+
+    wait(told, "a sample")
+    shown = subprocess.run(
+        [*SERAI, "agent", "drops", "--socket", str(agent.socket)], check=True, capture_output=True, text=True
+    )
+    assert "unknown_vnic" in shown.stdout
+    agent.stop()
+
+
+@on_its_own
+def test_limits_come_from_a_file_and_mistakes_in_it_are_one_sentence(tmp_path: Path) -> None:
+    file = tmp_path / "agent.toml"
+    file.write_text("[idle_seconds]\ntcp_establised = 5\n")
+    command = [*SERAI, "agent", "run", "--host", "a", "--config", str(file), "--state", str(tmp_path)]
+    refused = subprocess.run(command, check=False, capture_output=True, text=True, timeout=PATIENCE)
+    assert refused.returncode == 2
+    assert str(file) in refused.stderr
+    assert "tcp_establised" in refused.stderr
+    assert "tcp_established" in refused.stderr
