@@ -60,7 +60,7 @@ class GuardedVnic:
     mac: Mac
     addresses: tuple[Address, ...]
     """All that it holds (see ``Vnic.held``)."""
-    security: PortSecurity
+    security: PortSecurity = PortSecurity()
     mode: Mode
     view: int
     """Which endpoints and prefixes it sees: one per routing domain and set of policies in force."""

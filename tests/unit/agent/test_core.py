@@ -24,6 +24,7 @@ from serai.agent.core import (
     Event,
     ForgetGate,
     GateAdopted,
+    GateLost,
     PrepareTables,
     RulesetArrived,
     StoreRuleset,
@@ -127,6 +128,19 @@ IN_FORCE = (prepared(BOTH), kept(BOTH))
 WEB_RUNS = ((domain("web", vnet1=WEB), []), (tap(1), [attach(1), bind({1: WEB_VNIC})]))
 
 PLAYBOOKS = [
+    play(
+        "a gate that something else took off is put back, and told whom it guards",
+        IN_FORCE,
+        *WEB_RUNS,
+        (GateLost(ifindex=1), [attach(1), bind({1: WEB_VNIC})]),
+        vnet1=WEB_VNIC,
+    ),
+    play(
+        "a closed gate that something else took off is put back closed",
+        (tap(1), [attach(1)]),
+        (GateLost(ifindex=1), [attach(1)]),
+    ),
+    play("a gate lost with its tap is not put back", IN_FORCE, *WEB_RUNS, (gone(1), [forget(1)]), (GateLost(ifindex=1), [])),
     play(
         "a ruleset is prepared before anything switches to it",
         (RulesetArrived(ruleset=BOTH), [PrepareTables(ruleset=BOTH)]),
@@ -426,6 +440,10 @@ class Kernel:
         self.attached: set[int] = set()
         self.bound: dict[int, GuardedVnic] = {}
 
+    def lose(self, ifindex: int) -> None:
+        self.attached.discard(ifindex)
+        self.bound.pop(ifindex, None)
+
     def obey(self, commands: list[Command]) -> None:
         for command in commands:
             match command:
@@ -489,6 +507,7 @@ changes = st.one_of(
         taps=st.dictionaries(st.sampled_from(("vnet1", "vnet2", "vnet3")), st.sampled_from(MACS), max_size=2),
     ),
     st.builds(prepared, st.sampled_from(RULESETS)),
+    st.builds(GateLost, ifindex=st.integers(1, 4)),
     st.sampled_from((LISTED, TICKED)),
 )
 
@@ -499,6 +518,8 @@ def test_whatever_happens_the_kernel_is_as_the_core_believes(events: list[Event]
     """No gate is open that is not accounted for, and none guards a vNIC that is not its tap's."""
     agent, kernel = Agent(), Kernel()
     for event in events:
+        if isinstance(event, GateLost):
+            kernel.lose(event.ifindex)
         kernel.obey(agent.handle(event))
         gates = list(agent.gates())
         assert {g.ifindex for g in gates} == kernel.attached

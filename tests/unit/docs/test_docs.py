@@ -13,7 +13,7 @@ from pages import PAGES, ROOT, CommandLine, Fence, Page, command_lines
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from serai.agent.config import Config
+from serai.agent.config import Limits
 from serai.cli.main import main
 from serai.cli.question import connections, parse_end, parse_service
 from serai.model import tunnels as tunnels_known
@@ -179,7 +179,7 @@ def test_limits_are_those_of_the_code() -> None:
     ]
     assert {int(n.replace(",", "")) for n in re.findall(r"([\d,]+) s\b", silent)} == set(IdleSeconds)
     assert f"TCP {IdleSeconds.TCP_ESTABLISHED:,} s" in REASONS.section("9 NO_FLOW").text
-    assert f"{Config(host='a').flow_quota:,} flows" in REASONS.section("12 FLOW_QUOTA").text
+    assert f"{Limits().flows_per_vnic:,} flows" in REASONS.section("12 FLOW_QUOTA").text
 
 
 def test_the_grammar_of_ports_is_the_one_that_is_read() -> None:

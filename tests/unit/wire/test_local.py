@@ -18,11 +18,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from serai.model.flow import FlowRow, Outcome
+from serai.model.flow import DropSample, FlowRow, Outcome
 from serai.model.inventory import VnicId
 from serai.model.policy import Direction
 from serai.model.reasons import Reason
-from serai.wire import local, rows
+from serai.wire import facts, local
 from serai.wire.local import AgentError
 
 LARGEST = 2**64 - 1
@@ -30,6 +30,11 @@ ROW = FlowRow(
     vnic=VnicId(LARGEST), direction=Direction.INGRESS, remote=IPv4Address("10.0.0.2"), identity=LARGEST,
     protocol=6, port=443, packets_out=2**63, packets_in=2, bytes_out=3, bytes_in=4, outcome=Outcome.DENIED, reason=Reason.DENIED,
     rule=LARGEST, staged=Outcome.ACCEPTED, age_seconds=0.5, connections=9,
+)  # fmt: skip
+SAMPLE = DropSample(
+    vnic=VnicId(LARGEST), age_seconds=0.5, direction=Direction.EGRESS, reason=Reason.FOREIGN_ND, observed=True,
+    local=IPv6Address("fe80::1"), remote=IPv4Address("10.0.0.2"), local_port=1, remote_port=65535, protocol=58, port=34560,
+    length=70000, tcp_flags=0, rule=LARGEST,
 )  # fmt: skip
 ROW_6 = dataclasses.replace(ROW, remote=IPv6Address("2001:db8::2"), identity=0, connections=1)
 STATUS = local.StatusReply(
@@ -47,6 +52,7 @@ TALKS: list[tuple[local.Request, local.Reply]] = [
     (local.Guard(definition='<domain>\n é \u2028 " \\ \U0001f512</domain>'), local.GuardReply(guarded=["a"], closed=["b"])),
     (local.Release(domain="web\n"), local.Done()),
     (local.Rows(), local.RowsReply(rows=[ROW, ROW_6, ROW], rules={"/acme:shop/ingress/r": LARGEST})),
+    (local.Samples(), local.SamplesReply(samples=[SAMPLE], rules={"a": 1}, vnics={str(LARGEST): "/a/b:c/eth0"})),
     (local.ExportFlows(vnic=LARGEST, since_ns=5), local.ExportReply(flows=b"\0\xff\n", now_ns=6)),
     (local.ImportFlows(flows=b"\n\n"), local.ImportReply(flows=7)),
     (local.HandedOver(vnic=LARGEST), local.Done()),
@@ -275,7 +281,7 @@ def test_rows_with_something_else_for_an_address_are_refused(remote: object) -> 
     told = msgspec.json.decode(local.encode(local.RowsReply(rows=[ROW_6], rules={})))
     told["rows"][0]["remote"] = remote
     with pytest.raises(ValueError):  # noqa: PT011  # msgspec's and ipaddress's own, of whatever text
-        rows.read_rows(msgspec.json.encode(told))
+        facts.read_rows(msgspec.json.encode(told))
 
 
 def test_a_request_that_is_nested_too_deeply() -> None:
