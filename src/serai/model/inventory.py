@@ -117,6 +117,10 @@ class PortSecurity:
     """How many flows it, and others to it, may open a second; None: as many as its host's agent says."""
 
 
+ORDINARY = PortSecurity()
+"""Nothing beyond."""
+
+
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Vnic:
     """One virtual network card: the place a gate guards."""
@@ -127,7 +131,7 @@ class Vnic:
     network: Network
     mac: Mac
     addresses: tuple[Address, ...]
-    security: PortSecurity = PortSecurity()
+    security: PortSecurity = ORDINARY
 
     @property
     def held(self) -> tuple[Address, ...]:

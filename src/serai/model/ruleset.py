@@ -17,7 +17,7 @@ import msgspec
 import numpy as np
 
 from serai.model.address import Address, pack, unpack
-from serai.model.inventory import Mac, PortSecurity, VnicId
+from serai.model.inventory import ORDINARY, Mac, PortSecurity, VnicId
 from serai.model.records import (
     DECISION,
     ENDPOINT,
@@ -60,7 +60,7 @@ class GuardedVnic:
     mac: Mac
     addresses: tuple[Address, ...]
     """All that it holds (see ``Vnic.held``)."""
-    security: PortSecurity = PortSecurity()
+    security: PortSecurity = ORDINARY
     mode: Mode
     view: int
     """Which endpoints and prefixes it sees: one per routing domain and set of policies in force."""
