@@ -169,7 +169,8 @@ struct serai_denial_key {
 	__u8 direction;
 	__u8 reason;
 	__u8 observed; /* 1: it passed, because the vNIC only observes */
-	__u8 pad[2];
+	__u8 staged;   /* 1: staged policies would accept what a rule denied */
+	__u8 pad;
 };
 
 struct serai_denial {

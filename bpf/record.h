@@ -130,6 +130,7 @@ APART int count_drop(struct __sk_buff *skb, const struct serai_vnic *vnic, const
 	key.direction = rule ? verdict->origin : direction;
 	key.reason = verdict->reason;
 	key.observed = vnic && vnic->flags & FLAG_OBSERVE;
+	key.staged = verdict->reason == REASON_DENIED && verdict->decision.staged_step == STEP_ACCEPT;
 	meter = meter_of(vnic ? vnic->slot : UNKNOWN_SLOT);
 	if (!meter)
 		return 0;

@@ -73,6 +73,6 @@ def _rows(keys: Array, values: Array, now_ns: int) -> Iterator[FlowRow]:
             outcome=outcome,
             reason=Reason(int(key["reason"])),
             rule=int(value["rule"]),
-            staged=outcome,
+            staged=Outcome.ACCEPTED if key["staged"] else outcome,
             age_seconds=max(now_ns - int(value["last_ns"]), 0) / _NS,
         )

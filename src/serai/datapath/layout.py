@@ -110,7 +110,8 @@ DENIAL_KEY = np.dtype(
         ("direction", "u1"),
         ("reason", "u1"),
         ("observed", "u1"),
-        ("pad", "u1", (2,)),
+        ("staged", "u1"),
+        ("pad", "u1"),
     ]
 )
 DENIAL = np.dtype(
