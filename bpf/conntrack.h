@@ -47,15 +47,18 @@ ALWAYS int idle_class(const struct serai_flow *flow, __u8 protocol)
 	return protocol == IPPROTO_TCP ? IDLE_TCP_ESTABLISHED : IDLE_SCTP_ESTABLISHED;
 }
 
-ALWAYS int is_over(const struct serai_flow *flow, const struct packet *p, __u64 now)
+ALWAYS int is_over(const struct serai_flow *flow, const struct packet *p, int side, __u64 now)
 {
 	__u32 zero = 0;
 	struct serai_settings *set = bpf_map_lookup_elem(&settings, &zero);
 
 	if (!set || (now > flow->last_ns && now - flow->last_ns >= set->idle_ns[idle_class(flow, p->key.protocol)]))
 		return 1;
-	/* The same ports again: a new connection, to be judged anew. */
-	return p->opens && is_closing(flow);
+	/* The same ports again: a new connection, to be judged anew. Without a reset it could also be a late copy of the
+	 * SYN that began this one: a new one has a later number (RFC 9293, 3.6.1). */
+	return p->opens && is_closing(flow) &&
+	       (p->key.protocol != IPPROTO_TCP || (flow->tcp_flags[EGRESS] | flow->tcp_flags[INGRESS]) & TCP_RST ||
+		!flow->window[side & 1] || is_after(p->seq, flow->end[side & 1]));
 }
 
 /* What a side's window field grants, in bytes. Scales count only where both sides have offered one (RFC 7323, 1.3). */

@@ -41,10 +41,8 @@ ALWAYS const struct serai_vnic *find_vnic(__u32 ifindex)
 /* The port that policy judges, seen from a flow: a reply names it as its source. */
 ALWAYS __u16 service_of(const struct packet *p, int origin)
 {
-	if (p->key.protocol == IPPROTO_ICMP)
-		return ICMP_ECHO_REQUEST << 8;
-	if (p->key.protocol == IPPROTO_ICMPV6_MESSAGE)
-		return ICMPV6_ECHO_REQUEST << 8;
+	if (is_icmp(p))
+		return (p->key.protocol == IPPROTO_ICMP ? ICMP_ECHO_REQUEST : ICMPV6_ECHO_REQUEST) << 8;
 	return bpf_ntohs(origin == EGRESS ? p->key.remote_port : p->key.local_port);
 }
 
@@ -126,7 +124,7 @@ APART int open_flow(struct __sk_buff *skb, const struct serai_vnic *vnic, const 
 	stamp(&flow, vnic, verdict);
 	flow.packets[direction & 1] = segments(skb, p);
 	flow.bytes[direction & 1] = skb->len;
-	if (!p->opens || p->fragmented)
+	if (!p->opens)
 		forget_windows(&flow);
 	key = p->key;
 	if (bpf_map_update_elem(table, &key, &flow, BPF_ANY))
@@ -169,9 +167,7 @@ ALWAYS void go_on(struct __sk_buff *skb, const struct serai_vnic *vnic, const st
 {
 	if (!vouches(vnic, p, flow, direction, verdict) || p->related)
 		return;
-	if (p->fragmented)
-		forget_windows(flow); /* how long the segment is only its last fragment tells */
-	else if (!follow(flow, p, direction)) {
+	if (!follow(flow, p, direction)) {
 		verdict->reason = REASON_OUT_OF_WINDOW;
 		if (vnic->flags & FLAG_OBSERVE)
 			forget_windows(flow); /* it passes, and the connection goes on from there */
@@ -192,7 +188,7 @@ ALWAYS void track(struct __sk_buff *skb, const struct serai_vnic *vnic, const st
 		return;
 	}
 	flow = bpf_map_lookup_elem(table, &p->key);
-	if (flow && !is_over(flow, p, now)) {
+	if (flow && !is_over(flow, p, direction, now)) {
 		if (flow->judged_by == vnic->judged_by || judge_again(vnic, p, flow, verdict)) {
 			go_on(skb, vnic, p, direction, flow, now, verdict);
 			return;
@@ -251,12 +247,10 @@ APART int check_fragment(struct __sk_buff *skb, const struct serai_vnic *vnic, c
 ALWAYS int check_message(struct __sk_buff *skb, const struct serai_vnic *vnic, int direction, struct packet *p)
 {
 	__u8 type = p->service >> 8;
-	int reason = REASON_NONE, is_ipv4 = is_mapped(p->key.local);
+	int reason = REASON_NONE;
 
-	if (p->key.protocol == IPPROTO_ICMP || p->key.protocol == IPPROTO_ICMPV6_MESSAGE) {
-		if (is_ipv4 != (p->key.protocol == IPPROTO_ICMP))
-			return REASON_ICMP_TYPE;
-		if (!is_ipv4 && is_link_service(type))
+	if (is_icmp(p)) {
+		if (p->key.protocol == IPPROTO_ICMPV6_MESSAGE && is_link_service(type))
 			reason = check_neighbor(skb, vnic, p, direction);
 		else if (is_icmp_error(p->key.protocol, type))
 			reason = parse_quoted(skb, p, direction);

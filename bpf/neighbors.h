@@ -27,7 +27,8 @@ ALWAYS int check_options_of_neighbor(struct __sk_buff *skb, const struct packet 
 
 		if (at >= behind)
 			return REASON_NONE;
-		if (at + sizeof(option) > behind || bpf_skb_load_bytes(skb, at, option, sizeof(option)) || !option[1])
+		if (at + sizeof(option) > behind || bpf_skb_load_bytes(skb, at, option, sizeof(option)) || !option[1] ||
+		    at + option[1] * 8 > behind)
 			return REASON_MALFORMED;
 		if ((option[0] == OPTION_SOURCE_LINK || option[0] == OPTION_TARGET_LINK) &&
 		    (option[1] != 1 || !same_mac(option + 2, p->mac)))
@@ -51,7 +52,9 @@ APART int check_neighbor(struct __sk_buff *skb, const struct serai_vnic *vnic, s
 	p->settled = 1;
 	if (!is_neighbor_discovery(type))
 		return REASON_NONE; /* who listens to which group */
-	if (p->fragmented || p->hops != 255)
+	if (p->nobody && direction == EGRESS && type != ICMPV6_ROUTER_SOLICITATION && type != ICMPV6_NEIGHBOR_SOLICITATION)
+		return REASON_FOREIGN_IP;
+	if (p->torn || p->hops != 255)
 		return REASON_ND_UNSAFE;
 	if (direction == INGRESS)
 		return REASON_NONE;

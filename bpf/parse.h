@@ -57,6 +57,7 @@ struct packet {
 	__u8 group;    /* the frame goes to a group, or to all */
 	__u8 hops;
 	__u8 fragmented;
+	__u8 torn; /* there is a fragment header, even if nothing is missing */
 	__u8 more; /* fragments follow */
 	__u8 nobody; /* the source address is 0.0.0.0 or :: */
 	__u8 opens;   /* may open a flow */
@@ -118,7 +119,7 @@ APART int check_options(struct __sk_buff *skb, __u32 length)
 			at++;
 			continue;
 		}
-		if (bpf_skb_load_bytes(skb, BEFORE_OPTIONS + at + 1, &size, 1) || size < 2)
+		if (bpf_skb_load_bytes(skb, BEFORE_OPTIONS + at + 1, &size, 1) || size < 2 || at + size > length)
 			return REASON_MALFORMED;
 		at += size;
 	}
@@ -195,13 +196,14 @@ APART int walk_extensions(struct __sk_buff *skb, struct packet *p)
 			__u16 fragment = header[2] << 8 | header[3];
 
 			size = sizeof(header);
-			if (p->fragmented)
+			if (p->torn)
 				return REASON_EXTENSION;
 			p->piece = fragment & ~7;
 			p->more = fragment & 1;
 			__builtin_memcpy(&p->id, header + 4, sizeof(p->id));
 			p->size = p->left - size;
-			p->fragmented = 1;
+			p->torn = 1;
+			p->fragmented = p->piece || p->more; /* else it is all there (RFC 6946) */
 		}
 		if (size > p->left)
 			return p->fragmented ? REASON_FRAGMENT_SHORT : REASON_MALFORMED;

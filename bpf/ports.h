@@ -82,14 +82,21 @@ ALWAYS int may_speak_as(const struct serai_vnic *vnic, const __u32 *address, con
 	return binding && same_mac(mac, is_zero_mac(binding->mac) ? vnic->mac : binding->mac);
 }
 
+ALWAYS int is_tag(__u16 ethertype)
+{
+	return ethertype == bpf_htons(ETH_P_8021Q) || ethertype == bpf_htons(ETH_P_8021AD);
+}
+
 ALWAYS int check_macs(const struct serai_vnic *vnic, const struct ethhdr *eth, int direction, struct packet *p)
 {
 	__builtin_memcpy(p->mac, eth->h_source, sizeof(p->mac));
 	p->group = eth->h_dest[0] & 1;
-	if (direction == EGRESS)
-		return is_own_mac(vnic, p->mac) ? REASON_NONE : REASON_FOREIGN_MAC;
+	if (direction == EGRESS ? is_own_mac(vnic, p->mac) : p->group || is_own_mac(vnic, eth->h_dest))
+		return REASON_NONE;
+	if (is_tag(eth->h_proto))
+		return REASON_VLAN; /* whoever it is from */
 	/* A bridge floods frames for stations that it does not know; they are none of this VM's business. */
-	return p->group || is_own_mac(vnic, eth->h_dest) ? REASON_NONE : REASON_NOT_ADDRESSED;
+	return direction == EGRESS ? REASON_FOREIGN_MAC : REASON_NOT_ADDRESSED;
 }
 
 /* What is neither IP nor ARP. */
@@ -97,7 +104,7 @@ APART int check_ethertype(const struct serai_vnic *vnic, __u16 ethertype)
 {
 	if (!vnic)
 		return REASON_ETHERTYPE;
-	if (ethertype == bpf_htons(ETH_P_8021Q) || ethertype == bpf_htons(ETH_P_8021AD))
+	if (is_tag(ethertype))
 		return REASON_VLAN;
 	if (bpf_ntohs(ethertype) < ETHERTYPE_FIRST)
 		return REASON_LLC;
