@@ -239,7 +239,7 @@ ALWAYS int parse_ipv6(struct __sk_buff *skb, struct span span, int direction, st
 	/* In our maps that is how IPv4 addresses look: a packet must not pass for another. */
 	if (is_mapped(ip->source))
 		return direction == EGRESS ? REASON_FOREIGN_IP : REASON_MALFORMED;
-	if (p->left > room || is_mapped(ip->target))
-		return REASON_MALFORMED;
-	return REASON_NONE;
+	if (is_mapped(ip->target))
+		return direction == EGRESS ? REASON_MALFORMED : REASON_NOT_ADDRESSED;
+	return p->left > room ? REASON_MALFORMED : REASON_NONE;
 }
