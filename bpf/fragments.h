@@ -51,7 +51,8 @@ APART int mark_fragment(struct serai_fragments *datagram, __u32 first, __u32 beh
 		return mark_units(datagram, word, head & tail) != 0;
 	before = mark_units(datagram, word, head);
 	for (int i = 0; i < FRAGMENT_UNITS / 64; i++) {
-		if (++word >= last)
+		/* Out of bounds ends the loop, which the verifier would otherwise go on with, each time anew. */
+		if (++word >= last || word >= FRAGMENT_UNITS / 64)
 			break;
 		before |= mark_units(datagram, word, ~0ULL);
 	}
