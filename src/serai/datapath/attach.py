@@ -7,19 +7,22 @@ step: at no moment is the tap without a gate.
 from __future__ import annotations
 
 import errno
+import functools
 import os
+import socket
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from serai.datapath import libbpf
-from serai.datapath.libbpf import KernelError, check, ffi, lib, program_id
+from serai.datapath.libbpf import check, ffi, lib, program_id
 
 _TCX_INGRESS, _TCX_EGRESS = 46, 47
 _TC_INGRESS, _TC_EGRESS = 1, 2
 _TC_REPLACE = 1
 _MANY = 64  # more programs than anybody puts on one hook
 _PRIORITY, _HANDLE = 1, 1  # ours; before whatever else may sit on the tap
+_NO_INTERFACE = 0x7FFFFFFF
 
 # A frame from the VM enters the host at the tap's ingress; one to the VM leaves by its egress.
 _HOOKS: Final[Mapping[str, tuple[int, int]]] = {
@@ -35,7 +38,7 @@ class Attacher:
         """Keep link pins in ``links`` (on a bpffs). ``use_tcx=False`` takes the older way at once."""
         self._links = links
         self._programs = programs
-        self._use_tcx = use_tcx
+        self._may_use_tcx = use_tcx
 
     def attach(self, ifindex: int) -> bool:
         """Put the gate on the tap, or this program in the place of an earlier one; say whether it had none.
@@ -56,33 +59,34 @@ class Attacher:
         for name in _HOOKS:
             self._pin(ifindex, name).unlink(missing_ok=True)
 
-    def pinned(self) -> set[int]:
-        """The taps, by ifindex, that links are pinned for."""
+    def attached(self) -> set[int]:
+        """The taps, by ifindex, that carry a gate, and those that are gone but have pins left."""
+        if not self._has_tcx:
+            return {i for i, _ in socket.if_nameindex() if any(_filter(_hook(i, name)) for name in _HOOKS)}
         if not self._links.is_dir():
             return set()
         return {int(pin.name.split("-")[0]) for pin in self._links.iterdir()}
 
+    @functools.cached_property
+    def _has_tcx(self) -> bool:
+        """Whether to use tcx. The kernel is asked, not its version: an interface that is not there is ENODEV to it."""
+        if not self._may_use_tcx:
+            return False
+        refusal = lib.bpf_link_create(self._programs["to_vm"], _NO_INTERFACE, _TCX_EGRESS, libbpf.NULL)
+        return -refusal not in {errno.EINVAL, errno.EOPNOTSUPP}
+
     def _attach(self, ifindex: int, name: str) -> bool:
-        if self._use_tcx:
-            try:
-                return self._attach_tcx(ifindex, name)
-            except KernelError as error:
-                if error.errno not in (errno.EINVAL, errno.EOPNOTSUPP):
-                    raise
-                self._use_tcx = False  # this kernel has no tcx
-        return self._attach_clsact(ifindex, name)
+        return self._attach_tcx(ifindex, name) if self._has_tcx else self._attach_clsact(ifindex, name)
 
     def _has(self, ifindex: int, name: str) -> bool:
         wanted = program_id(self._programs[name])
-        if self._use_tcx:
-            numbers = ffi.new("__u32[]", _MANY)
-            query = libbpf.struct("bpf_prog_query_opts", prog_cnt=_MANY)
-            query.prog_ids = numbers
-            if lib.bpf_prog_query_opts(ifindex, _HOOKS[name][0], query) == 0:
-                return wanted in list(numbers)[: query.prog_cnt]
-        hook = libbpf.struct("bpf_tc_hook", ifindex=ifindex, attach_point=_HOOKS[name][1])
-        found = libbpf.struct("bpf_tc_opts", handle=_HANDLE, priority=_PRIORITY)
-        return bool(lib.bpf_tc_query(hook, found) == 0 and found.prog_id == wanted)
+        if not self._has_tcx:
+            return _filter(_hook(ifindex, name)) == wanted
+        numbers = ffi.new("__u32[]", _MANY)
+        query = libbpf.struct("bpf_prog_query_opts", prog_cnt=_MANY)
+        query.prog_ids = numbers
+        found = lib.bpf_prog_query_opts(ifindex, _HOOKS[name][0], query) == 0
+        return found and wanted in list(numbers)[: query.prog_cnt]
 
     def _pin(self, ifindex: int, name: str) -> Path:
         return self._links / f"{ifindex}-{name}"
@@ -112,14 +116,23 @@ class Attacher:
         return True
 
     def _attach_clsact(self, ifindex: int, name: str) -> bool:
-        hook = libbpf.struct("bpf_tc_hook", ifindex=ifindex, attach_point=_HOOKS[name][1])
+        hook = _hook(ifindex, name)
         result = lib.bpf_tc_hook_create(hook)
         if result != -errno.EEXIST:
             check(result, f"prepare interface {ifindex}")
         options = libbpf.struct(
             "bpf_tc_opts", prog_fd=self._programs[name], flags=_TC_REPLACE, handle=_HANDLE, priority=_PRIORITY
         )
-        query = libbpf.struct("bpf_tc_opts", handle=_HANDLE, priority=_PRIORITY)
-        had_one = lib.bpf_tc_query(hook, query) == 0
+        had_one = bool(_filter(hook))
         check(lib.bpf_tc_attach(hook, options), f"attach the gate to interface {ifindex}")
         return not had_one
+
+
+def _hook(ifindex: int, name: str) -> Any:  # noqa: ANN401
+    return libbpf.struct("bpf_tc_hook", ifindex=ifindex, attach_point=_HOOKS[name][1])
+
+
+def _filter(hook: Any) -> int:  # noqa: ANN401
+    """The kernel's number of the program in our place, 0 where there is none."""
+    query = libbpf.struct("bpf_tc_opts", handle=_HANDLE, priority=_PRIORITY)
+    return int(query.prog_id) if lib.bpf_tc_query(hook, query) == 0 else 0

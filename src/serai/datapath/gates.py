@@ -112,7 +112,7 @@ class Gates:
 
     def adopted(self) -> set[int]:
         """The taps that carry a gate which an earlier agent put there."""
-        return self._attacher.pinned()
+        return self._attacher.attached()
 
     def forget(self, ifindex: int) -> None:
         """Clean up behind a tap that is gone."""
