@@ -20,6 +20,8 @@ class Entry:
     data: bytes = b""
     device: tuple[int, int] = (0, 0)
     """Major and minor number of a device node."""
+    changed: int = 0
+    """When it was last changed, in seconds of the Unix time."""
 
 
 def directory(name: str) -> Entry:
@@ -30,6 +32,11 @@ def directory(name: str) -> Entry:
 def program(name: str, data: bytes) -> Entry:
     """Make the entry of an executable file."""
     return Entry(name=name, mode=stat.S_IFREG | 0o755, data=data)
+
+
+def symbolic_link(name: str, target: str) -> Entry:
+    """Make the entry of a symbolic link."""
+    return Entry(name=name, mode=stat.S_IFLNK | 0o777, data=target.encode())
 
 
 def character_device(name: str, major: int, minor: int) -> Entry:
@@ -47,7 +54,7 @@ def archive(entries: Iterable[Entry]) -> bytes:
 def _record(inode: int, entry: Entry) -> bytes:
     name = entry.name.encode() + b"\0"
     fields = (
-        *(inode, entry.mode, 0, 0, 1, 0, len(entry.data)),
+        *(inode, entry.mode, 0, 0, 1, entry.changed, len(entry.data)),
         *(0, 0, *entry.device, len(name), 0),
     )
     header = _MAGIC + b"".join(b"%08x" % field for field in fields)

@@ -5,12 +5,12 @@ import shutil
 import struct
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 from serai.lab.command import run_command
-from serai.lab.cpio import archive, character_device, directory, program
+from serai.lab.cpio import Entry, archive, character_device, directory, program
 from serai.lab.error import LabError
 from serai.lab.kernel import Kernel, extract_elf, module_paths, newest_kernel, read_module
 
@@ -45,10 +45,8 @@ def build_image(target: Path, progress: Callable[[str], object]) -> GuestImage:
     LabError when a kernel, compiler or busybox is missing.
     """
     kernel = newest_kernel()
-    busybox = shutil.which("busybox")
-    if busybox is None:
-        raise LabError("busybox is not installed: install busybox-static, or run tools/setup")
-    key = _key(kernel, Path(busybox))
+    busybox = find_busybox()
+    key = _key(kernel, busybox)
     image = GuestImage(kernel=target / f"vmlinux-{key}", initramfs=target / f"initramfs-{key}")
     if image.kernel.exists() and image.initramfs.exists():
         return image
@@ -57,26 +55,43 @@ def build_image(target: Path, progress: Callable[[str], object]) -> GuestImage:
     for stale in (*target.glob("vmlinux-*"), *target.glob("initramfs-*")):
         stale.unlink(missing_ok=True)
     _write(image.kernel, extract_elf(kernel.image.read_bytes()))
-    _write(image.initramfs, _initramfs(kernel, Path(busybox)))
+    _write(image.initramfs, _initramfs(kernel, busybox))
     progress("guest image: built")
     return image
 
 
-def _initramfs(kernel: Kernel, busybox: Path) -> bytes:
-    modules = module_paths(kernel.release)
-    # insmod needs plain modules in the right order; the order file is empty where all is built in.
+def find_busybox() -> Path:
+    """Find a busybox that runs without libraries; LabError when there is none."""
+    found = shutil.which("busybox")
+    if found is None:
+        raise LabError("busybox is not installed: install busybox-static, or run tools/setup")
+    data = Path(found).read_bytes()
+    (table,) = struct.unpack_from("<Q", data, 32)
+    size, count = struct.unpack_from("<HH", data, 54)
+    kinds = [struct.unpack_from("<I", data, table + number * size)[0] for number in range(count)]
+    if _PT_INTERP in kinds:
+        raise LabError(f"{found} needs shared libraries, which a guest has not: install busybox-static")
+    return Path(found)
+
+
+def module_entries(modules: Iterable[Path]) -> list[Entry]:
+    """Put kernel modules into /mod as insmod wants them: unpacked, their loading order in the file /mod/order."""
     plain = {f"{path.name.partition('.')[0]}.ko": read_module(path) for path in modules}
     order = "".join(f"{name}\n" for name in plain).encode()
+    files = {"order": order, **plain}
+    return [directory("mod"), *(program(f"mod/{name}", data) for name, data in files.items())]
+
+
+def _initramfs(kernel: Kernel, busybox: Path) -> bytes:
     # Not packed: unpacking would cost an emulated guest more time than reading.
     return archive(
         [
-            *(directory(name) for name in ("bin", "dev", "mod", "proc", "sys")),
+            *(directory(name) for name in ("bin", "dev", "proc", "sys")),
             character_device("dev/console", 5, 1),
             program("init", (_GUEST_SOURCES / "init").read_bytes()),
-            program("bin/busybox", _static(busybox)),
+            program("bin/busybox", busybox.read_bytes()),
             program("bin/labd", _compiled_daemon()),
-            program("mod/order", order),
-            *(program(f"mod/{name}", data) for name, data in plain.items()),
+            *module_entries(module_paths(kernel.release)),
         ]
     )
 
@@ -86,16 +101,6 @@ def _compiled_daemon() -> bytes:
         binary = Path(scratch) / "labd"
         run_command([*_COMPILE, "-o", binary, _GUEST_SOURCES / "labd.c"])
         return binary.read_bytes()
-
-
-def _static(busybox: Path) -> bytes:
-    data = busybox.read_bytes()
-    (table,) = struct.unpack_from("<Q", data, 32)
-    size, count = struct.unpack_from("<HH", data, 54)
-    kinds = [struct.unpack_from("<I", data, table + number * size)[0] for number in range(count)]
-    if _PT_INTERP in kinds:
-        raise LabError(f"{busybox} needs shared libraries, which a guest has not: install busybox-static")
-    return data
 
 
 def _key(kernel: Kernel, busybox: Path) -> str:

@@ -5,7 +5,7 @@ import lzma
 import re
 import subprocess
 import zlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,16 +27,23 @@ class Kernel:
     image: Path
 
 
-def newest_kernel(boot: Path = Path("/boot"), modules: Path = Path("/lib/modules")) -> Kernel:
-    """Choose the newest installed kernel, one made for virtual machines first. LabError when there is none."""
+def newest_kernel(
+    boot: Path = Path("/boot"), modules: Path = Path("/lib/modules"), *, series: str | None = None
+) -> Kernel:
+    """Choose the newest installed kernel, one made for virtual machines first; with series ("6.1") one of these only.
+
+    LabError when there is none.
+    """
     found = [
         Kernel(release=release, image=image)
         for image in boot.glob("vmlinuz-*")
         if (modules / (release := image.name.removeprefix("vmlinuz-")) / "modules.dep").exists()
+        and (series is None or release.startswith(f"{series}."))
     ]
     if not found:
+        wanted = f"kernel {series}" if series else "kernel"
         raise LabError(
-            f"no kernel with its modules is installed ({boot}/vmlinuz-* and {modules}): "
+            f"no {wanted} with its modules is installed ({boot}/vmlinuz-* and {modules}): "
             "install linux-image-cloud-amd64 (Debian) or linux-image-virtual (Ubuntu), or run tools/setup"
         )
     return max(found, key=lambda kernel: _rank(kernel.release))
@@ -60,20 +67,22 @@ def extract_elf(image: bytes) -> bytes:
     raise LabError("the kernel image holds no ELF kernel in xz, gzip, zstd or lz4 form (zstd and lz4 need their tools)")
 
 
-def module_paths(release: str) -> list[Path]:
-    """List the modules that a virtio network card needs, in loading order; none when they are built in.
+def module_paths(
+    release: str, needed: Sequence[str] = _NEEDED_MODULES, wanted: Sequence[str] = _WANTED_MODULES
+) -> list[Path]:
+    """List these modules (a virtio network card's) and what they need, in loading order; none when they are built in.
 
-    LabError when this kernel has no virtio network driver at all.
+    LabError when this kernel lacks one that is needed; without one that is wanted a guest can do.
     """
     paths: dict[Path, None] = {}
-    for name in (*_NEEDED_MODULES, *_WANTED_MODULES):
+    for name in (*needed, *wanted):
         try:
             listing = run_command(["modprobe", "--set-version", release, "--show-depends", name]).decode()
         except LabError as error:
-            if name in _WANTED_MODULES:
+            if name in wanted:
                 continue
             raise LabError(
-                f"kernel {release} has no {name} driver, so a guest would have no network card: "
+                f"kernel {release} has no module {name}, which a guest needs: "
                 "install linux-image-cloud-amd64 (Debian) or linux-image-virtual (Ubuntu)"
             ) from error
         paths.update(dict.fromkeys(_inserted(listing.splitlines())))

@@ -37,6 +37,13 @@ def test_newest_kernel_for_virtual_machines(tmp_path: Path, releases: tuple[str,
     assert newest_kernel(*installed(tmp_path, *releases)).release == chosen
 
 
+def test_newest_kernel_of_a_series(tmp_path: Path) -> None:
+    boot, modules = installed(tmp_path, "6.1.0-9-cloud-amd64", "6.1.0-56-amd64", "6.12.0-1-cloud-amd64", "6.10.3")
+    assert newest_kernel(boot, modules, series="6.1").release == "6.1.0-9-cloud-amd64"
+    with pytest.raises(LabError, match=r"no kernel 5\.14 with its modules"):
+        newest_kernel(boot, modules, series="5.14")
+
+
 def test_kernel_without_modules_does_not_count(tmp_path: Path) -> None:
     boot, modules = installed(tmp_path)
     (boot / "vmlinuz-6.18.0").touch()
