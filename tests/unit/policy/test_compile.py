@@ -8,7 +8,7 @@ import os
 import random
 import subprocess
 import sys
-from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
 from pathlib import Path
 
 import msgspec
@@ -16,17 +16,37 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from worlds import machines, worlds
+from worlds import HOLDERS, NETWORKS, mac_of, machines, worlds
 
-from serai.model.inventory import AllowedAddress, Mac, PortSecurity, Serves, VnicId
-from serai.model.policy import Action, Direction
+from serai.model.address import MAPPED, link_local, packed_length
+from serai.model.inventory import (
+    AllowedAddress,
+    Mac,
+    PortSecurity,
+    Serves,
+    VirtualMachine,
+    Vnic,
+    VnicId,
+    vnic_id,
+)
+from serai.model.policy import Action, Clause, Direction, Group, InCidr, Policy, Rule, RuleRef, Tier
 from serai.model.ruleset import TABLES, GuardedVnic, HostRuleset, Step, rows
-from serai.model.tenancy import Mode
+from serai.model.tenancy import Mode, Scope
 from serai.model.world import World
 from serai.policy.compile import compile_host
+from serai.policy.lookup import Lookup
 
 EXAMPLES = Path(__file__).parents[3] / "examples"
 ANYHOW = settings(max_examples=40, deadline=None)
+MACHINE = VirtualMachine(
+    name="web", scope=Scope("/acme/shop"), labels={}, mode=Mode.ENFORCE,
+    vnics=(
+        Vnic(
+            id=vnic_id(Scope("/acme/shop"), "web", "eth0"), name="eth0", network=NETWORKS["/acme:front"],
+            mac=mac_of("/acme:front", 2), addresses=HOLDERS["/acme:front"][2],
+        ),
+    ),
+)  # fmt: skip
 
 
 def compiled(world: World) -> HostRuleset:
@@ -276,6 +296,77 @@ def test_a_damaged_ruleset_is_refused_or_another(world: World, choice: random.Ra
 def test_random_bytes_are_refused(raw: bytes) -> None:
     with pytest.raises(ValueError, match="ruleset"):
         HostRuleset.decode(raw)
+
+
+# Quarantine
+
+
+@ANYHOW
+@given(worlds(), st.data())
+def test_isolating_a_vm_changes_nothing_for_anybody_else(world: World, data: st.DataObject) -> None:
+    path = data.draw(st.sampled_from(sorted(world.vms)))
+    one, other = (
+        compiled(dataclasses.replace(world, vms={**world.vms, path: dataclasses.replace(world.vms[path], mode=mode)}))
+        for mode in (Mode.ENFORCE, Mode.ISOLATE)
+    )
+    for before, after in zip(one.vnics, other.vnics, strict=True):
+        if before.path.startswith(f"{path}/"):
+            assert (before.view, before.members) == (after.view, after.members)
+            assert (before.egress, before.ingress) != (after.egress, after.ingress)
+        else:
+            assert before == after
+    for name in ("endpoints", "prefixes"):
+        assert np.array_equal(one.tables[name], other.tables[name])
+
+
+@ANYHOW
+@given(worlds())
+def test_another_quarantine_is_another_view(world: World) -> None:
+    some = [compiled(dataclasses.replace(world, quarantine=q)) for q in ((), (IPv4Network("192.0.2.0/24"),))]
+    assert {v.view for v in some[0].vnics}.isdisjoint(v.view for v in some[1].vnics)
+
+
+# Versions
+
+
+@ANYHOW
+@given(worlds())
+def test_no_prefix_of_ipv6_covers_ipv4(world: World) -> None:
+    ruleset = compiled(world)
+    mapped = MAPPED.network_address.packed
+    found = {
+        (record["view"].tobytes(), int(record["length"]) - 64, record["address"].tobytes()): int(record["identity"])
+        for record in ruleset.tables["prefixes"]
+    }
+    for view, length, raw in found:
+        if length < packed_length(MAPPED) and MAPPED.subnet_of(IPv6Network((raw, length))):
+            assert (view, packed_length(MAPPED), mapped) in found
+
+
+def test_all_of_ipv6_says_nothing_of_ipv4() -> None:
+    vm = dataclasses.replace(MACHINE, mode=Mode.ENFORCE)
+    rule = Rule(
+        ref=RuleRef("six"), action=Action.ACCEPT, clauses=(Clause(peer=InCidr(prefix=IPv6Network("::/0"))),)
+    )  # fmt: skip
+    policy = Policy(
+        name="p", scope=vm.scope, tier=Tier.TENANT, priority=500, staged=False, subject=Group(scope=vm.scope),
+        rules={Direction.INGRESS: (rule,)},
+    )  # fmt: skip
+    ruleset = compiled(World(networks=NETWORKS, vms={vm.path: vm}, policies=(policy,)))
+    lookup, (vnic,) = Lookup(ruleset), ruleset.vnics
+    for remote, rule_text in (("2a00::8", "six"), ("8.8.8.8", "unmatched/ingress"), ("::1:2", "six")):
+        found = lookup.decide(vnic, Direction.INGRESS, ip_address(remote), 6, 80)
+        assert found
+        assert found.rule == rule_text
+
+
+def test_a_vnic_guards_its_link_local_address_and_its_security() -> None:
+    security = PortSecurity(tunnels=True, max_flows=64)
+    card = dataclasses.replace(MACHINE.vnics[0], security=security)
+    vm = dataclasses.replace(MACHINE, vnics=(card,))
+    (vnic,) = compiled(World(networks=NETWORKS, vms={vm.path: vm})).vnics
+    assert vnic.security == security
+    assert vnic.addresses == (*card.addresses, link_local(card.mac.packed))
 
 
 @ANYHOW

@@ -2,7 +2,7 @@
 
 import dataclasses
 import random
-from ipaddress import IPv4Address, IPv4Network
+from ipaddress import IPv4Address, IPv4Network, IPv6Network
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -25,7 +25,7 @@ from serai.model.policy import (
 )
 from serai.model.tenancy import ROOT, Mode, Scope
 from serai.model.world import World
-from serai.policy.evaluate import Connection, Verdict, judge, judge_side
+from serai.policy.evaluate import Connection, Decision, Verdict, judge, judge_side
 
 SCOPES = [ROOT, Scope("/t"), Scope("/t/a"), Scope("/t/b")]
 NETWORKS = {
@@ -183,6 +183,25 @@ def test_a_verdict_is_what_its_sides_say(world: World, connection: Connection) -
         assert verdict.egress == judge_side(
             world, vm, vnic, Direction.EGRESS, connection.destination, connection.protocol, connection.port
         )
+
+
+@given(worlds(), connections, st.booleans())
+def test_no_policy_is_asked_about_a_vm_in_quarantine(world: World, connection: Connection, staged: bool) -> None:  # noqa: FBT001 (hypothesis calls it)
+    isolated = {path: dataclasses.replace(vm, mode=Mode.ISOLATE) for path, vm in world.vms.items()}
+    allowed = (IPv4Network("10.0.0.250/32"), IPv6Network("::/0"))
+    world = dataclasses.replace(world, vms=isolated, quarantine=allowed)
+    verdict = judge(world, connection, staged=staged)
+    for direction, side, remote in (
+        (Direction.EGRESS, verdict.egress, connection.destination),
+        (Direction.INGRESS, verdict.ingress, connection.source),
+    ):
+        if side and remote == IPv4Address("10.0.0.250"):
+            assert side == Decision(
+                action=Action.ACCEPT, ref=RuleRef.quarantine(direction), tier=None, level=None
+            )  # fmt: skip
+        elif side:
+            assert side == Decision(action=Action.DENY, ref=RuleRef.isolated(direction), tier=None, level=None)
+    assert verdict.passes == (verdict.action is Action.ACCEPT)
 
 
 def test_peers_are_looked_up_in_the_own_routing_domain() -> None:
