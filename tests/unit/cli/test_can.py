@@ -122,6 +122,11 @@ def test_what_is_observed_passes(tmp_path: Path) -> None:
         ((A + "web/eth7", USERS, "tcp/80"), "/acme/shop:web has no vNIC 'eth7'; it has eth0"),
         ((USERS, "10.0.0.1", "tcp/80"), "two addresses do not tell a routing domain"),
         ((A + "web", USERS, "tcp"), "'tcp' is more than one port"),
+        ((A + "web", USERS, "132"), "'132' is more than one port: ask about one, such as sctp/443"),
+        ((A + "web", USERS, "icmpv6"), "have no IPv6 address each, which this protocol needs: ask icmp"),
+        ((A + "web", USERS, "icmpv6/135"), "gates guard how neighbors find each other"),
+        ((A + "web", USERS, "icmpv6/1"), "'icmpv6/1' opens no connection"),
+        ((A + "web", "::ffff:10.0.0.250", "tcp/80"), "is an IPv4 address in disguise: write 10.0.0.250"),
         ((A + "web", USERS, "tcp/1-9"), "'tcp/1-9' is more than one port"),
         ((A + "web", USERS, "any"), "'any' is not one port"),
         ((A + "web", USERS, "https"), "'https' is not one port"),
@@ -191,3 +196,134 @@ def test_the_vnic_is_the_one_that_faces_the_other_end(
     (tmp_path / "a.yaml").write_text(TWO_NICS)
     result = CliRunner().invoke(main, ["can", str(tmp_path), source, destination, "tcp/80"])
     assert expected in result.output
+
+
+BOTH = """
+{apiVersion: serai.dev/v1, kind: Tenant, metadata: {name: t}}
+---
+apiVersion: serai.dev/v1
+kind: Network
+metadata: {name: n, scope: /t}
+spec: {subnets: [10.0.0.0/24, "2001:db8::/64"]}
+---
+apiVersion: serai.dev/v1
+kind: VirtualMachine
+metadata: {name: a, scope: /t}
+spec:
+  vnics: [{network: n, mac: "52:54:00:00:00:01", addresses: ["fe80::1", "2001:db8::1", 10.0.0.1, 10.0.0.11]}]
+---
+apiVersion: serai.dev/v1
+kind: VirtualMachine
+metadata: {name: b, scope: /t}
+spec:
+  mode: MODE
+  vnics: [{network: n, mac: "52:54:00:00:00:02", addresses: [10.0.0.2, "2001:db8::2"], tunnels: true}]
+---
+apiVersion: serai.dev/v1
+kind: VirtualMachine
+metadata: {name: four, scope: /t}
+spec:
+  vnics: [{network: n, mac: "52:54:00:00:00:03", addresses: [10.0.0.3]}]
+---
+apiVersion: serai.dev/v1
+kind: VirtualMachine
+metadata: {name: six, scope: /t}
+spec:
+  vnics: [{network: n, mac: "52:54:00:00:00:04", addresses: ["2001:db8::4"]}]
+---
+apiVersion: serai.dev/v1
+kind: VirtualMachine
+metadata: {name: link, scope: /t}
+spec:
+  vnics: [{network: n, mac: "52:54:00:00:00:05", addresses: ["fe80::5"]}]
+---
+apiVersion: serai.dev/v1
+kind: Policy
+metadata: {name: p, scope: /t}
+spec:
+  tier: Tenant
+  ingress:
+    - {name: any, action: Accept, ports: [tcp/1, 47, udp/4789]}
+    - {name: four, action: Accept, from: [{cidr: 0.0.0.0/0}], ports: [tcp/4, tcp/46]}
+    - {name: six, action: Accept, from: [{cidr: "::/0"}], ports: [tcp/6, tcp/46, icmpv6/128]}
+"""
+
+
+def ask(tmp_path: Path, *question: str, mode: str = "enforce") -> Result:
+    (tmp_path / "a.yaml").write_text(BOTH.replace("MODE", mode))
+    return CliRunner().invoke(main, ["can", str(tmp_path), *question])
+
+
+YES, NO, ONLY_4, ONLY_6 = "Yes: ", "No: ", "Yes, but over IPv4 only:\n", "Yes, but over IPv6 only:\n"
+
+
+@pytest.mark.parametrize(
+    ("source", "destination", "service", "begin", "ends"),
+    [
+        ("a", "b", "tcp/1", YES, "/t:a (10.0.0.1, 2001:db8::1) can open tcp/1 to /t:b (10.0.0.2, 2001:db8::2)"),
+        ("a", "b", "tcp/2", NO, "/t:a (10.0.0.1, 2001:db8::1) cannot open tcp/2 to /t:b (10.0.0.2, 2001:db8::2)"),
+        ("a", "b", "tcp/4", ONLY_4, "/t:a (2001:db8::1) cannot open tcp/4 to /t:b (2001:db8::2)"),
+        ("a", "b", "tcp/6", ONLY_6, "/t:a (10.0.0.1) cannot open tcp/6 to /t:b (10.0.0.2)"),
+        ("a", "b", "tcp/46", "Yes, over IPv4 and IPv6 by different rules:\n", "/t:a (2001:db8::1) can open tcp/46"),
+        ("a", "10.0.0.2", "tcp/6", NO, "/t:a (10.0.0.1) cannot open tcp/6 to /t:b (10.0.0.2)"),
+        ("2001:db8::99", "b", "tcp/6", YES, "2001:db8::99 can open tcp/6 to /t:b (2001:db8::2)"),
+        ("10.0.0.11", "b", "tcp/4", YES, "/t:a (10.0.0.11) can open tcp/4 to /t:b (10.0.0.2)"),
+        ("a", "four", "tcp/6", NO, "/t:a (10.0.0.1) cannot open tcp/6 to /t:four (10.0.0.3)"),
+        ("a", "six", "tcp/6", YES, "/t:a (2001:db8::1) can open tcp/6 to /t:six (2001:db8::4)"),
+        ("a", "link", "tcp/6", YES, "/t:a (fe80::1) can open tcp/6 to /t:link (fe80::5)"),
+        ("b", "fe80::5", "tcp/6", YES, "/t:b (fe80::5054:ff:fe00:2) can open tcp/6 to /t:link (fe80::5)"),
+        ("four", "six", "tcp/1", NO, "no kind of address in common: one has 10.0.0.3, the other 2001:db8::4"),
+        ("link", "2001:db8::4", "tcp/1", NO, "no kind of address in common"),
+        ("four", "2001:db8::4", "tcp/1", NO, "no kind of address in common"),
+        # ICMP is of one version, ICMPv6 of the other
+        ("a", "b", "icmp", NO, "/t:a (10.0.0.1) cannot open icmp to /t:b (10.0.0.2)"),
+        ("a", "b", "icmpv6", YES, "/t:a (2001:db8::1) can open icmpv6 to /t:b (2001:db8::2)"),
+        ("a", "b", "58", YES, "/t:a (2001:db8::1) can open 58 to /t:b (2001:db8::2)"),
+        # whatever policies say, tunnels need leave
+        ("a", "b", "47", NO, "drops it before any policy is asked: a tunnel's packet from a vNIC that may not tunnel"),
+        ("a", "four", "udp/4789", NO, "drops it before any policy is asked"),
+        ("b", "a", "47", YES, "/t:b (10.0.0.2, 2001:db8::2) can open 47"),
+        ("10.0.0.99", "a", "47", YES, "10.0.0.99 can open 47 to /t:a (10.0.0.1)"),
+    ],
+)  # fmt: skip
+def test_both_versions_are_judged(  # noqa: PLR0917 (a row of a table)
+    tmp_path: Path, source: str, destination: str, service: str, begin: str, ends: str
+) -> None:
+    result = ask(tmp_path, source, destination, service)
+    assert result.stdout.startswith(begin)
+    assert ends in result.stdout
+    assert result.exit_code == (1 if begin == NO else 0)
+
+
+def test_rules_that_nearly_accept_one_version(tmp_path: Path) -> None:
+    shown = ask(tmp_path, "a", "b", "tcp/2").stdout
+    assert "Nearest rule over IPv4 for ingress: /t:p/ingress/four accepts this peer on tcp/4, tcp/46." in shown
+    assert "Nearest rule over IPv6 for ingress: /t:p/ingress/six accepts this peer on tcp/6" in shown
+    assert "Nearest rule for ingress: /t:p/ingress/any accepts this peer on tcp/1" in shown
+
+
+def test_a_program_gets_every_version(tmp_path: Path) -> None:
+    answer = json.loads(ask(tmp_path, "a", "b", "tcp/6", "--json").stdout)
+    assert [(c["version"], c["allowed"], c["source"]["address"]) for c in answer["connections"]] == [
+        (4, False, "10.0.0.1"), (6, True, "2001:db8::1"),
+    ]  # fmt: skip
+    assert (answer["allowed"], answer["version"], answer["ingress"]["rule"]) == (True, 6, "/t:p/ingress/six")
+    tunnel = json.loads(ask(tmp_path, "a", "b", "47", "--json").stdout)
+    assert (tunnel["allowed"], tunnel["verdict"], tunnel["droppedFor"]) == (False, "Accept", "tunnel")
+
+
+def test_an_isolated_vm_is_told_so(tmp_path: Path) -> None:
+    result = ask(tmp_path, "a", "b", "tcp/1", mode="isolate")
+    assert result.exit_code == 1
+    assert (
+        "denied: the VM is isolated, and the site's quarantine does not name the other end (isolated/ingress)"
+        in result.stdout
+    )
+    assert "Nearest" not in result.stdout
+
+
+def test_tunnels_of_a_vm_that_is_observed_pass(tmp_path: Path) -> None:
+    (tmp_path / "a.yaml").write_text(BOTH.replace("MODE", "observe").replace(", tunnels: true", ""))
+    result = CliRunner().invoke(main, ["can", str(tmp_path), "b", "a", "47"])
+    assert result.stdout.startswith("Yes: ")
+    assert "only because what is denied is not dropped in observe mode" in result.stdout

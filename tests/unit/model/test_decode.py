@@ -1,6 +1,7 @@
 """The decoder as a whole: no input gets a traceback out of it, and no order matters to it."""
 
 import random
+from ipaddress import ip_network
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from hypothesis import strategies as st
 from serai.inventory.files import read_directory
 from serai.model.decode import decode
 from serai.model.definitions import DefinitionErrors
+from serai.model.inventory import AllowedAddress, Mac, PortSecurity, Serves
 from serai.model.policy import Clause, Direction, Group, PortRange, RuleRef
 from serai.model.tenancy import Mode, Scope
 from serai.model.world import World
@@ -123,11 +125,76 @@ def test_the_example_reads_as_it_is_meant() -> None:
     )
 
 
+VM = """
+apiVersion: serai.dev/v1
+kind: Tenant
+metadata: {name: t}
+---
+apiVersion: serai.dev/v1
+kind: Network
+metadata: {name: n, scope: /t}
+spec: {subnets: ["2001:db8::/64", 10.0.0.0/24, "2001:db8:0:1::/127"]}
+---
+apiVersion: serai.dev/v1
+kind: Site
+metadata: {name: s}
+spec: {quarantine: {allow: ["2001:db8::/32", 10.0.0.0/8, "::/0", 10.0.0.0/8, 0.0.0.0/0]}}
+---
+apiVersion: serai.dev/v1
+kind: VirtualMachine
+metadata: {name: v, scope: /t}
+spec:
+  vnics:
+    - network: n
+      mac: "52:54:00:00:00:01"
+      addresses: [10.0.0.1, "2001:DB8::ffff:ffff:ffff:ffff", "2001:db8:0:1::"]
+      allowedAddresses:
+        - {prefix: "2001:db8:7::/48"}
+        - {prefix: 10.0.0.100, mac: "00:00:5E:00:01:01"}
+        - {prefix: 10.0.0.100/32, mac: "00:00:5e:00:01:01"}
+        - {prefix: 10.0.0.100, mac: "52:54:00:00:00:01"}
+        - {prefix: 10.0.0.100}
+        - {prefix: "fe80::100", mac: "00:00:5e:00:02:01"}
+      serves: [router, dhcp, router]
+      tunnels: true
+      ethertypes: ["0x88CC", 0x88cc, 35045, 0x88b5, "0x600"]
+      maxFlows: 64
+      newFlowsPerSecond: 1000000
+"""
+
+
+def test_what_a_vnic_may_do_has_one_form() -> None:
+    (vnic,) = decode({"a.yaml": VM}).vms["/t:v"].vnics
+    vrrp = Mac("00:00:5e:00:01:01")
+    assert vnic.security == PortSecurity(
+        allowed=(
+            AllowedAddress(prefix=ip_network("10.0.0.100/32")),
+            AllowedAddress(prefix=ip_network("10.0.0.100/32"), mac=vrrp),
+            AllowedAddress(prefix=ip_network("2001:db8:7::/48")),
+            AllowedAddress(prefix=ip_network("fe80::100/128"), mac=Mac("00:00:5e:00:02:01")),
+        ),
+        serves=frozenset(Serves), tunnels=True, ethertypes=(0x600, 0x88B5, 0x88CC, 0x88E5), max_flows=64,
+        new_flows_per_second=1_000_000,
+    )  # fmt: skip
+    assert [str(address) for address in vnic.held] == [
+        "10.0.0.1", "2001:db8::ffff:ffff:ffff:ffff", "2001:db8:0:1::", "fe80::5054:ff:fe00:1",
+    ]  # fmt: skip
+
+
+def test_the_quarantine_has_one_form() -> None:
+    assert [str(prefix) for prefix in decode({"a.yaml": VM}).quarantine] == [
+        "::/0", "0.0.0.0/0", "10.0.0.0/8", "2001:db8::/32",
+    ]  # fmt: skip
+
+
 @pytest.mark.parametrize(
     ("site", "tenant", "application", "vm", "expected"),
     [
         ("", "", "", "", Mode.ENFORCE),
         ("observe", "", "", "", Mode.OBSERVE),
+        ("isolate", "", "", "", Mode.ISOLATE),
+        ("enforce", "", "isolate", "", Mode.ISOLATE),
+        ("isolate", "", "isolate", "observe", Mode.OBSERVE),
         ("observe", "enforce", "", "", Mode.ENFORCE),
         ("enforce", "enforce", "observe", "", Mode.OBSERVE),
         ("observe", "observe", "observe", "enforce", Mode.ENFORCE),
