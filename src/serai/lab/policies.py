@@ -9,6 +9,7 @@ from pathlib import Path
 
 from serai.inventory.files import load
 from serai.lab.error import LabError
+from serai.lab.ipv4 import address_of, first_address, first_subnet
 from serai.lab.plan import LabGuest, LabHost, LabNetwork, LabPlan
 from serai.model.inventory import Network, VirtualMachine
 from serai.model.tenancy import Mode
@@ -17,7 +18,7 @@ from serai.model.world import World
 EXAMPLES = Path(__file__).resolve().parents[3] / "examples" / "datacenter"
 """The directory that the lab starts from unless it is told another."""
 
-_MODE = re.compile(r"^(\s*mode:\s*)(observe|enforce)\b", re.MULTILINE)
+_MODE = re.compile(r"^(\s*mode:\s*)(observe|enforce|isolate)\b", re.MULTILINE)
 _USERS = -6
 """Where, counted from the end of a network's subnet, its outside users sit: .250 of a /24."""
 
@@ -65,7 +66,7 @@ def plan_of(world: World, *, prefix: str = "serai-") -> LabPlan:
     for host in world.hosts.values():
         if host.address is None:
             raise LabError(f"host {host.name} has no address: the lab needs one to join the hosts")
-        hosts.append(LabHost(name=host.name, underlay=host.address))
+        hosts.append(LabHost(name=host.name, underlay=first_address([host.address], f"host {host.name}")))
     networks = {path: _network(network) for path, network in world.networks.items()}
     guests = [_guest(vm, networks) for vm in world.vms.values()]
     return LabPlan(hosts=tuple(hosts), networks=tuple(networks.values()), guests=tuple(guests), prefix=prefix)
@@ -74,12 +75,13 @@ def plan_of(world: World, *, prefix: str = "serai-") -> LabPlan:
 def _network(network: Network) -> LabNetwork:
     if network.bridge is None or network.vni is None:
         raise LabError(f"network {network.path} has no bridge or no vni: the lab needs both")
+    subnet = first_subnet(network.subnets, f"network {network.path}")
     return LabNetwork(
         name=network.path.strip("/").replace("/", "-").replace(":", "-"),
         bridge=network.bridge,
         vni=network.vni,
-        subnet=network.subnets[0],
-        outside=network.subnets[0][_USERS],
+        subnet=subnet,
+        outside=subnet[_USERS],
     )
 
 
@@ -91,7 +93,7 @@ def _guest(vm: VirtualMachine, networks: dict[str, LabNetwork]) -> LabGuest:
     return LabGuest(
         domain=vm.domain,
         mac=str(vnic.mac),
-        address=IPv4Interface(f"{vnic.addresses[0]}/{network.subnet.prefixlen}"),
+        address=IPv4Interface(f"{address_of(vm)}/{network.subnet.prefixlen}"),
         network=network.name,
         bridge=network.bridge,
         host=vm.host,

@@ -11,19 +11,19 @@ from ipaddress import IPv4Address
 
 from serai.analysis.naming import NamedRow, service_text
 from serai.lab.console import Protocol
+from serai.lab.ipv4 import address_of
 from serai.lab.outside import probe_tcp
 from serai.lab.probe import ProbeResult
 from serai.lab.tour.stage import Stage
 from serai.model.flow import Outcome
 from serai.model.inventory import VirtualMachine
 from serai.model.policy import Action
-from serai.model.ports import ICMP, TCP, UDP
+from serai.model.ports import ECHO_REQUEST, ICMP, TCP, UDP
 from serai.model.world import World
 from serai.policy.evaluate import Connection, Decision, Verdict, judge
 
 _TIMEOUT_MS = 3000
-_ECHO_REQUEST = 8 << 8
-SERVICES = ((TCP, 22), (TCP, 23), (TCP, 80), (TCP, 5432), (TCP, 8080), (UDP, 53), (ICMP, _ECHO_REQUEST))
+SERVICES = ((TCP, 22), (TCP, 23), (TCP, 80), (TCP, 5432), (TCP, 8080), (UDP, 53), (ICMP, ECHO_REQUEST[ICMP]))
 """What every end tries to reach at every other: protocol and port. All guests serve all of them."""
 _PROTOCOLS: Mapping[int, Protocol] = {ICMP: "icmp", TCP: "tcp", UDP: "udp"}
 
@@ -97,7 +97,7 @@ def probes(stage: Stage, world: World) -> Iterator[Probe]:
                 for protocol, port in SERVICES:
                     yield Probe(
                         source=source,
-                        source_address=source.vnics[0].addresses[0],
+                        source_address=address_of(source),
                         target=target,
                         protocol=protocol,
                         port=port,
@@ -128,7 +128,7 @@ def verdict_on(world: World, source: IPv4Address, target: VirtualMachine, protoc
     connection = Connection(
         routing_domain=vnic.network.routing_domain,
         source=source,
-        destination=vnic.addresses[0],
+        destination=address_of(target),
         protocol=protocol,
         port=port,
     )
@@ -165,7 +165,7 @@ async def _try(stage: Stage, pool: Executor, world: World, probe: Probe) -> Trie
 
 
 async def _reach(stage: Stage, pool: Executor, probe: Probe) -> ProbeResult:
-    address = probe.target.vnics[0].addresses[0]
+    address = address_of(probe.target)
     if probe.source is not None:
         port = 0 if probe.protocol == ICMP else probe.port
         return await stage.shell(probe.source).probe(_PROTOCOLS[probe.protocol], address, port, timeout_ms=_TIMEOUT_MS)

@@ -10,6 +10,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 
 from serai.analysis.naming import NamedRow
+from serai.lab.ipv4 import address_of
 from serai.lab.outside import TICK_PORT, TickSession, flood_udp
 from serai.lab.tour.findings import Migration
 from serai.lab.tour.stage import Stage, since
@@ -37,7 +38,7 @@ async def migrate(stage: Stage, vm: VirtualMachine, neighbour: VirtualMachine) -
         "along. A user's TCP session to it ticks every 10 ms; floods that the policies deny go to it and from it.",
     )
     world = stage.world()
-    address = vm.vnics[0].addresses[0]
+    address = address_of(vm)
     outside = lab.plan.outside_namespace(stage.network_of(vm).name)
     received_before = await _received(stage, vm, neighbour)
     before = {host: await stage.rows(world, host) for host in (origin, to)}
@@ -123,12 +124,12 @@ async def _flood(burst: Callable[[], Awaitable[object]]) -> AsyncIterator[None]:
 
 def _from_outside(outside: str, vm: VirtualMachine) -> Awaitable[int]:
     """A second of the flood to ``vm``."""
-    address, marker = vm.vnics[0].addresses[0], f"SERAI-{secrets.token_hex(4)}-flood".encode()
+    address, marker = address_of(vm), f"SERAI-{secrets.token_hex(4)}-flood".encode()
     sending = flood_udp(outside, address, FLOOD_PORT, per_second=_PER_SECOND, seconds=1, marker=marker)
     return asyncio.wrap_future(sending)
 
 
 def _from_vm(stage: Stage, vm: VirtualMachine, neighbour: VirtualMachine) -> Awaitable[int]:
     """A second of the flood from ``vm``."""
-    address, marker = neighbour.vnics[0].addresses[0], f"SERAI-{secrets.token_hex(4)}-inside"
+    address, marker = address_of(neighbour), f"SERAI-{secrets.token_hex(4)}-inside"
     return stage.shell(vm).flood(address, FLOOD_PORT, per_second=_PER_SECOND // 3, seconds=1, marker=marker)

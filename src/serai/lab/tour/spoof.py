@@ -9,6 +9,7 @@ from collections.abc import Mapping
 
 from serai.lab.console import GuestShell
 from serai.lab.error import LabError
+from serai.lab.ipv4 import address_of
 from serai.lab.sniff import FrameSniffer
 from serai.lab.tour.findings import Spoof
 from serai.lab.tour.matrix import SERVICES, verdict_on
@@ -60,7 +61,7 @@ async def spoof(stage: Stage, vm: VirtualMachine, victim: VirtualMachine) -> Spo
     tap = await _tap(stage, host, vm)
     before = await _drops(stage, host, vm)
     with FrameSniffer(stage.center.lab.plan.host_namespace(host), list(markers.values())) as witness:
-        foreign = str(victim.vnics[0].addresses[0])
+        foreign = str(address_of(victim))
         for kind in _KINDS:
             await _send(stage.shell(vm), kind, markers[kind.name].decode(), foreign, (target, port))
         await asyncio.sleep(_SETTLE_SECONDS)
@@ -99,7 +100,7 @@ def _judge(stage: Stage, seen: Mapping[_Kind, tuple[int, int]], drops: Mapping[R
 
 async def _send(shell: GuestShell, kind: _Kind, marker: str, foreign: str, service: tuple[VirtualMachine, int]) -> None:
     target, port = service
-    address = target.vnics[0].addresses[0]
+    address = address_of(target)
     match kind.name:
         case "mac":
             await shell.knock(address, port, marker=marker, mac=_FOREIGN_MAC, count=_FRAMES)
@@ -121,7 +122,7 @@ def _accepted_service(world: World, vm: VirtualMachine) -> tuple[VirtualMachine,
         if target is vm or target.vnics[0].network != vm.vnics[0].network:
             continue
         for protocol, port in SERVICES:
-            verdict = verdict_on(world, vm.vnics[0].addresses[0], target, protocol, port)
+            verdict = verdict_on(world, address_of(vm), target, protocol, port)
             if protocol == TCP and verdict.action is Action.ACCEPT:
                 return target, port
     raise LabError(f"the tour needs a TCP service that {vm.path} may connect to")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 
+from serai.lab.ipv4 import address_of
 from serai.lab.outside import TickSession
 from serai.lab.tour.findings import AgentKilled
 from serai.lab.tour.matrix import try_all
@@ -25,7 +26,7 @@ async def kill_agents(stage: Stage, vm: VirtualMachine) -> AgentKilled:
     hosts = [host.name for host in stage.center.lab.hosts]
     outside = stage.center.lab.plan.outside_namespace(stage.network_of(vm).name)
     gates_before = await _gates(stage)
-    with TickSession(outside, vm.vnics[0].addresses[0]) as session:
+    with TickSession(outside, address_of(vm)) as session:
         for host in hosts:
             await asyncio.to_thread(stage.center.kill_agent, host)
         before = session.report().ticks
