@@ -33,7 +33,7 @@ from serai.agent.core import (
     TapVanished,
     Ticked,
 )
-from serai.model.inventory import Mac, VnicId
+from serai.model.inventory import Mac, PortSecurity, VnicId
 from serai.model.ruleset import TABLES, GuardedVnic, HostRuleset
 from serai.model.tenancy import Mode
 
@@ -42,7 +42,8 @@ WEB, DB, GUEST = (Mac(f"52:54:00:00:00:0{n}") for n in (1, 2, 3))
 
 def vnic(number: int, mac: Mac, *, egress: int = 7, mode: Mode = Mode.ENFORCE) -> GuardedVnic:
     return GuardedVnic(
-        id=VnicId(number), path=f"/acme/shop:vm{number}/eth0", mac=mac, addresses=(IPv4Address(number),), mode=mode,
+        id=VnicId(number), path=f"/acme/shop:vm{number}/eth0", mac=mac, addresses=(IPv4Address(number),),
+        security=PortSecurity(), mode=mode,
         view=1, members=2, egress=egress, ingress=8,
     )  # fmt: skip
 
