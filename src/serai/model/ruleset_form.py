@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from serai.model.address import pack, packed_length, unpack_prefix
-from serai.model.inventory import AllowedAddress, Mac, PortSecurity, Serves
+from serai.model.inventory import ETHERTYPES, AllowedAddress, Mac, PortSecurity, Serves
 
 VERSION = 2
 
@@ -87,6 +87,8 @@ def thaw_security(frozen: FrozenSecurity) -> PortSecurity:
     """
     limits = [limit for limit in (frozen.max_flows, frozen.new_flows_per_second) if limit is not None]
     in_range = all(0 < limit < _LARGEST_SETTING for limit in limits)
+    if len(frozen.ethertypes) > ETHERTYPES:
+        raise ValueError("a vNIC has more ethertypes than there is room for")
     if not in_range or not all(0 <= number <= 0xFFFF for number in frozen.ethertypes):  # noqa: PLR2004 (16 bits)
         raise ValueError("a setting of a vNIC is out of range")
     return PortSecurity(

@@ -251,6 +251,7 @@ def test_the_form_that_is_damaged_below_is_sound() -> None:
         {"vnics": [vnic_form(security=[[[bytes(16), 0, "mac"]], [], False, [], None, None])]},
         {"vnics": [vnic_form(security=[[], ["dchp"], False, [], None, None])]},
         {"vnics": [vnic_form(security=[[], [], False, [65536], None, None])]},
+        {"vnics": [vnic_form(security=[[], [], False, [1, 2, 3, 4, 5], None, None])]},
         {"vnics": [vnic_form(security=[[], [], False, [], 0, None])]},
         {"vnics": [vnic_form(security=[[], [], False, [], None, 2**32])]},
         {"tables": {**dict.fromkeys(TABLES, b""), "endpoints": bytes(33)}},
