@@ -7,7 +7,7 @@ import dataclasses
 import os
 import time
 from collections.abc import Iterator
-from ipaddress import IPv4Address, IPv4Network
+from ipaddress import IPv4Network, IPv6Network, ip_address
 from pathlib import Path
 
 import pytest
@@ -18,7 +18,7 @@ from serai.datapath.flows import FlowTables
 from serai.datapath.gates import Gates
 from serai.datapath.object import GateObject
 from serai.model.flow import FlowRow
-from serai.model.inventory import Mac, Network, VirtualMachine, Vnic, VnicId, vnic_id
+from serai.model.inventory import Mac, Network, PortSecurity, VirtualMachine, Vnic, VnicId, vnic_id
 from serai.model.policy import Direction
 from serai.model.reasons import Reason
 from serai.model.tenancy import Mode, Scope
@@ -70,11 +70,11 @@ class GateUnderTest:
         self.gates.bind({testrun.LOOPBACK: vnic})
         self.gates.discard_others(ruleset)
 
-    def send(self, direction: Direction, frame: bytes, *, gso_segs: int = 0) -> Fate:
+    def send(self, direction: Direction, frame: bytes, *, gso_segs: int = 0, ifindex: int = testrun.LOOPBACK) -> Fate:
         """Run one frame through the gate."""
         before = self._counts()
         padded = frame + bytes(max(0, 34 - len(frame)))  # what TEST_RUN asks for at the least
-        result, _ = testrun.run(self.object.programs[PROGRAM[direction]], padded, gso_segs=gso_segs)
+        result, _ = testrun.run(self.object.programs[PROGRAM[direction]], padded, gso_segs=gso_segs, ifindex=ifindex)
         assert result in (PASSED, DROPPED)
         counted = [key for key, packets in self._counts().items() if packets > before.get(key, 0)]
         assert len(counted) <= 1, f"one frame, several reasons: {counted}"
@@ -90,6 +90,16 @@ class GateUnderTest:
 
     def denials(self) -> list[FlowRow]:
         return list(self.gates.denials(time.monotonic_ns()))
+
+    def fragments(self) -> int:
+        """Of how many datagrams a first fragment is remembered."""
+        return len(self.object.maps["fragments"].dump()[0])
+
+    def forget(self) -> None:
+        """Let nothing that was sent matter to what comes."""
+        self.forget_flows()
+        for name in ("denials", "fragments"):
+            self.object.maps[name].delete(self.object.maps[name].dump()[0])
 
     def forget_flows(self) -> None:
         """Let the gate judge the next packet as if it were the first."""
@@ -112,12 +122,34 @@ class GateUnderTest:
         return counts
 
 
+class Stage:
+    """A gate that is bound anew only where the next test needs another world."""
+
+    def __init__(self, loaded: GateObject) -> None:
+        self.gate = GateUnderTest(loaded)
+
+    def set(self, world: World, vm: str) -> GateUnderTest:
+        """The gate, guarding ``vm``, with nothing remembered."""
+        if world != self.gate.world:
+            self.gate.guard(world, vm)
+        self.gate.forget()
+        return self.gate
+
+
 @pytest.fixture(scope="session")
 def loaded_gate() -> Iterator[GateObject]:
     """The gate in the kernel: the verifier needs half a second for it."""
     loaded = GateObject.load(None, sizes={"denials": 1024, "vnics": 64, "flows": 64})
     yield loaded
     loaded.close()
+
+
+@pytest.fixture(scope="module")
+def stage(loaded_gate: GateObject) -> Iterator[Stage]:
+    """One gate for all rows of a module; not beside ``gate``, which is the same one in the kernel."""
+    made = Stage(loaded_gate)
+    yield made
+    made.gate.clear()
 
 
 @pytest.fixture
@@ -128,20 +160,27 @@ def gate(loaded_gate: GateObject) -> Iterator[GateUnderTest]:
     made.clear()
 
 
-NETWORK = Network(name="front", scope=Scope("/acme"), routing_domain="acme", subnets=(IPv4Network("10.0.0.0/24"),))
+NETWORK = Network(
+    name="front",
+    scope=Scope("/acme"),
+    routing_domain="acme",
+    subnets=(IPv4Network("10.0.0.0/24"), IPv6Network("2001:db8::/64")),
+)
+PLAIN = PortSecurity()
 
 
 def machine(
     name: str, *addresses: str, scope: str = "/acme/shop", mode: Mode = Mode.ENFORCE, network: Network = NETWORK,
-    **labels: str,
+    security: PortSecurity = PLAIN, **labels: str,
 ) -> VirtualMachine:  # fmt: skip
     """A VM with one vNIC, whose MAC is made from its first address."""
-    host = int(IPv4Address(addresses[0])) & 0xFF
+    host = int(ip_address(addresses[0])) & 0xFF
     vnic = Vnic(
         id=vnic_id(Scope(scope), name, "eth0"),
         name="eth0",
         network=network,
         mac=Mac(f"52:54:00:00:00:{host:02x}"),
-        addresses=tuple(map(IPv4Address, addresses)),
+        addresses=tuple(map(ip_address, addresses)),
+        security=security,
     )
     return VirtualMachine(name=name, scope=Scope(scope), labels=labels, mode=mode, vnics=(vnic,))
