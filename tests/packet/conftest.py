@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import collections
 import dataclasses
 import os
 import time
@@ -10,15 +9,15 @@ from collections.abc import Iterator
 from ipaddress import IPv4Network, IPv6Network, ip_address
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from serai.datapath import layout, testrun
 from serai.datapath.attach import Attacher
-from serai.datapath.flows import FlowTables
 from serai.datapath.gates import Gates
 from serai.datapath.object import GateObject
-from serai.model.flow import FlowRow
-from serai.model.inventory import Mac, Network, PortSecurity, VirtualMachine, Vnic, VnicId, vnic_id
+from serai.model.flow import DropSample, FlowRow
+from serai.model.inventory import Mac, Network, PortSecurity, VirtualMachine, Vnic, vnic_id
 from serai.model.policy import Direction
 from serai.model.reasons import Reason
 from serai.model.tenancy import Mode, Scope
@@ -28,6 +27,8 @@ from serai.policy.compile import compile_host
 PASSED, DROPPED = -1, 2
 PROGRAM = {Direction.EGRESS: "from_vm", Direction.INGRESS: "to_vm"}
 SIDE = {Direction.EGRESS: layout.EGRESS, Direction.INGRESS: layout.INGRESS}
+
+SIZES = {"denials": 1024, "meters": 64, "flows": 64, "fragments": 1024}
 
 pytestmark = pytest.mark.kernel
 
@@ -54,12 +55,11 @@ class GateUnderTest:
 
     def __init__(self, loaded: GateObject) -> None:
         self.object = loaded
-        self.flows = FlowTables(loaded.maps["flows"], entries=64)
-        self.gates = Gates(loaded, Attacher(Path("/nonexistent"), {}), self.flows)
-        self.gates.count_drops_of([VnicId(0)])
+        self.gates = Gates(loaded, Attacher(Path("/nonexistent"), {}), flow_quota=64, flow_rate=0)
+        self.flows = self.gates.flows
         self.world = World()
 
-    def guard(self, world: World, vm: str, *, mode: Mode | None = None) -> None:
+    def guard(self, world: World, vm: str, *, mode: Mode | None = None, ifindex: int = testrun.LOOPBACK) -> None:
         """Compile ``world`` and let the gate guard the first vNIC of ``vm``."""
         self.world = world
         ruleset = compile_host(world, "host", [vm])
@@ -67,7 +67,7 @@ class GateUnderTest:
         (vnic,) = (v for v in ruleset.vnics if v.path.startswith(f"{vm}/"))
         if mode is not None:
             vnic = dataclasses.replace(vnic, mode=mode)
-        self.gates.bind({testrun.LOOPBACK: vnic})
+        self.gates.bind({ifindex: vnic})
         self.gates.discard_others(ruleset)
 
     def send(self, direction: Direction, frame: bytes, *, gso_segs: int = 0, ifindex: int = testrun.LOOPBACK) -> Fate:
@@ -76,12 +76,13 @@ class GateUnderTest:
         padded = frame + bytes(max(0, 34 - len(frame)))  # what TEST_RUN asks for at the least
         result, _ = testrun.run(self.object.programs[PROGRAM[direction]], padded, gso_segs=gso_segs, ifindex=ifindex)
         assert result in (PASSED, DROPPED)
-        counted = [key for key, packets in self._counts().items() if packets > before.get(key, 0)]
+        counted = np.argwhere(self._counts() > before).tolist()
         assert len(counted) <= 1, f"one frame, several reasons: {counted}"
         reason = Reason.NONE
         if counted:
-            assert counted[0][0] is direction
-            reason = counted[0][1]
+            ((side, number),) = counted
+            assert side == SIDE[direction]
+            reason = Reason(number)
         assert (result == DROPPED) <= (reason is not Reason.NONE), "dropped without a reason"
         return Fate(result == PASSED, reason)
 
@@ -89,7 +90,14 @@ class GateUnderTest:
         return list(self.flows.rows(time.monotonic_ns()))
 
     def denials(self) -> list[FlowRow]:
-        return list(self.gates.denials(time.monotonic_ns()))
+        return list(self.gates.denials.rows(time.monotonic_ns()))
+
+    def samples(self) -> list[DropSample]:
+        """What the ring told of since the last time."""
+        samples = self.gates.samples
+        before = samples.seen
+        samples.read()
+        return list(samples.latest(time.monotonic_ns()))[-(samples.seen - before) or samples.seen :]
 
     def fragments(self) -> int:
         """Of how many datagrams a first fragment is remembered."""
@@ -110,16 +118,18 @@ class GateUnderTest:
 
     def clear(self) -> None:
         """Leave the kernel's maps empty for the next test."""
-        self.forget_flows()
+        self.forget()
+        for ifindex in self.gates.bound():
+            self.gates.unbind(ifindex)
         self.flows.remove_others(set())
-        for name in ("vnics", "addresses", "endpoints", "prefixes", "lists", "pages", "denials", "drops"):
+        for name in ("addresses", "macs", "endpoints", "prefixes", "lists", "pages"):
             self.object.maps[name].delete(self.object.maps[name].dump()[0])
 
-    def _counts(self) -> dict[tuple[Direction, Reason], int]:
-        counts: collections.Counter[tuple[Direction, Reason]] = collections.Counter()
-        for drop in self.gates.drops():
-            counts[drop.direction, drop.reason] += drop.packets
-        return counts
+    def _counts(self) -> np.ndarray:
+        """Drops by direction and reason, of whomever."""
+        _, slots = self.object.maps["slots"].dump()
+        meters = [self.object.maps["meters"].get(slot) for slot in (0, *slots.tolist())]
+        return np.sum([meter["drops"][0] for meter in meters if meter is not None], axis=0)
 
 
 class Stage:
@@ -139,7 +149,7 @@ class Stage:
 @pytest.fixture(scope="session")
 def loaded_gate() -> Iterator[GateObject]:
     """The gate in the kernel: the verifier needs half a second for it."""
-    loaded = GateObject.load(None, sizes={"denials": 1024, "vnics": 64, "flows": 64})
+    loaded = GateObject.load(None, sizes=SIZES)
     yield loaded
     loaded.close()
 
