@@ -108,6 +108,13 @@ class GateUnderTest:
         self.forget_flows()
         for name in ("denials", "fragments"):
             self.object.maps[name].delete(self.object.maps[name].dump()[0])
+        meters = self.object.maps["meters"]
+        for slot in self.object.maps["slots"].dump()[1]:
+            meter = meters.get(slot)
+            assert meter is not None
+            for field in ("second", "opened", "denied"):
+                meter[field] = 0
+            meters.update(np.array([slot]), meter)
 
     def forget_flows(self) -> None:
         """Let the gate judge the next packet as if it were the first."""
