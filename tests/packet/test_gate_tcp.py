@@ -223,6 +223,8 @@ def of_ends(family: Family) -> list[Case]:
         case("both close, each FIN twice", *talk.opened, closing[0], closing[0], closing[1], closing[1], closing[2], closing[2], flows=1),
         case("both close at a time", *talk.opened, talk.we(FIN | ACK, 1001, 5001), talk.they(FIN | ACK, 5001, 1001),
              talk.we(ACK, 1002, 5002), talk.they(ACK, 5002, 1002), flows=1),
+        case("a late copy of the SYN while both close", *talk.opened, *closing[:2], talk.syn,
+             closing[1], closing[2], closing[0], flows=1),
         case("the same ports after both closed", *talk.opened, *closing, *talk.is_over, flows=1),
         case("one side goes on", *talk.opened, talk.we(FIN | ACK, 1001, 5001), talk.they(ACK, 5001, 1002, 500),
              talk.we(ACK, 1002, 5501), talk.they(FIN | ACK, 5501, 1002), talk.we(ACK, 1002, 5502), flows=1),
