@@ -22,20 +22,20 @@ RS, RA, NS, NA, REDIRECT = range(133, 138)
 ERRORS = {4: {3, 4, 11, 12}, 6: {1, 2, 3, 4}}
 ECHO = {4: (8, 0), 6: (128, 129)}
 MAPPED, EVERYBODY, BROADCAST = bytes(10) + b"\xff\xff", b"\xff" * 4, b"\xff" * 6
-RELAYS6 = {bytes.fromhex("ff02" + "0" * 22 + "00010002"), bytes.fromhex("ff05" + "0" * 22 + "00010003")}
+RELAYS6 = {bytes.fromhex("ff02" + "0" * 20 + "00010002"), bytes.fromhex("ff05" + "0" * 20 + "00010003")}
 MOST_HEADERS, MOST_OPTIONS = 6, 8
 
 
 class RefusedError(Exception):
-    """The frame is dropped."""
+    """The frame is dropped, for one of these reasons."""
 
-    def __init__(self, reason: Reason) -> None:
-        super().__init__(reason.description)
-        self.reason = reason
+    def __init__(self, *reasons: Reason) -> None:
+        super().__init__(*reasons)
+        self.reasons = set(reasons)
 
 
-def refuse(reason: Reason) -> NoReturn:
-    raise RefusedError(reason)
+def refuse(*reasons: Reason) -> NoReturn:
+    raise RefusedError(*reasons)
 
 
 def require(condition: object, reason: Reason) -> None:
@@ -57,13 +57,13 @@ class Station:
     tunnels: bool = False
     ethertypes: frozenset[int] = frozenset()
 
-    def decide(self, frame: bytes, *, outwards: bool) -> Reason:
-        """Say why the frame is dropped; NONE: it passes."""
+    def decide(self, frame: bytes, *, outwards: bool) -> set[Reason]:
+        """Say for which reason, or one of which, the frame is dropped; NONE: it passes."""
         try:
             Frame(self, frame, outwards=outwards).inspect()
         except RefusedError as refused:
-            return refused.reason
-        return Reason.NONE
+            return refused.reasons
+        return {Reason.NONE}
 
 
 @dataclasses.dataclass
@@ -198,8 +198,8 @@ class Frame:
         if datagram.protocol == ICMPV6 and kind in NEIGHBORS | LISTENERS:
             self.inspect_link_service(datagram, kind)
             return None
-        if kind in ERRORS[datagram.version]:
-            inspect_error(datagram)
+        if kind in ERRORS[datagram.version]:  # there is nothing for it to be about
+            refuse(Reason.NO_FLOW, Reason.MALFORMED, Reason.FRAGMENT, Reason.EXTENSION)
         require(kind in ECHO[datagram.version] and not code, Reason.ICMP_TYPE)
         return bool(kind == ECHO[datagram.version][0])
 
@@ -226,8 +226,9 @@ class Frame:
         for _ in range(MOST_OPTIONS):
             if not options:
                 return
-            require(len(options) >= 2 and 0 < options[1] * 8 <= len(options), Reason.MALFORMED)
-            require(options[0] not in {1, 2} or options[2:8] == self.station.mac, Reason.FOREIGN_ND)
+            require(len(options) >= 8 and options[1], Reason.MALFORMED)
+            require(options[0] not in {1, 2} or options[1:8] == b"\1" + self.station.mac, Reason.FOREIGN_ND)
+            require(options[1] * 8 <= len(options), Reason.MALFORMED)
             options = options[options[1] * 8 :]
         require(not options, Reason.MALFORMED)
 
@@ -249,9 +250,9 @@ class Frame:
                 return False
             require(mine and message[0] == 1, Reason.FOREIGN_DHCP)
             return everybody and self.target == BROADCAST
-        if ports != (67, 68) or message[:1] != b"\2" or not (everybody or datagram.target in self.station.held):
+        if ports != (67, 68) or not (everybody or datagram.target in self.station.held):
             return False
-        require(mine, Reason.FOREIGN_DHCP)
+        require(mine and message[0] == 2, Reason.FOREIGN_DHCP)
         return True
 
     def inspect_dhcpv6(self, datagram: Datagram, ports: tuple[int, int], _message: bytes) -> bool:
@@ -325,21 +326,3 @@ def read_sctp(body: bytes, short: Reason) -> bool:
 def is_tunnel(datagram: Datagram) -> bool:
     port = int.from_bytes(datagram.body[2:4], "big")
     return datagram.protocol in TUNNEL_PROTOCOLS or (datagram.protocol == UDP and port in TUNNEL_PORTS)
-
-
-def inspect_error(datagram: Datagram) -> NoReturn:
-    """Nothing came before, so there is nothing for it to be about."""
-    quoted = datagram.body[8:]
-    if datagram.version == 4:
-        require(len(quoted) >= 20 and quoted[0] >> 4 == 4 and quoted[0] & 15 >= 5, Reason.MALFORMED)
-        require(not int.from_bytes(quoted[6:8], "big") & 0x1FFF, Reason.FRAGMENT)
-        rest = quoted[(quoted[0] & 15) * 4 :]
-    else:
-        require(len(quoted) >= 40 and quoted[0] >> 4 == 6, Reason.MALFORMED)
-        require(not quoted[8:].startswith(MAPPED) and not quoted[24:].startswith(MAPPED), Reason.MALFORMED)
-        inner = Datagram(6, quoted[8:24], quoted[24:40], quoted[6], quoted[40:])
-        walk(inner)
-        require(not inner.first, Reason.FRAGMENT)
-        rest = inner.body
-    require(len(rest) >= 8, Reason.MALFORMED)
-    refuse(Reason.NO_FLOW)

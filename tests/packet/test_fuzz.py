@@ -106,9 +106,9 @@ def check(stage: Stage, direction: Direction, frame: bytes, *, accepts: bool) ->
     gate = stage.set(Setup(policies=OPEN if accepts else CLOSED).world(), PATH)
     fate = gate.send(direction, frame)
     expected = station(accepts=accepts).decide(frame, outwards=direction is OUT)
-    assert fate.reason is expected, f"{direction} {frame.hex()}: the gate says {fate.reason.name}, not {expected.name}"
-    assert fate.passed == (expected is Reason.NONE)
-    return expected
+    assert fate.reason in expected, f"{direction} {frame.hex()}: the gate says {fate.reason.name}, not {expected}"
+    assert fate.passed == (fate.reason is Reason.NONE)
+    return fate.reason
 
 
 @pytest.mark.parametrize("accepts", [True, False], ids=["everything accepted", "nothing accepted"])

@@ -105,7 +105,7 @@ ADDRESSES = [
     case("IPv6: its own IPv4 address in disguise",
          sent(V6.out(TCP, tcp(1, 443, SYN), source=f"::ffff:{VM}"), Reason.FOREIGN_IP)),
     case("IPv6: the VM's IPv4 address in disguise",
-         came(V6.into(TCP, tcp(1, 22, SYN), target=f"::ffff:{VM}"), Reason.NOT_ADDRESSED)),
+         came(V6.into(TCP, tcp(1, 22, SYN), target=f"::ffff:{VM}"), Reason.MALFORMED)),
     case("IPv6: the peer's IPv4 address in disguise",
          came(V6.into(TCP, tcp(1, 22, SYN), source=f"::ffff:{PEER}"), Reason.MALFORMED)),
     case("UDP broadcast to the network",

@@ -122,7 +122,6 @@ SHORT = [
     case("version 6 under IPv4's type", sent(ethernet(MAC, PEER_MAC, IPV4, ipv6(VM6, PEER6, TCP, SYN443)), Reason.MALFORMED)),
     case("IPv6: version 4 under IPv6's type",
          sent(ethernet(MAC, PEER_MAC, IPV6, ipv4(VM, PEER, TCP, SYN443, options=bytes(20))), Reason.MALFORMED)),
-    case("IPv6: half a header", sent(V6.out(TCP, SYN443)[: 14 + 39], Reason.MALFORMED)),
     case("IPv6: length beyond the frame", sent(V6.out(TCP, SYN443, length=21), Reason.MALFORMED)),
     case("IPv6: length before the end of TCP", sent(V6.out(TCP, SYN443, length=19), Reason.MALFORMED)),
     case("IPv6: length 0", sent(V6.out(TCP, SYN443, length=0), Reason.MALFORMED)),
@@ -262,9 +261,16 @@ ZERO = [
          came(V4.into(TCP, tcp(80, 1000, SYN | ACK, ack=2))), flows=2, policies=OPEN),
     case("IPv6: protocol numbers of extension headers are IPv6's alone",
          *(sent(V4.out(number, hop_by_hop(TCP, SYN443)), Reason.DENIED) for number in (0, 43, 44, 51, 60, 135, 139, 140))),
-    case("ICMP's number in IPv6 is a protocol like others", sent(V6.out(ICMP, icmp(8)), Reason.DENIED), policies=CLOSED),
-    case("ICMPv6's number in IPv4 is a protocol like others", sent(V4.out(ICMPV6, icmp(128)), Reason.DENIED), policies=CLOSED),
-    case("and opens a flow like others", sent(V6.out(ICMP, bytes(8))), sent(V4.out(ICMPV6, bytes(8))), flows=2, policies=OPEN),
+    *(
+        row
+        for policies in (CLOSED, OPEN)
+        for row in (
+            case("ICMP in IPv6 (RFC 8200, 4.7: there is ICMPv6)",
+                 sent(V6.out(ICMP, icmp(8)), Reason.ICMP_TYPE), came(V6.into(ICMP, icmp(0)), Reason.ICMP_TYPE), policies=policies),
+            case("ICMPv6 in IPv4",
+                 sent(V4.out(ICMPV6, icmp(128)), Reason.ICMP_TYPE), came(V4.into(ICMPV6, icmp(129)), Reason.ICMP_TYPE), policies=policies),
+        )
+    ),
 ]  # fmt: skip
 
 

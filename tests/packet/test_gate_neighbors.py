@@ -177,7 +177,9 @@ FARAWAY = [
 
 TORN = [
     case("option of length 0", sent(out(na(VM6, nd_option(2, b"\x52\x54\0\0\0\1", units=0))), Reason.MALFORMED)),
-    case("option beyond the packet", sent(out(na(VM6, nd_option(2, b"\x52\x54\0\0\0\1", units=2))), Reason.MALFORMED)),
+    case("option beyond the packet", sent(out(na(VM6, nd_option(14, b"nonce!", units=2))), Reason.MALFORMED)),
+    case("link-layer address of another length",
+         sent(out(na(VM6, nd_option(2, b"\x52\x54\0\0\0\1" + bytes(8)))), Reason.FOREIGN_ND)),
     case("half an option", sent(out(na(VM6, target_link(MAC)[:4])), Reason.MALFORMED)),
     case("an option's first byte", sent(out(na(VM6, b"\2")), Reason.MALFORMED)),
     case("nine options", sent(out(ns(PEER6, *[nd_option(14, b"nonce!")] * 9)), Reason.MALFORMED)),
@@ -254,9 +256,9 @@ OTHER_MESSAGES = [
 ]
 
 CHANNELS = [
-    case("an NA inside IPv4 is a protocol like others", sent(V4.out(ICMPV6, na(VM6, target_link(MAC))), Reason.DENIED)),
-    case("an MLD report inside IPv4", sent(V4.out(ICMPV6, mld(131, GROUP)), Reason.DENIED)),
-    case("the same to the VM", came(V4.into(ICMPV6, na(PEER6)), Reason.DENIED)),
+    case("an NA inside IPv4", sent(V4.out(ICMPV6, na(VM6, target_link(MAC))), Reason.ICMP_TYPE)),
+    case("an MLD report inside IPv4", sent(V4.out(ICMPV6, mld(131, GROUP)), Reason.ICMP_TYPE)),
+    case("an NA inside IPv4, to the VM", came(V4.into(ICMPV6, na(PEER6)), Reason.ICMP_TYPE)),
 ]
 """What policy is not asked about must be what it says it is, or it would carry anything for anybody."""
 
