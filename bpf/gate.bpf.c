@@ -250,6 +250,8 @@ ALWAYS int check_message(struct __sk_buff *skb, const struct serai_vnic *vnic, i
 	int reason = REASON_NONE;
 
 	if (is_icmp(p)) {
+		if (is_mapped(p->key.local) != (p->key.protocol == IPPROTO_ICMP))
+			return REASON_ICMP_TYPE; /* each version of IP has an ICMP of its own */
 		if (p->key.protocol == IPPROTO_ICMPV6_MESSAGE && is_link_service(type))
 			reason = check_neighbor(skb, vnic, p, direction);
 		else if (is_icmp_error(p->key.protocol, type))

@@ -95,11 +95,9 @@ ALWAYS int is_echo(__u8 protocol, __u8 type)
 	       type == (protocol == IPPROTO_ICMP ? ICMP_ECHO_REPLY : ICMPV6_ECHO_REPLY);
 }
 
-/* Each version of IP has an ICMP of its own; the other's is a protocol like any. */
 ALWAYS int is_icmp(const struct packet *p)
 {
-	return p->key.protocol == IPPROTO_ICMP ? is_mapped(p->key.local) :
-		p->key.protocol == IPPROTO_ICMPV6_MESSAGE && !is_mapped(p->key.local);
+	return p->key.protocol == IPPROTO_ICMP || p->key.protocol == IPPROTO_ICMPV6_MESSAGE;
 }
 
 ALWAYS int is_icmp_error(__u8 protocol, __u8 type)
@@ -163,8 +161,7 @@ APART int parse_quoted(struct __sk_buff *skb, struct packet *p, int direction)
 		break;
 	case IPPROTO_ICMP:
 	case IPPROTO_ICMPV6_MESSAGE: /* type and code, checksum, identifier */
-		if (is_icmp(p))
-			set_echo(p, back, is_echo_request(p->key.protocol, *(__u8 *)ports), ports[2]);
+		set_echo(p, back, is_echo_request(p->key.protocol, *(__u8 *)ports), ports[2]);
 		break;
 	}
 	return same_address(goes_to, direction == EGRESS ? p->key.remote : p->key.local) ? REASON_NONE : REASON_NO_FLOW;
@@ -281,8 +278,6 @@ ALWAYS int parse_transport(struct __sk_buff *skb, int direction, struct packet *
 	case IPPROTO_ICMPV6_MESSAGE: {
 		struct icmp_header *icmp = next;
 
-		if (!is_icmp(p))
-			break;
 		if (p->left < sizeof(*icmp) || (void *)(icmp + 1) > span.end)
 			return too_short;
 		p->service = icmp->type << 8 | icmp->code;
@@ -302,7 +297,8 @@ ALWAYS int parse_transport(struct __sk_buff *skb, int direction, struct packet *
 			return too_short;
 		return parse_sctp(skb, sctp, direction, p);
 	}
+	default: /* no ports: one flow per pair of addresses */
+		p->opens = 1;
+		return REASON_NONE;
 	}
-	p->opens = 1; /* no ports: one flow per pair of addresses */
-	return REASON_NONE;
 }
