@@ -38,6 +38,7 @@ from serai.agent.core import (
 from serai.agent.lastgood import LastGood
 from serai.agent.lock import AgentLock
 from serai.datapath.gates import Gates
+from serai.datapath.layout import VERSION
 from serai.datapath.libbpf import KernelError
 from serai.datapath.queue import flush
 from serai.inventory.libvirt import DefinitionError, LibvirtWatch, tapless, taps_of
@@ -87,8 +88,10 @@ class Runtime:
                 flow_quota=limits.flows_per_vnic,
                 flow_rate=limits.new_flows_per_second,
                 idle=limits.idle,
-                ended=self._config.state / f"ended-flows.{_boot()}",
+                ended=self._config.state / f"ended-flows.v{VERSION}.{_boot()}",
             )
+            for ifindex in self._gates.upgraded:
+                _log.info("gate of an older layout replaced", ifindex=ifindex)
             self._adopt()
             self._load_last_good()
             async with asyncio.TaskGroup() as tasks:

@@ -37,7 +37,8 @@ class Attacher:
     def __init__(self, links: Path, programs: Mapping[str, int], *, use_tcx: bool = True) -> None:
         """Keep link pins in ``links`` (on a bpffs). ``use_tcx=False`` takes the older way at once."""
         self._links = links
-        self._programs = programs
+        self.programs = programs
+        """Descriptors by name."""
         self._may_use_tcx = use_tcx
 
     def attach(self, ifindex: int) -> bool:
@@ -49,6 +50,12 @@ class Attacher:
         # Towards the VM first: nothing may reach it ungated while the other side is being attached.
         fresh = [self._attach(ifindex, name) for name in ("to_vm", "from_vm")]
         return any(fresh)
+
+    def adopt(self, older: Attacher, ifindex: int) -> bool:
+        """Put these programs in the place of those that ``older`` put on the tap; say whether the tap still lives."""
+        # Towards the VM first, as ever: by the old or the new program, both ways are gated all the time.
+        lives = [self._adopt(older, ifindex, name) for name in ("to_vm", "from_vm")]
+        return all(lives)
 
     def is_attached(self, ifindex: int) -> bool:
         """Say whether both of these very programs are on the tap, as the kernel has it now."""
@@ -72,14 +79,34 @@ class Attacher:
         """Whether to use tcx. The kernel is asked, not its version: an interface that is not there is ENODEV to it."""
         if not self._may_use_tcx:
             return False
-        refusal = lib.bpf_link_create(self._programs["to_vm"], _NO_INTERFACE, _TCX_EGRESS, libbpf.NULL)
+        refusal = lib.bpf_link_create(self.programs["to_vm"], _NO_INTERFACE, _TCX_EGRESS, libbpf.NULL)
         return -refusal not in {errno.EINVAL, errno.EOPNOTSUPP}
 
     def _attach(self, ifindex: int, name: str) -> bool:
         return self._attach_tcx(ifindex, name) if self._has_tcx else self._attach_clsact(ifindex, name)
 
+    def _adopt(self, older: Attacher, ifindex: int, name: str) -> bool:
+        if not self._has_tcx:
+            self._attach_clsact(ifindex, name)
+            return True
+        before, pin = older._pin(ifindex, name), self._pin(ifindex, name)  # of the same class
+        if not before.exists():
+            return pin.exists()
+        link = check(lib.bpf_obj_get(str(before).encode()), f"open {before.name}")
+        try:
+            result = lib.bpf_link_update(link, self.programs[name], libbpf.NULL)
+            if result != -errno.ENOLINK:
+                check(result, f"replace the older gate on interface {ifindex}")
+                self._links.mkdir(parents=True, exist_ok=True)
+                if not pin.exists():  # it does, where an upgrade was cut short just behind this
+                    check(lib.bpf_obj_pin(link, str(pin).encode()), f"pin {pin.name}")
+        finally:
+            os.close(link)
+        before.unlink()
+        return bool(result == 0)
+
     def _has(self, ifindex: int, name: str) -> bool:
-        wanted = program_id(self._programs[name])
+        wanted = program_id(self.programs[name])
         if not self._has_tcx:
             return _filter(_hook(ifindex, name)) == wanted
         numbers = ffi.new("__u32[]", _MANY)
@@ -93,7 +120,7 @@ class Attacher:
 
     def _attach_tcx(self, ifindex: int, name: str) -> bool:
         pin = self._pin(ifindex, name)
-        program = self._programs[name]
+        program = self.programs[name]
         if pin.exists():
             link = check(lib.bpf_obj_get(str(pin).encode()), f"open {pin.name}")
             try:
@@ -121,7 +148,7 @@ class Attacher:
         if result != -errno.EEXIST:
             check(result, f"prepare interface {ifindex}")
         options = libbpf.struct(
-            "bpf_tc_opts", prog_fd=self._programs[name], flags=_TC_REPLACE, handle=_HANDLE, priority=_PRIORITY
+            "bpf_tc_opts", prog_fd=self.programs[name], flags=_TC_REPLACE, handle=_HANDLE, priority=_PRIORITY
         )
         had_one = bool(_filter(hook))
         check(lib.bpf_tc_attach(hook, options), f"attach the gate to interface {ifindex}")

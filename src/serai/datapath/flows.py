@@ -100,14 +100,14 @@ class FlowTables:
             return
         before = {vnic: self._tables[vnic] for vnic in fresh if vnic in self._tables}
         for vnic, table in before.items():
-            _copy(table, fresh[vnic])
+            _add_newer(fresh[vnic], *table.dump())
         self._outer.update(  # in one batch: a single put into a map of maps waits for every processor
             np.array([self._slots.given[vnic] for vnic in fresh], self._outer.key),
             np.array([table.fd for table in fresh.values()], self._outer.value),
         )
         self._tables.update(fresh)
         for vnic, table in before.items():  # what came meanwhile
-            _copy(table, fresh[vnic])
+            _add_newer(fresh[vnic], *table.dump())
 
     def remove_others(self, vnics: Collection[VnicId]) -> None:
         """Remove the tables of all but ``vnics``; their flows have ended, unless they moved to another host."""
@@ -119,6 +119,10 @@ class FlowTables:
             self._handed_over.discard(vnic)
             if not moved:
                 self._ended.add(vnic, keys, flows)
+
+    def add_newer(self, vnic: VnicId, keys: Array, flows: Array) -> int:
+        """Add those flows of ``vnic`` that are not here yet, or were seen later than here; return how many."""
+        return _add_newer(self._tables[vnic], keys, flows)
 
     def end(self, vnic: VnicId, keys: Array, flows: Array) -> None:
         """Remember flows that ended in the gate itself."""
@@ -206,19 +210,21 @@ class FlowTables:
             ages = np.maximum(handoff.now_ns - flows[field].astype("i8"), 0)
             flows[field] = np.maximum(now_ns - ages, 0).astype("u8")
         flows["judged_by"] = 0
-        here, flows_here = table.dump()
-        stale = _older(keys, flows, here, flows_here)
-        table.update(keys[~stale], flows[~stale])
+        added = _add_newer(table, keys, flows)
         self._handed_over.discard(VnicId(handoff.vnic))
-        return int((~stale).sum())
+        return added
 
 
-def _copy(source: Map, target: Map) -> None:
-    """Copy flows; those for which there is no room end here."""
-    keys, flows = source.dump()
-    known, there = target.dump()
+def _add_newer(table: Map, keys: Array, flows: Array) -> int:
+    """Those that are there already come first; of the others as many as there is room for."""
+    known, there = table.dump()
     fresh = ~_older(keys, flows, known, there)
-    target.update(keys[fresh][: target.capacity - len(known)], flows[fresh][: target.capacity - len(known)])
+    keys, flows = keys[fresh], flows[fresh]
+    beside = ~np.isin(_raw(keys), _raw(known))
+    room = table.capacity - len(known)
+    fits = ~beside | (np.cumsum(beside) <= room)
+    table.update(keys[fits], flows[fits])
+    return int(fits.sum())
 
 
 def _older(keys: Array, flows: Array, other_keys: Array, other_flows: Array) -> Array:
@@ -226,13 +232,18 @@ def _older(keys: Array, flows: Array, other_keys: Array, other_flows: Array) -> 
     older = np.zeros(len(keys), "?")
     if not len(other_keys):
         return older
-    raw, other = (np.ascontiguousarray(k).view(f"S{FLOW_KEY.itemsize}") for k in (keys, other_keys))
+    raw, other = _raw(keys), _raw(other_keys)
     order = np.argsort(other)
     place = np.searchsorted(other[order], raw) % len(other)
     found = order[place]
     same = other[found] == raw
     older[same] = other_flows["last_ns"][found[same]] >= flows["last_ns"][same]
     return older
+
+
+def _raw(keys: Array) -> Array:
+    """Keys as comparable bytes."""
+    return np.ascontiguousarray(keys).view(f"S{FLOW_KEY.itemsize}")
 
 
 def _idle_ns(flows: Array, now_ns: int) -> Array:

@@ -20,6 +20,7 @@ from serai.datapath.object import GateObject
 from serai.datapath.samples import Samples
 from serai.datapath.slots import Slots
 from serai.datapath.tables import Tables
+from serai.datapath.upgrade import Host, take_over
 from serai.datapath.vnics import Records, bindings, more_macs, vnic_record
 from serai.model.flow import DIRECTIONS, DropCount, FlowRow
 from serai.model.inventory import VnicId
@@ -67,6 +68,8 @@ class Gates:
         self.flows = FlowTables(gate.maps["flows"], self._slots, idle=idle, remember=remember, ended=ended)
         self.denials = Denials(gate.maps["denials"], remember=remember)
         self.samples = Samples(Ring(gate.ring), self.flows)
+        self.upgraded: list[int] = []
+        """The taps on which ``open`` found gates of an older layout, and replaced them."""
         settings = np.zeros(1, layout.SETTINGS)
         settings["idle_ns"] = self.flows.idle_ns
         self._maps["settings"].update(np.zeros(1, "<u4"), settings)
@@ -92,7 +95,19 @@ class Gates:
         attacher = Attacher(root / "links", gate.programs)
         made = cls(gate, attacher, flow_quota=flow_quota, flow_rate=flow_rate, idle=idle, ended=ended)
         made.flows.adopt()
+        made.upgraded = take_over(bpffs, made._host())  # of this very class
         return made
+
+    def _host(self) -> Host:
+        return Host(
+            maps=self._maps,
+            slots=self._slots,
+            records=self._records,
+            flows=self.flows,
+            attacher=self._attacher,
+            flow_quota=self._quota,
+            flow_rate=self._rate,
+        )
 
     def close(self) -> None:
         """Let go of the kernel's things; the gates stay."""

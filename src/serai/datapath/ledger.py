@@ -34,8 +34,8 @@ class Ledger:
         """Read what an earlier agent wrote; a record that it could not finish is left out."""
         if self._file is None:
             return
-        for other in self._file.parent.glob(f"{self._file.stem}.*"):
-            if other != self._file:  # of an earlier boot, whose clock says nothing today
+        for other in self._file.parent.glob(f"{self._file.name.partition('.')[0]}.*"):
+            if other != self._file:  # of an earlier boot, whose clock says nothing today, or of another layout
                 other.unlink()
         if self._file.exists():
             raw = self._file.read_bytes()

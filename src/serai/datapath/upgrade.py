@@ -1,0 +1,184 @@
+"""Takes over what an agent with an older layout of maps left: at no moment is a tap without a gate, no flow is forgotten.
+
+The new gate gets all that the old one knows; then, tap by tap, the new program takes the old one's place in the very
+link that holds it; then what the old gate saw meanwhile is carried over. An upgrade that is cut short is begun again
+by the next agent. Records of denials are not carried over, and neither are ended flows that nobody has read.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import errno
+import re
+import socket
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+
+from serai.datapath import layout, layout_v1
+from serai.datapath.attach import Attacher
+from serai.datapath.flows import FlowTables
+from serai.datapath.libbpf import KernelError
+from serai.datapath.maps import Array, Map
+from serai.datapath.slots import Slots
+from serai.datapath.vnics import Records
+from serai.model import ruleset_v1
+from serai.model.address import BITS, IPV4_AT, MAPPED
+from serai.model.inventory import VnicId
+from serai.model.records import Records as TableRecords
+
+_VNIC_BITS: Final = 64
+_DONE: Final = "done-"
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Host:
+    """The gates of a host, as far as an upgrade has to do with them."""
+
+    maps: Mapping[str, Map]
+    slots: Slots
+    records: Records
+    flows: FlowTables
+    attacher: Attacher
+    flow_quota: int
+    """Flows of one vNIC."""
+    flow_rate: int
+    """New flows a second of one vNIC."""
+
+
+def take_over(bpffs: Path, host: Host) -> list[int]:
+    """Upgrade everything below ``bpffs`` that has an older layout; return the taps whose gates were replaced.
+
+    Raises:
+        KernelError: the kernel refuses a step (the old gates stay in force), or something newer is there.
+    """
+    for left in bpffs.glob(f"{_DONE}*"):
+        _remove(left)
+    found = {int(match[1]): path for path in bpffs.glob("v*") if (match := re.fullmatch(r"v(\d+)", path.name))}
+    newer = max(found, default=0)
+    if newer > layout.VERSION:
+        message = (
+            f"{found[newer]} holds gates of layout {newer}, and this agent knows layout {layout.VERSION}: "
+            "run the newer agent, or stop the VMs of this host and remove that directory"
+        )
+        raise KernelError(errno.EEXIST, message)
+    return _take_over_v1(found[1], host) if 1 in found else []
+
+
+def _take_over_v1(old: Path, host: Host) -> list[int]:
+    links = Attacher(old / "links", host.attacher.programs)
+    replaced: list[int] = []
+    if (old / "maps").is_dir() and any((old / "maps").iterdir()):
+        maps = {name: Map.pinned(str(old / "maps" / name), *kinds) for name, kinds in layout_v1.MAPS.items()}
+        _carry_tables(maps, host)
+        vnics = [VnicId(number) for number in maps["flows"].dump()[0].tolist()]
+        host.flows.keep(dict.fromkeys(vnics, host.flow_quota))
+        _carry_flows(maps, host)
+        _carry_drops(maps, host)
+        _carry_records(maps, host)
+        replaced = [ifindex for ifindex in sorted(links.attached()) if host.attacher.adopt(links, ifindex)]
+        _carry_flows(maps, host)  # what the old gates saw until they were replaced
+    done = old.with_name(f"{_DONE}{old.name}")
+    old.rename(done)  # half removed, it must not look like what is still to be taken over
+    _remove(done)
+    return replaced
+
+
+def _remove(root: Path) -> None:
+    for directory in (root / "maps", root / "links"):
+        if directory.is_dir():
+            for pin in directory.iterdir():
+                pin.unlink()
+            directory.rmdir()
+    root.rmdir()
+
+
+def _carry_tables(maps: Mapping[str, Map], host: Host) -> None:
+    """What is pointed at comes before what points at it, as ever."""
+    for name, convert, kind in (
+        ("pages", None, None),
+        ("lists", None, None),
+        ("prefixes", ruleset_v1.prefixes, ruleset_v1.PREFIX_V1),
+        ("endpoints", ruleset_v1.endpoints, ruleset_v1.ENDPOINT_V1),
+    ):
+        keys, values = maps[name].dump()
+        if convert is not None and kind is not None:
+            keys, values = _parts(name, convert(_joined(keys, values, kind)))
+        host.maps[name].update(keys, values)
+
+
+def _joined(keys: Array, values: Array, kind: layout.Layout) -> TableRecords:
+    records = np.zeros(len(keys), kind)
+    for part in (keys, values):
+        for field in part.dtype.names or ():
+            records[field] = part[field]
+    return records
+
+
+def _parts(name: str, records: TableRecords) -> tuple[Array, Array]:
+    made = []
+    for kind in layout.MAPS[name]:
+        part = np.zeros(len(records), kind)
+        for field in kind.names or ():
+            part[field] = records[field]
+        made.append(part)
+    return made[0], made[1]
+
+
+def _carry_flows(maps: Mapping[str, Map], host: Host) -> None:
+    for vnic, number in zip(*(part.tolist() for part in maps["flows"].dump()), strict=True):
+        old_keys, old_flows = Map.by_id(number, layout_v1.FLOW_KEY, layout_v1.FLOW).dump()
+        keys, flows = np.zeros(len(old_keys), layout.FLOW_KEY), np.zeros(len(old_keys), layout.FLOW)
+        for field in ("local_port", "remote_port", "protocol", "asked"):
+            keys[field] = old_keys[field]
+        for field in ("local", "remote"):
+            keys[field] = _mapped(old_keys[field])
+        for field in set(layout_v1.FLOW.names or ()) - {"pad"}:
+            flows[field] = old_flows[field]
+        flows["scale"] = layout.SCALE_UNKNOWN
+        host.flows.add_newer(VnicId(vnic), keys, flows)
+
+
+def _carry_drops(maps: Mapping[str, Map], host: Host) -> None:
+    vnics, drops = maps["drops"].dump()
+    slots = {**host.slots.given, VnicId(0): 0}
+    for vnic, old in zip(vnics.tolist(), drops["packets"], strict=True):
+        meter = host.maps["meters"].get(slots[VnicId(vnic)]) if VnicId(vnic) in slots else None
+        if meter is not None and not meter["drops"].any():  # else they have been carried over before
+            meter["drops"][0, :, : old.shape[1]] = old
+            host.maps["meters"].update(np.array([slots[VnicId(vnic)]], "<u4"), meter)
+
+
+def _carry_records(maps: Mapping[str, Map], host: Host) -> None:
+    beside, _ = maps["addresses"].dump()
+    keys = np.zeros(len(beside), layout.ADDRESS_KEY)
+    keys["length"] = _VNIC_BITS + BITS
+    keys["vnic"] = np.ascontiguousarray(beside["vnic"]).view("<u4").reshape(-1, 2)
+    keys["address"] = _mapped(beside["address"])
+    host.maps["addresses"].update(keys, np.zeros(len(keys), layout.BINDING))
+
+    alive = {ifindex for ifindex, _ in socket.if_nameindex()}
+    known = {ifindex for ifindex, _ in host.records}
+    taps, olds = maps["vnics"].dump()
+    fresh = {}
+    for ifindex, old, address in zip(taps.tolist(), olds, _mapped(olds["address"]), strict=True):
+        if ifindex not in alive - known or VnicId(int(old["id"])) not in host.slots.given:
+            continue
+        record = np.zeros(1, layout.VNIC)
+        for field in ("ifindex", "flags", "judged_by", "id", "view", "ruleset", "mac"):
+            record[field] = old[field]
+        record["address"][0, 0] = address
+        record["slot"] = host.slots.given[VnicId(int(old["id"]))]
+        record["flow_rate"] = host.flow_rate
+        fresh[ifindex] = record
+    if fresh:
+        host.records.write(fresh)
+
+
+def _mapped(addresses: Array) -> Array:
+    """Addresses of four bytes in network byte order, 16 bytes each."""
+    wide = np.tile(np.frombuffer(MAPPED.network_address.packed, "u1"), (len(addresses), 1))
+    wide[:, IPV4_AT // 8 :] = np.ascontiguousarray(addresses).view("u1").reshape(-1, 4)
+    return wide
