@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from serai.datapath import build, layout
+from serai.datapath import build, layout, slots
 from serai.datapath.object import OBJECT
-from serai.model import flow, policy, ruleset
+from serai.model import flow, inventory, policy, ruleset
 from serai.model.reasons import REASON_SLOTS, Reason
 from serai.model.ruleset import Step
 
@@ -27,11 +27,18 @@ pytestmark = [
 STRUCTS = {
     "serai_vnic": layout.VNIC,
     "serai_address_key": layout.ADDRESS_KEY,
+    "serai_binding": layout.BINDING,
+    "serai_mac_key": layout.MAC_KEY,
     "serai_flow_key": layout.FLOW_KEY,
     "serai_flow": layout.FLOW,
     "serai_denial_key": layout.DENIAL_KEY,
     "serai_denial": layout.DENIAL,
-    "serai_drops": layout.DROPS,
+    "serai_fragment_key": layout.FRAGMENT_KEY,
+    "serai_fragments": layout.FRAGMENTS,
+    "serai_meter": layout.METER,
+    "serai_drop_event": layout.DROP_EVENT,
+    "serai_ended_event": layout.ENDED_EVENT,
+    "serai_settings": layout.SETTINGS,
     "serai_decision": ruleset.DECISION,
     "serai_page_key": layout.MAPS["pages"][0],
     "serai_page": layout.MAPS["pages"][1],
@@ -39,11 +46,18 @@ STRUCTS = {
     "serai_prefix_key": layout.MAPS["prefixes"][0],
     "serai_list_key": layout.MAPS["lists"][0],
 }
-HASH, LPM_TRIE, LRU_PERCPU_HASH, PERCPU_HASH, HASH_OF_MAPS = 1, 11, 10, 5, 13
-KINDS = {"prefixes": {LPM_TRIE}, "flows": {HASH_OF_MAPS}}
-"""Maps of a kind of their own; others are hashes, per CPU where ``layout.PER_CPU`` says so."""
+HASH, ARRAY, LPM_TRIE, ARRAY_OF_MAPS, RINGBUF = 1, 2, 11, 12, 27
+KINDS = {
+    "addresses": LPM_TRIE, "prefixes": LPM_TRIE, "flows": ARRAY_OF_MAPS,
+    **dict.fromkeys(("taps", "vnics", "meters", "blank", "settings"), ARRAY),
+}  # fmt: skip
+"""Maps of a kind of their own; others are hashes. None has a value per CPU: those would be read with too few rows."""
 
-INNER = {"serai_flow_key", "serai_flow"}
+IN_THE_RING = {"serai_drop_event", "serai_ended_event"}
+"""Structs that no map names."""
+
+ADDRESS = 16
+"""Bytes of an address: in Python they are bytes, in C words."""
 
 Leaf = tuple[str, int, int]
 """A member's name with its index, its offset and its size, in bytes."""
@@ -113,6 +127,8 @@ def leaves(kind: np.dtype[Any], name: str = "", offset: int = 0) -> Iterator[Lea
     """The same of a layout in Python."""
     if kind.subdtype is not None:
         element, shape = kind.base, kind.shape
+        if element == np.dtype("u1") and shape[-1] == ADDRESS:
+            element, shape = np.dtype("<u4"), (*shape[:-1], ADDRESS // 4)
         for at, index in enumerate(np.ndindex(*shape)):
             where = "".join(f"[{i}]" for i in index)
             yield from leaves(element, f"{name}{where}", offset + at * element.itemsize)
@@ -133,7 +149,7 @@ def places(found: Iterable[Leaf]) -> list[Leaf]:
 def _compile(source: str, work: Path, *flags: str) -> subprocess.CompletedProcess[str]:
     """Have clang read what stands in ``source``, behind the gate's own headers."""
     (work / "model.h").write_text(build.model_header())
-    (work / "source.c").write_text(f'#include "{build.SOURCES / "maps.h"}"\n{source}\n')
+    (work / "source.c").write_text(f'#include "{build.SOURCES / "conntrack.h"}"\n{source}\n')
     triplet = sysconfig.get_config_var("MULTIARCH") or "x86_64-linux-gnu"
     command = ["clang", "-target", "bpf", f"-I{work}", f"-I/usr/include/{triplet}", str(work / "source.c")]
     return subprocess.run([*command, *flags], capture_output=True, text=True, check=False)
@@ -145,38 +161,37 @@ def btf() -> Btf:
 
 
 @pytest.fixture(scope="module")
-def inner(tmp_path_factory: pytest.TempPathFactory) -> Btf:
-    """The structs of the inner maps, of which the gate's own BTF keeps no more than the sizes."""
-    work = tmp_path_factory.mktemp("inner")
-    source = "\n".join(f"struct {name} a_{name};" for name in INNER)
-    done = _compile(source, work, "-g", "-O2", "-c", "-o", str(work / "inner.o"))
+def events(tmp_path_factory: pytest.TempPathFactory) -> Btf:
+    """What goes through the ring: the gate's own BTF does not know it."""
+    work = tmp_path_factory.mktemp("events")
+    source = "\n".join(f"struct {name} a_{name};" for name in IN_THE_RING)
+    done = _compile(source, work, "-g", "-O2", "-c", "-o", str(work / "events.o"))
     assert not done.returncode, done.stderr
-    return Btf(work / "inner.o")
+    return Btf(work / "events.o")
 
 
 @pytest.mark.parametrize("name", STRUCTS)
-def test_struct(btf: Btf, inner: Btf, name: str) -> None:
-    types = inner if name in INNER else btf
+def test_struct(btf: Btf, events: Btf, name: str) -> None:
+    types = events if name in IN_THE_RING else btf
     struct, expected = types.struct(name), STRUCTS[name]
     assert list(leaves(expected)) == list(types.leaves(struct))
     assert expected.itemsize == struct["size"]
 
 
 def test_no_struct_is_left_out(btf: Btf) -> None:
-    assert (btf.structs() - {"serai_flow_table"}) | INNER == STRUCTS.keys()
+    assert (btf.structs() - {"serai_flow_table"}) | IN_THE_RING == STRUCTS.keys()
 
 
 def test_maps_are_those_of_the_object(btf: Btf) -> None:
-    assert btf.maps().keys() == layout.MAPS.keys()
-    assert layout.MAPS.keys() >= layout.PER_CPU
+    assert btf.maps().keys() == {*layout.MAPS, layout.RING}
+    assert btf.number(btf.maps()[layout.RING]["type"]) == RINGBUF
 
 
 @pytest.mark.parametrize("name", layout.MAPS)
 def test_map(btf: Btf, name: str) -> None:
     said = btf.maps()[name]
     key, value = layout.MAPS[name]
-    hashes = {PERCPU_HASH, LRU_PERCPU_HASH} if name in layout.PER_CPU else {HASH}
-    assert btf.number(said["type"]) in KINDS.get(name, hashes), "values would be read with the wrong number of rows"
+    assert btf.number(said["type"]) == KINDS.get(name, HASH)
     assert list(leaves(key)) == list(btf.leaves(btf.target(said["key"])))
     if name == "flows":  # its values are maps, and read as their numbers
         inner = btf.inner(said["values"])
@@ -198,13 +213,17 @@ def test_a_record_of_a_table_is_its_key_and_its_value(name: str) -> None:
 
 def _constants() -> dict[str, int]:
     directions = {"EGRESS": layout.EGRESS, "INGRESS": layout.INGRESS}
-    flags = {"FLAG_OBSERVE": layout.FLAG_OBSERVE, "FLAG_MORE_ADDRESSES": layout.FLAG_MORE_ADDRESSES}
+    ours = {name: value for name, value in vars(layout).items() if name.startswith(("FLAG_", "EVENT_"))}
     return {
         **{f"REASON_{reason.name}": int(reason) for reason in Reason},
         **{f"STEP_{step.name}": int(step) for step in Step},
-        **{f"IDLE_{name}": int(limit) for name, limit in flow.IdleSeconds.__members__.items()},
+        **{f"IDLE_{name}": place for place, name in enumerate(flow.IDLE_CLASSES)},
         **directions,
-        **flags,
+        **ours,
+        "TAPS": layout.TAPS,
+        "SCALE_UNKNOWN": layout.SCALE_UNKNOWN,
+        "ETHERTYPES": inventory.ETHERTYPES,
+        "UNKNOWN_SLOT": slots.UNKNOWN,
         "INTERVALS": ruleset.INTERVALS,
         "REASON_SLOTS": REASON_SLOTS,
         "ANY_PROTOCOL": policy.ANY_PROTOCOL,
@@ -227,14 +246,15 @@ def test_a_wrong_constant_would_be_seen(tmp_path: Path) -> None:
         assert name in _disagreement({name: value + 1}, tmp_path)
 
 
-def test_the_object_shows_the_same_counts(btf: Btf, inner: Btf) -> None:
+def test_the_object_shows_the_same_counts(btf: Btf) -> None:
     """It may be older than the sources that ``test_constants`` reads."""
-    counted = {name for name, _, _ in btf.leaves(btf.struct("serai_drops"))}
-    assert counted == {f".packets[{side}][{slot}]" for side in range(2) for slot in range(REASON_SLOTS)}
+    counted = {name for name, _, _ in btf.leaves(btf.struct("serai_meter")) if name.startswith(".drops")}
+    assert counted == {f".drops[{side}][{slot}]" for side in range(2) for slot in range(REASON_SLOTS)}
+    assert btf.members(btf.struct("serai_settings"))["idle_ns"]["nr_elems"] == len(flow.IDLE_CLASSES)
     assert btf.members(btf.struct("serai_page"))["decisions"]["nr_elems"] == ruleset.INTERVALS
     table = btf.members(btf.struct("serai_flow_table"))
-    assert btf.number(table["key_size"]) == inner.struct("serai_flow_key")["size"]
-    assert btf.number(table["value_size"]) == inner.struct("serai_flow")["size"]
+    assert btf.number(table["key_size"]) == btf.struct("serai_flow_key")["size"]
+    assert btf.number(table["value_size"]) == btf.struct("serai_flow")["size"]
 
 
 def test_reasons_are_numbers_of_their_own() -> None:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator, Mapping
+from ipaddress import IPv6Address, IPv6Network
 
 import numpy as np
 import pytest
+from conftest import SIZES
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from worlds import worlds
@@ -15,6 +17,7 @@ from serai.datapath.libbpf import KernelError
 from serai.datapath.maps import Map
 from serai.datapath.object import GateObject
 from serai.datapath.tables import Tables
+from serai.model.records import endpoint, prefix
 from serai.model.ruleset import TABLES, HostRuleset, rows, table
 from serai.model.world import World
 from serai.policy.compile import compile_host
@@ -61,17 +64,12 @@ def made(**records: set[bytes]) -> HostRuleset:
 
 def endpoints(identities: Mapping[int, int]) -> set[bytes]:
     """One endpoint for each address, with its identity."""
-    return {
-        np.array([(7, address, 0, identity)], TABLES["endpoints"]).tobytes() for address, identity in identities.items()
-    }
+    return {endpoint(7, IPv6Address(address), identity) for address, identity in identities.items()}
 
 
 def prefixes(identities: Mapping[int, int]) -> set[bytes]:
     """One prefix of each length."""
-    return {
-        np.array([(64 + length, (1, 2), 0, identity)], TABLES["prefixes"]).tobytes()
-        for length, identity in identities.items()
-    }
+    return {prefix(1 | 2 << 32, IPv6Network((0, length)), identity) for length, identity in identities.items()}
 
 
 def lists(targets: Mapping[int, int]) -> set[bytes]:
@@ -86,14 +84,14 @@ def pages(numbers: range) -> set[bytes]:
 
 @pytest.fixture(scope="module")
 def large() -> Iterator[Mapping[str, Map]]:
-    loaded = GateObject.load(None, sizes={"denials": 1024, "vnics": 64, "flows": 64})
+    loaded = GateObject.load(None, sizes=SIZES)
     yield loaded.maps
     loaded.close()
 
 
 @pytest.fixture(scope="module")
 def small_maps() -> Iterator[Mapping[str, Map]]:
-    loaded = GateObject.load(None, sizes={"denials": 1024, "vnics": 64, "flows": 64, **dict.fromkeys(TABLES, SMALL)})
+    loaded = GateObject.load(None, sizes={**SIZES, **dict.fromkeys(TABLES, SMALL)})
     yield loaded.maps
     loaded.close()
 
