@@ -12,14 +12,16 @@ from typing import Any
 import msgspec
 import numpy as np
 import pytest
-from conftest import NETWORK, Fate, GateUnderTest, machine
+from conftest import NETWORK, SIZES, Fate, GateUnderTest, machine
 from frames import ACK, FIN, ICMP, IPV4, RST, SYN, TCP, UDP, ethernet, icmp, ipv4, tcp, udp
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from serai.datapath.flows import FlowTables
-from serai.datapath.layout import EGRESS, FLOW, FLOW_KEY, INGRESS
+from serai.datapath.layout import EGRESS, FLOW, FLOW_KEY, INGRESS, VERSION
 from serai.datapath.object import GateObject
+from serai.datapath.slots import Slots
+from serai.model.address import pack
 from serai.model.flow import IdleSeconds, Outcome
 from serai.model.inventory import VirtualMachine, VnicId
 from serai.model.policy import Action, Clause, Direction, Group, Policy, PortRange, Rule, RuleRef, Tier
@@ -34,7 +36,7 @@ OUT, IN = Direction.EGRESS, Direction.INGRESS
 SECOND = 1_000_000_000
 VM, PEER, MAC, PEER_MAC = "10.0.0.1", "10.0.0.2", "52:54:00:00:00:01", "52:54:00:00:00:02"
 SCOPE = Scope("/acme/shop")
-GRE = 47
+ESP = 50
 ONE, TWO = VnicId(1), VnicId(2)
 
 
@@ -58,7 +60,7 @@ def world(*policies: Policy, mode: Mode = Mode.ENFORCE) -> World:
 HTTPS_OUT, SSH_IN = policy(TCP, 443, OUT), policy(TCP, 22, IN)
 EVERYTHING = (
     HTTPS_OUT, SSH_IN, policy(UDP, 53, OUT), policy(ICMP, 8 << 8, OUT),
-    dataclasses.replace(policy(GRE, 0, OUT), name="gre"),
+    dataclasses.replace(policy(ESP, 0, OUT), name="esp"),
 )  # fmt: skip
 PATH = "/acme/shop:vm"
 
@@ -69,6 +71,16 @@ def out(payload: bytes, protocol: int = TCP) -> bytes:
 
 def into(payload: bytes, protocol: int = TCP) -> bytes:
     return ethernet(PEER_MAC, MAC, IPV4, ipv4(PEER, VM, protocol, payload))
+
+
+def answer(source: int, target: int) -> bytes:
+    """What a listener says to the SYN that ``tcp`` makes."""
+    return tcp(source, target, SYN | ACK, ack=2)
+
+
+def later(source: int, target: int, flags: int = ACK, payload: bytes = b"") -> bytes:
+    """What either side says next."""
+    return tcp(source, target, flags, payload, seq=2, ack=2)
 
 
 def vnic(gate: GateUnderTest) -> VnicId:
@@ -98,7 +110,8 @@ def read(tables: FlowTables, owner: VnicId) -> dict[bytes, np.void]:
 def records(count: int, *, start: int = 0, protocol: int = UDP, **fields: Any) -> tuple[np.ndarray, np.ndarray]:
     """Made-up flows, told apart by their local port."""
     keys, flows = np.zeros(count, FLOW_KEY), np.zeros(count, FLOW)
-    keys["local"], keys["remote"] = int(IPv4Address(VM)), int(IPv4Address(PEER))
+    for end, address in (("local", VM), ("remote", PEER)):
+        keys[end] = list(pack(IPv4Address(address)))
     keys["local_port"], keys["remote_port"] = np.arange(start, start + count), 443
     keys["protocol"] = protocol
     flows["packets"], flows["step"], flows["staged_step"] = 1, Step.ACCEPT, Step.ACCEPT
@@ -107,11 +120,20 @@ def records(count: int, *, start: int = 0, protocol: int = UDP, **fields: Any) -
     return keys, flows
 
 
+QUOTAS = {ONE: 256, TWO: 256}
+
+
+def flow_tables(gate: GateUnderTest, **limits: Any) -> FlowTables:
+    """As an agent makes them that starts now."""
+    maps = gate.object.maps
+    return FlowTables(maps["flows"], Slots(maps["slots"], maps["meters"]), **limits)
+
+
 @pytest.fixture
 def tables(gate: GateUnderTest) -> Iterator[FlowTables]:
     """Tables for two vNICs, and room for few memories."""
-    made = FlowTables(gate.object.maps["flows"], entries=256, remember=100)
-    made.keep([ONE, TWO])
+    made = flow_tables(gate, remember=100)
+    made.keep(QUOTAS)
     yield made
     made.remove_others(set())
 
@@ -130,25 +152,25 @@ class State:
     """Passes while the flow lives, and can open none."""
 
 
-TALK = ((OUT, out(tcp(1000, 443, SYN))), (IN, into(tcp(443, 1000, SYN | ACK))))
-DATA = (OUT, out(tcp(1000, 443, ACK)))
+TALK = ((OUT, out(tcp(1000, 443, SYN))), (IN, into(answer(443, 1000))))
+DATA = (OUT, out(later(1000, 443)))
 ECHO = (OUT, out(icmp(8), ICMP))
+FIN_OUT, FIN_IN = (OUT, out(later(1000, 443, FIN | ACK))), (IN, into(later(443, 1000, FIN | ACK)))
 STATES = [
-    State("TCP, one side has spoken", TALK[:1], IdleSeconds.TCP_OPENING, (IN, into(tcp(443, 1000, SYN | ACK)))),
+    State("TCP, one side has spoken", TALK[:1], IdleSeconds.TCP_OPENING, TALK[1]),
     State("TCP, both sides have", TALK, IdleSeconds.TCP_ESTABLISHED, DATA),
-    State("TCP after a FIN of the VM", (*TALK, (OUT, out(tcp(1000, 443, FIN | ACK)))), IdleSeconds.TCP_HALF_CLOSED, DATA),
-    State("TCP after a FIN of the peer", (*TALK, (IN, into(tcp(443, 1000, FIN | ACK)))), IdleSeconds.TCP_HALF_CLOSED, DATA),
-    State("TCP after a FIN of both",
-          (*TALK, (IN, into(tcp(443, 1000, FIN | ACK))), (OUT, out(tcp(1000, 443, FIN | ACK)))),
-          IdleSeconds.TCP_CLOSING, DATA),
-    State("TCP after a reset", (*TALK, (IN, into(tcp(443, 1000, RST)))), IdleSeconds.TCP_CLOSING, DATA),
-    State("TCP refused at once", (TALK[0], (IN, into(tcp(443, 1000, RST | ACK)))), IdleSeconds.TCP_CLOSING, DATA),
+    State("TCP after a FIN of the VM", (*TALK, FIN_OUT), IdleSeconds.TCP_HALF_CLOSED, DATA),
+    State("TCP after a FIN of the peer", (*TALK, FIN_IN), IdleSeconds.TCP_HALF_CLOSED, DATA),
+    State("TCP after a FIN of both", (*TALK, FIN_IN, FIN_OUT), IdleSeconds.TCP_CLOSING, DATA),
+    State("TCP after a reset", (*TALK, (IN, into(later(443, 1000, RST)))), IdleSeconds.TCP_CLOSING, DATA),
+    State("TCP refused at once", (TALK[0], (IN, into(tcp(443, 1000, RST | ACK, seq=0, ack=2)))), IdleSeconds.TCP_CLOSING,
+          (OUT, out(later(1000, 443, RST)))),
     State("UDP, one side has spoken", ((OUT, out(udp(1000, 53), UDP)),), IdleSeconds.OTHER, (IN, into(udp(53, 1000), UDP))),
     State("UDP, both sides have", ((OUT, out(udp(1000, 53), UDP)), (IN, into(udp(53, 1000), UDP))),
           IdleSeconds.OTHER, (IN, into(udp(53, 1000), UDP))),
     State("ICMP, unanswered", (ECHO,), IdleSeconds.ICMP, (IN, into(icmp(0), ICMP))),
     State("ICMP, answered", (ECHO, (IN, into(icmp(0), ICMP))), IdleSeconds.ICMP, (IN, into(icmp(0), ICMP))),
-    State("a protocol without ports", ((OUT, out(b"gre-data", GRE)),), IdleSeconds.OTHER, (IN, into(b"gre-data", GRE))),
+    State("a protocol without ports", ((OUT, out(b"esp-data", ESP)),), IdleSeconds.OTHER, (IN, into(b"esp-data", ESP))),
 ]  # fmt: skip
 
 
@@ -227,7 +249,7 @@ def test_flows_of_a_vnic_that_leaves_have_ended(tables: FlowTables) -> None:
     assert tables.table(ONE) is None
     assert tables.count() == 7
     assert sorted(row.vnic for row in tables.rows(0)) == [ONE] * 5 + [TWO] * 7
-    tables.keep([ONE, TWO])
+    tables.keep(QUOTAS)
     assert read(tables, ONE) == {}, "it starts anew when it comes back"
 
 
@@ -243,9 +265,9 @@ def test_ended_flows_outlive_the_agent(gate: GateUnderTest, tmp_path: Path) -> N
     file = tmp_path / "state" / "ended"
 
     def agent() -> FlowTables:
-        made = FlowTables(gate.object.maps["flows"], entries=256, remember=100, ended=file)
+        made = flow_tables(gate, remember=100, ended=file)
         made.adopt()
-        made.keep([ONE])
+        made.keep({ONE: 256})
         return made
 
     ended = 0
@@ -264,7 +286,7 @@ def test_ended_flows_outlive_the_agent(gate: GateUnderTest, tmp_path: Path) -> N
 
 
 def test_the_file_of_ended_flows_is_bounded(tables: FlowTables, gate: GateUnderTest, tmp_path: Path) -> None:
-    kept = FlowTables(gate.object.maps["flows"], entries=256, remember=50, ended=tmp_path / "ended")
+    kept = flow_tables(gate, remember=50, ended=tmp_path / "ended")
     kept.adopt()
     record = 8 + FLOW_KEY.itemsize + FLOW.itemsize
     for batch in range(40):
@@ -276,10 +298,10 @@ def test_the_file_of_ended_flows_is_bounded(tables: FlowTables, gate: GateUnderT
 
 def test_an_agent_adopts_the_tables_of_the_one_before(tables: FlowTables, gate: GateUnderTest) -> None:
     write(tables, ONE, *records(5))
-    later = FlowTables(gate.object.maps["flows"], entries=256)
+    later = flow_tables(gate)
     later.adopt()
     assert later.count() == 5
-    later.keep([ONE, TWO])
+    later.keep(QUOTAS)
     assert read(later, ONE).keys() == read(tables, ONE).keys(), "adopted, not replaced"
 
 
@@ -292,7 +314,7 @@ def test_a_full_table_refuses_new_flows_of_its_vnic(talking: GateUnderTest) -> N
 
 def test_counters_never_go_back(talking: GateUnderTest) -> None:
     before = (0, 0, 0, 0)
-    frames = [*TALK, DATA, (IN, into(tcp(443, 1000, ACK, b"hello"))), (OUT, out(tcp(1001, 443, ACK))), DATA]
+    frames = [*TALK, DATA, (IN, into(later(443, 1000, payload=b"hello"))), (OUT, out(tcp(1001, 443, ACK))), DATA]
     for direction, frame in frames * 3:
         talking.send(direction, frame)
         (row,) = talking.rows()
@@ -366,10 +388,12 @@ def retold(raw: bytes, **changes: Any) -> bytes:
 @pytest.mark.parametrize(
     "changes",
     [
-        {"keys": bytes(19)}, {"flows": bytes(87)}, {"keys": bytes(32), "flows": bytes(88)}, {"vnic": "1"}, {"now_ns": None},
-        {"flows": bytes(80) + b"\2" + bytes(7)}, {"more": 1}, {"keys": "text"},
+        {"layout": VERSION + 1},
+        {"keys": bytes(FLOW_KEY.itemsize - 1)}, {"flows": bytes(FLOW.itemsize - 1)},
+        {"keys": bytes(2 * FLOW_KEY.itemsize), "flows": bytes(FLOW.itemsize)}, {"vnic": "1"}, {"now_ns": None},
+        {"flows": records(1, origin=2)[1].tobytes()}, {"more": 1}, {"keys": "text"},
     ],
-    ids=["keys cut", "flows cut", "keys without flows", "vnic is text", "no time", "third direction", "too much", "text"],
+    ids=["layout", "keys cut", "flows cut", "keys without flows", "vnic is text", "no time", "third direction", "too much", "text"],
 )  # fmt: skip
 def test_a_handoff_that_makes_no_sense_is_refused(tables: FlowTables, changes: Mapping[str, Any]) -> None:
     write(tables, ONE, *records(1))
@@ -397,14 +421,15 @@ def test_flows_of_an_unknown_vnic_are_refused(tables: FlowTables) -> None:
 @settings(deadline=None)
 @given(raw=st.binary(max_size=60))
 def test_no_bytes_but_a_handoff_are_taken(loaded_gate: GateObject, raw: bytes) -> None:
+    maps = loaded_gate.maps
     with pytest.raises(ValueError, match="handoff"):
-        FlowTables(loaded_gate.maps["flows"]).take(raw, 1)
+        FlowTables(maps["flows"], Slots(maps["slots"], maps["meters"])).take(raw, 1)
 
 
 @pytest.fixture
 def elsewhere() -> Iterator[GateUnderTest]:
     """The gate of another host."""
-    loaded = GateObject.load(None, sizes={"denials": 1024, "vnics": 64, "flows": 64})
+    loaded = GateObject.load(None, sizes=SIZES)
     made = GateUnderTest(loaded)
     yield made
     made.clear()
@@ -415,12 +440,14 @@ def _established(gate: GateUnderTest) -> bytes:
     gate.guard(world(HTTPS_OUT, SSH_IN), PATH)
     for direction, frame in (*TALK, DATA):
         assert gate.send(direction, frame).passed
-    for direction, frame in ((IN, into(tcp(5000, 22, SYN))), (OUT, out(tcp(22, 5000, SYN | ACK)))):
+    for direction, frame in ((IN, into(tcp(5000, 22, SYN))), (OUT, out(answer(22, 5000)))):
         assert gate.send(direction, frame).passed
     return gate.flows.export(vnic(gate), time.monotonic_ns())
 
 
-MIDSTREAM = [DATA, (IN, into(tcp(443, 1000, ACK))), (IN, into(tcp(5000, 22, ACK))), (OUT, out(tcp(22, 5000, ACK)))]
+MIDSTREAM = [
+    DATA, (IN, into(later(443, 1000))), (IN, into(later(5000, 22))), (OUT, out(later(22, 5000))),
+]  # fmt: skip
 
 
 def test_connections_go_on_where_policy_accepts_them(gate: GateUnderTest, elsewhere: GateUnderTest) -> None:
