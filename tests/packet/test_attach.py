@@ -11,6 +11,7 @@ import contextlib
 import ctypes
 import fcntl
 import functools
+import json
 import os
 import platform
 import select
@@ -21,22 +22,20 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from ipaddress import IPv4Network
+from ipaddress import IPv4Network, IPv6Address
 from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import NETWORK, machine
-from frames import ARP, BROADCAST, IPV4, TCP, UDP, VLAN, arp, ethernet, ipv4, udp
+from conftest import NETWORK, SIZES, machine
+from frames import ARP, BROADCAST, IPV4, IPV6, TCP, UDP, VLAN, arp, ethernet, ipv4, udp
 
 from serai.datapath.attach import Attacher
-from serai.datapath.flows import FlowTables
 from serai.datapath.gates import Gates
 from serai.datapath.libbpf import KernelError
 from serai.datapath.object import GateObject
 from serai.datapath.preflight import kernel_version
 from serai.datapath.queue import flush
-from serai.model.inventory import VnicId
 from serai.model.policy import Action, Clause, Direction, Group, InCidr, Policy, PortRange, Rule, RuleRef, Tier
 from serai.model.reasons import Reason
 from serai.model.ruleset import GuardedVnic, HostRuleset
@@ -50,8 +49,8 @@ CLONE_NEWNS, CLONE_NEWNET, MS_REC, MS_PRIVATE = 0x00020000, 0x40000000, 0x4000, 
 TUNSETIFF, TUNSETIFINDEX, IFF_TAP, IFF_NO_PI = 0x400454CA, 0x400454DA, 2, 0x1000
 SIOCGIFTXQLEN = 0x8942
 VM, PEER, VM_MAC, PEER_MAC = "10.0.0.1", "10.0.0.2", "52:54:00:00:00:01", "52:54:00:00:00:02"
-SIZES = {"denials": 1024, "vnics": 64, "flows": 64}
 ALLOWED, FORBIDDEN = 53, 54
+STRAY_IPV6 = b"\x60\0\0\0\0\x08\x11\x40" + IPv6Address("2001:db8::1").packed * 2 + udp(1000, ALLOWED, b"")
 OUT, IN = Direction.EGRESS, Direction.INGRESS
 
 HAS_TCX = kernel_version(platform.release()) >= (6, 6)
@@ -198,9 +197,7 @@ def ruleset() -> HostRuleset:
 
 def gates(loaded: GateObject, links: Path, *, use_tcx: bool = True) -> Gates:
     attacher = Attacher(links, loaded.programs, use_tcx=use_tcx)
-    made = Gates(loaded, attacher, FlowTables(loaded.maps["flows"], entries=64))
-    made.count_drops_of([VnicId(0)])
-    return made
+    return Gates(loaded, attacher, flow_quota=64)
 
 
 def drops(found: Gates, *, vnic: int = 0) -> dict[tuple[Direction, Reason], int]:
@@ -346,10 +343,10 @@ def test_replacing_programs_under_a_flood_leaks_nothing(tmp_path: Path, *, use_t
 
 
 AGENT = """
-import sys, time
+import json, sys, time
 from pathlib import Path
 from serai.datapath.gates import Gates
-gates = Gates.open(Path(sys.argv[1]), sizes={"denials": 1024, "vnics": 64, "flows": 64}, flow_quota=64)
+gates = Gates.open(Path(sys.argv[1]), sizes=json.loads(sys.argv[3]), flow_quota=64)
 print(gates.attach(int(sys.argv[2])), flush=True)
 time.sleep(600)
 """
@@ -359,7 +356,7 @@ time.sleep(600)
 def test_the_gate_outlives_a_killed_agent(tmp_path: Path) -> None:
     bpffs = tmp_path / "bpf"
     with wire() as found:
-        command = [sys.executable, "-c", AGENT, str(bpffs), str(found.vm.ifindex)]
+        command = [sys.executable, "-c", AGENT, str(bpffs), str(found.vm.ifindex), json.dumps(SIZES)]
         with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as agent:
             assert agent.stdout is not None
             assert agent.stdout.readline() == "True\n"
@@ -510,8 +507,16 @@ def test_other_protocols_than_ip_do_not_slip_by(tmp_path: Path) -> None:
         rules = ruleset()
         guard.prepare(rules)
         guard.bind({found.vm.ifindex: the_vnic(rules)})
-        found.vm.send(ethernet(VM_MAC, PEER_MAC, 0x86DD, b"\x60" + bytes(60)))
+        found.vm.send(ethernet(VM_MAC, PEER_MAC, 0x88CC, bytes(60)))
+        found.vm.send(ethernet(VM_MAC, PEER_MAC, 0x0026, bytes(60)))
+        found.vm.send(ethernet(VM_MAC, PEER_MAC, IPV6, STRAY_IPV6))
+        found.vm.send(ethernet(VM_MAC, PEER_MAC, IPV6, b"\x60"))
         found.vm.send(ethernet(VM_MAC, PEER_MAC, IPV4, summed(ipv4(VM, PEER, TCP, b"short"))))
         found.vm.send(ethernet(VM_MAC, PEER_MAC, IPV4, b"\x45"))  # TEST_RUN refuses frames as short as this
         assert found.peer.received() == []
-        assert drops(guard, vnic=the_vnic(rules).id) == {(OUT, Reason.ETHERTYPE): 1, (OUT, Reason.MALFORMED): 2}
+        assert drops(guard, vnic=the_vnic(rules).id) == {
+            (OUT, Reason.ETHERTYPE): 1,
+            (OUT, Reason.LLC): 1,
+            (OUT, Reason.FOREIGN_IP): 1,
+            (OUT, Reason.MALFORMED): 3,
+        }
