@@ -211,7 +211,8 @@ ALWAYS void track(struct __sk_buff *skb, const struct serai_vnic *vnic, const st
 ALWAYS int share_fate(struct __sk_buff *skb, const struct serai_vnic *vnic, const struct packet *p, int direction,
 		      struct serai_fragments *datagram)
 {
-	void *table = bpf_map_lookup_elem(&flows, &vnic->slot);
+	__u32 slot = vnic->slot; /* 6.1 takes no key from where the argument of a global function points */
+	void *table = bpf_map_lookup_elem(&flows, &slot);
 	struct serai_flow *flow;
 
 	if (!datagram || !table)
