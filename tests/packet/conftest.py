@@ -72,19 +72,23 @@ class GateUnderTest:
 
     def send(self, direction: Direction, frame: bytes, *, gso_segs: int = 0, ifindex: int = testrun.LOOPBACK) -> Fate:
         """Run one frame through the gate."""
-        before = self._counts()
+        before = self.counts()
         padded = frame + bytes(max(0, 34 - len(frame)))  # what TEST_RUN asks for at the least
         result, _ = testrun.run(self.object.programs[PROGRAM[direction]], padded, gso_segs=gso_segs, ifindex=ifindex)
         assert result in (PASSED, DROPPED)
-        counted = np.argwhere(self._counts() > before).tolist()
-        assert len(counted) <= 1, f"one frame, several reasons: {counted}"
-        reason = Reason.NONE
-        if counted:
-            ((side, number),) = counted
-            assert side == SIDE[direction]
-            reason = Reason(number)
+        reason = self.reason_since(before, direction)
         assert (result == DROPPED) <= (reason is not Reason.NONE), "dropped without a reason"
         return Fate(result == PASSED, reason)
+
+    def reason_since(self, before: np.ndarray, direction: Direction) -> Reason:
+        """For what a frame was dropped since ``counts`` said ``before``; NONE: for nothing."""
+        counted = np.argwhere(self.counts() > before).tolist()
+        assert len(counted) <= 1, f"one frame, several reasons: {counted}"
+        if not counted:
+            return Reason.NONE
+        ((side, number),) = counted
+        assert side == SIDE[direction]
+        return Reason(number)
 
     def rows(self) -> list[FlowRow]:
         return list(self.flows.rows(time.monotonic_ns()))
@@ -132,7 +136,7 @@ class GateUnderTest:
         for name in ("addresses", "macs", "endpoints", "prefixes", "lists", "pages"):
             self.object.maps[name].delete(self.object.maps[name].dump()[0])
 
-    def _counts(self) -> np.ndarray:
+    def counts(self) -> np.ndarray:
         """Drops by direction and reason, of whomever."""
         _, slots = self.object.maps["slots"].dump()
         meters = [self.object.maps["meters"].get(slot) for slot in (0, *slots.tolist())]

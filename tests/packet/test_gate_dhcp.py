@@ -89,6 +89,7 @@ FORGED = [
     case("discover from another's address", sent(asks(REQUEST, source=PEER), Reason.FOREIGN_IP)),
     case("discover from nowhere to one station's address", sent(asks(REQUEST, target=PEER), Reason.FOREIGN_IP)),
     case("discover from nowhere in a frame to one station", sent(asks(REQUEST, to=PEER_MAC), Reason.FOREIGN_IP)),
+    case("discover from nowhere in a frame to a group", sent(asks(REQUEST, to="01:00:5e:00:00:01"), Reason.FOREIGN_IP)),
     case("from nowhere to another port", sent(asks(REQUEST, ports=(68, 69)), Reason.FOREIGN_IP)),
     case("from nowhere from another port", sent(asks(REQUEST, ports=(69, 67)), Reason.FOREIGN_IP)),
     case("from nowhere by TCP", sent(V4.out(TCP, tcp(68, 67, SYN), source=NOBODY, target=EVERYBODY, to=BROADCAST), Reason.FOREIGN_IP)),

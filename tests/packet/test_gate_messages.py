@@ -228,6 +228,7 @@ def of_associations(family: Family) -> list[Case]:
         case("ABORT by one who says so and does not", *a.opened, a.they(0x3333, chunk(6, flags=1), reason=WRONG), *a.lives, flows=1),
         case("the same ports after it was closed", *a.opened, a.we(THEIRS, SCTP_SHUTDOWN), a.they(OURS, SCTP_SHUTDOWN_ACK),
              a.we(THEIRS, SCTP_SHUTDOWN_COMPLETE), *a.opened, *a.lives, flows=1),
+        case("an INIT in the middle changes nothing yet (RFC 9260, 5.2.2)", *a.opened, a.we(0, sctp_init(0x4444)), *a.lives, flows=1),
         case("a peer that restarts is asked about", *a.opened, a.they(0, sctp_init(0x4444), reason=Reason.DENIED), *a.lives, flows=1),
         case("cut before its first chunk", sent(family.out(SCTP, sctp(9, 5000, 0)), Reason.MALFORMED)),
         case("cut in its INIT", sent(family.out(SCTP, sctp(9, 5000, 0, sctp_init(OURS)[:6])), Reason.MALFORMED)),

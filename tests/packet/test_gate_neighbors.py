@@ -159,6 +159,7 @@ FORGED = [
     ),
     case("NA from a foreign address", sent(out(na(VM6, target_link(MAC)), source=PEER6), Reason.FOREIGN_IP)),
     case("NA from ::", sent(out(na(VM6, target_link(MAC)), source=UNSPECIFIED6), Reason.FOREIGN_IP)),
+    case("MLD query from ::", sent(out(mld(130, "::"), source=UNSPECIFIED6, hops=1), Reason.FOREIGN_IP)),
     case("NS in a foreign frame",
          sent(V6.out(ICMPV6, ns(VM6, source_link(PEER_MAC)), mac=PEER_MAC, hops=255), Reason.FOREIGN_MAC)),
 ]  # fmt: skip
