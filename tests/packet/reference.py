@@ -19,6 +19,8 @@ TUNNEL_PROTOCOLS = {4, 41, 47, 94, 97, 98, 137}
 TUNNEL_PORTS = {4789, 4790, 8472, 6081}
 NEIGHBORS, LISTENERS = set(range(133, 138)), {130, 131, 132, 143}
 RS, RA, NS, NA, REDIRECT = range(133, 138)
+SPEECHLESS = {RS, NS, 131, 132, 143}
+"""What may be said by one who has no address yet."""
 ERRORS = {4: {3, 4, 11, 12}, 6: {1, 2, 3, 4}}
 ECHO = {4: (8, 0), 6: (128, 129)}
 MAPPED, EVERYBODY, BROADCAST = bytes(10) + b"\xff\xff", b"\xff" * 4, b"\xff" * 6
@@ -79,7 +81,9 @@ class Datagram:
     first: int = 0
     more: bool = False
     torn: bool = False
-    """It came behind a fragment header, or as an IPv4 fragment."""
+    """It came behind a fragment header, or as an IPv4 fragment ..."""
+    size: int = 0
+    """... of so many bytes."""
 
     @property
     def whole(self) -> bool:
@@ -129,16 +133,8 @@ class Frame:
         require(20 <= header <= total <= len(packet), Reason.MALFORMED)
         fragment = int.from_bytes(packet[6:8], "big")
         first, more = (fragment & 0x1FFF) * 8, bool(fragment & 0x2000)
-        datagram = Datagram(
-            4,
-            packet[12:16],
-            packet[16:20],
-            packet[9],
-            packet[header:total],
-            first=first,
-            more=more,
-            torn=more or first > 0,
-        )
+        datagram = Datagram(4, packet[12:16], packet[16:20], packet[9], packet[header:total])
+        datagram.first, datagram.more, datagram.torn, datagram.size = first, more, more or first > 0, total - header
         self.check_addresses(datagram)
         self.check_options(packet[20:header])
         return datagram
@@ -157,8 +153,8 @@ class Frame:
         source, target, length = packet[8:24], packet[24:40], int.from_bytes(packet[4:6], "big")
         if source.startswith(MAPPED):
             refuse(Reason.FOREIGN_IP if self.outwards else Reason.MALFORMED)
+        require(not target.startswith(MAPPED), Reason.MALFORMED if self.outwards else Reason.NOT_ADDRESSED)
         require(length <= len(packet) - 40, Reason.MALFORMED)
-        require(not target.startswith(MAPPED), Reason.MALFORMED)
         datagram = Datagram(6, source, target, packet[6], packet[40 : 40 + length], hops=packet[7])
         walk(datagram)
         self.check_addresses(datagram)
@@ -174,9 +170,8 @@ class Frame:
 
     def inspect_datagram(self, datagram: Datagram) -> None:
         if not datagram.whole:
-            require(not (datagram.more and len(datagram.body) % 8), Reason.MALFORMED)
-            require(datagram.body, Reason.MALFORMED)
-            require(datagram.first + len(datagram.body) <= 65535, Reason.MALFORMED)
+            require(datagram.size and not (datagram.more and datagram.size % 8), Reason.MALFORMED)
+            require(datagram.first + datagram.size <= 65535, Reason.MALFORMED)
             require(not datagram.first, Reason.FRAGMENT)
         opens = read_transport(datagram)
         if self.outwards and not self.station.tunnels:
@@ -205,30 +200,27 @@ class Frame:
 
     def inspect_link_service(self, datagram: Datagram, kind: int) -> None:
         nobody = self.outwards and not any(datagram.source)
+        require(not nobody or kind in SPEECHLESS, Reason.FOREIGN_IP)
         if kind in LISTENERS:
-            require(not nobody or kind != 130, Reason.FOREIGN_IP)
             return
         require(not datagram.torn and datagram.hops == 255, Reason.ND_UNSAFE)
         if not self.outwards:
             return
         if kind in {RA, REDIRECT}:
             require(self.station.router, Reason.ROUTER)
-            require(not nobody, Reason.FOREIGN_IP)
             return
         message = datagram.body
         require(len(message) >= (8 if kind == RS else 24), Reason.MALFORMED)
         if kind == NA or (kind == NS and nobody):
             require(message[8:24] in self.station.held, Reason.FOREIGN_ND)
         self.check_nd_options(message[8 if kind == RS else 24 :])
-        require(not nobody or kind != NA, Reason.FOREIGN_IP)
 
     def check_nd_options(self, options: bytes) -> None:
         for _ in range(MOST_OPTIONS):
             if not options:
                 return
-            require(len(options) >= 8 and options[1], Reason.MALFORMED)
+            require(len(options) >= 8 and 0 < options[1] * 8 <= len(options), Reason.MALFORMED)
             require(options[0] not in {1, 2} or options[1:8] == b"\1" + self.station.mac, Reason.FOREIGN_ND)
-            require(options[1] * 8 <= len(options), Reason.MALFORMED)
             options = options[options[1] * 8 :]
         require(not options, Reason.MALFORMED)
 
@@ -250,7 +242,7 @@ class Frame:
                 return False
             require(mine and message[0] == 1, Reason.FOREIGN_DHCP)
             return everybody and self.target == BROADCAST
-        if ports != (67, 68) or not (everybody or datagram.target in self.station.held):
+        if ports != (67, 68):
             return False
         require(mine and message[0] == 2, Reason.FOREIGN_DHCP)
         return True
@@ -278,7 +270,7 @@ def walk(datagram: Datagram) -> None:
                 require(not datagram.torn, Reason.EXTENSION)
                 length, datagram.torn = 8, True
                 offset = int.from_bytes(header[2:4], "big")
-                datagram.first, datagram.more = offset & 0xFFF8, bool(offset & 1)
+                datagram.first, datagram.more, datagram.size = offset & 0xFFF8, bool(offset & 1), len(header) - 8
             case 43:
                 require(header[2], Reason.EXTENSION)
             case 51:

@@ -231,6 +231,8 @@ def of_associations(family: Family) -> list[Case]:
         case("an INIT in the middle changes nothing yet (RFC 9260, 5.2.2)", *a.opened, a.we(0, sctp_init(0x4444)), *a.lives, flows=1),
         case("a peer that restarts is asked about", *a.opened, a.they(0, sctp_init(0x4444), reason=Reason.DENIED), *a.lives, flows=1),
         case("cut before its first chunk", sent(family.out(SCTP, sctp(9, 5000, 0)), Reason.MALFORMED)),
+        case("an INIT that ends before its tag, and bytes behind the packet",
+             sent(family.out(SCTP, sctp(9, 5000, 0, chunk(1))) + b"\1" * 20, Reason.MALFORMED)),
         case("cut in its INIT", sent(family.out(SCTP, sctp(9, 5000, 0, sctp_init(OURS)[:6])), Reason.MALFORMED)),
     ]  # fmt: skip
 
