@@ -149,12 +149,13 @@ def test_one_record_for_many_of_one_kind(stage: Stage) -> None:
 def test_samples_are_few(stage: Stage) -> None:
     gate = stage.set(Setup().world(), PATH)
     gate.samples()
+    began = time.monotonic()
     for _ in range(100):
         gate.send(OUT, V6.out(TCP, tcp(1, 80, SYN)))
         gate.send(OUT, V6.out(TCP, tcp(1, 443, RST)))
     found = gate.samples()
     assert {s.reason for s in found} == {Reason.DENIED, Reason.NO_FLOW}
-    assert len(found) <= 4, "one a second of each kind"
+    assert len(found) <= 2 * (2 + time.monotonic() - began), "one a second of each kind"
     sample = next(s for s in found if s.reason is Reason.DENIED)
     assert (str(sample.local), str(sample.remote)) == (V6.vm, V6.peer)
     assert (sample.local_port, sample.remote_port, sample.protocol, sample.tcp_flags) == (1, 80, TCP, SYN)

@@ -322,7 +322,7 @@ def test_real_stacks_talk_through_the_gate(loaded_gate: GateObject, tmp_path: Pa
             assert sorted((row.direction, row.port) for row in rows) == [(OUT, 443)] * 2 + [(IN, 22)] * 2
             assert all(min(row.bytes_out, row.bytes_in) > size for row in rows)
             with pytest.raises(TimeoutError):
-                vm.submit(socket.create_connection, (PEER, 80), 1).result()
+                vm.submit(socket.create_connection, (PEER, 80), 0.3).result()
             assert {row.reason for row in gate.denials() if row.vnic} == {Reason.DENIED}
             if size == SIZE:
                 assert longest(seen) > 0xFFFF, "there were segments that no length field can tell"
@@ -361,7 +361,7 @@ def test_a_denied_neighborhood_is_silent_but_polite(loaded_gate: GateObject, tmp
             wait_until(lambda: not vm.submit(ip, "addr", "show", "dev", "eth0", "tentative").result())
             for target in (PEER, PEER6):
                 with pytest.raises(TimeoutError):
-                    vm.submit(socket.create_connection, (target, 443), 1).result()
+                    vm.submit(socket.create_connection, (target, 443), 0.5).result()
             assert {(row.reason, row.protocol) for row in gate.denials() if row.vnic} == {(Reason.DENIED, TCP)}
             found = vm.submit(ip, "neigh", "show", PEER).result() + vm.submit(ip, "neigh", "show", PEER6).result()
             assert found.count(PEER_MAC) == 2, "the neighbor is known in both versions"
