@@ -110,7 +110,10 @@ class Records:
             ifindex = int(all_records[record]["ifindex"])
             self._used[ifindex] = record
             self._places[place] = ifindex
-        self._used |= dict(zip(*(numbers.tolist() for numbers in self._far.dump()), strict=True))
+        far = dict(zip(*(numbers.tolist() for numbers in self._far.dump()), strict=True))
+        # Of an agent that died amid a move to the place in the array, which is where the gate looks first.
+        self._far.delete(np.array([ifindex for ifindex in far if ifindex in self._used], "<u4"))
+        self._used = far | self._used
         taken = {_NOBODY, *self._used.values()}
         self._free = collections.deque(n for n in range(self._records.capacity) if n not in taken)
         self._resting: collections.deque[tuple[float, int]] = collections.deque()
@@ -147,12 +150,14 @@ class Records:
         self._resting.append((time.monotonic(), place))
 
     def _point(self, ifindex: int, place: int) -> None:
-        near = ifindex % layout.TAPS
+        near, before = ifindex % layout.TAPS, self._used.get(ifindex)
+        was_far = before is not None and self._places.get(near) != ifindex
         if self._places.setdefault(near, ifindex) == ifindex:
             self._near.update(np.array([near], "<u4"), np.array([place], "<u4"))
+            if was_far:  # the place has become free; nothing may lead to the old record any more
+                self._far.delete(np.array([ifindex], "<u4"))
         else:
             self._far.update(np.array([ifindex], "<u4"), np.array([place], "<u4"))
-        before = self._used.get(ifindex)
         self._used[ifindex] = place
         if before is not None:
             self._resting.append((time.monotonic(), before))
