@@ -8,9 +8,9 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from bench import lab, testrun
+from bench import gate, lab, testrun
 
-_BENCHMARKS = {"testrun": testrun.measure, "lab": lab.measure}
+_BENCHMARKS = {"gate": gate.measure, "testrun": testrun.measure, "lab": lab.measure}
 
 
 @click.command()
@@ -21,8 +21,7 @@ def main(names: tuple[str, ...], *, json_: bool) -> None:
     metrics = [metric for name in names or sorted(_BENCHMARKS) for metric in _BENCHMARKS[name]()]
     table = Table("METRIC", "VALUE", "UNIT", "GOAL", "", box=None, pad_edge=False)
     for metric in metrics:
-        goal = "-" if metric.goal is None else f"<= {metric.goal:g}"
-        table.add_row(metric.name, f"{metric.value:.3g}", metric.unit, goal, "ok" if metric.ok else "MISSED")
+        table.add_row(*metric.row())
     Console(stderr=json_, highlight=False).print(table)
     if json_:
         print(json.dumps({metric.name: metric.fields() for metric in metrics}))
