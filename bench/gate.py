@@ -18,7 +18,7 @@ from bench.ratios import columns_not_first, median_ratio
 from bench.topology import Bridge, Pair, isolated
 from bench.traffic import KINDS, Traffic
 
-ROUNDS: Final = 12
+ROUNDS: Final = 8
 _FLATNESS_ROUNDS: Final = 9
 _GOALS: Final[Mapping[str, float]] = {"tcp_bulk": 1.05, "udp64": 1.12, "rr": 1.10, "crr": 1.12, "newflow": 2.0}
 _UNIT: Final = "x no filter"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import statistics
 import time
 from collections.abc import Iterator
 from typing import Final
@@ -17,13 +16,13 @@ _ROUNDS: Final = 7
 
 
 def measure() -> Iterator[Metric]:
-    """Median milliseconds for ``_FLOWS`` flows that packets opened."""
+    """Milliseconds for ``_FLOWS`` flows that packets opened; the least of some rounds, as others only ever delay them."""
     here, there = LoopbackGate(tenants.compiled(1)), LoopbackGate(tenants.compiled(1))
     for port in range(_FIRST_PORT, _FIRST_PORT + _FLOWS - 1):  # one is open already
         here.open(port)
     exports, imports = zip(*(_move(here, there) for _ in range(_ROUNDS)), strict=True)
-    yield Metric(name="gate.export_10k_ms", value=statistics.median(exports), unit="ms", goal=10)
-    yield Metric(name="gate.import_10k_ms", value=statistics.median(imports), unit="ms", goal=80)
+    yield Metric(name="gate.export_10k_ms", value=min(exports), unit="ms", goal=10)
+    yield Metric(name="gate.import_10k_ms", value=min(imports), unit="ms", goal=80)
 
 
 def _move(here: LoopbackGate, there: LoopbackGate) -> tuple[float, float]:

@@ -153,3 +153,11 @@ def test_numbers_in_halves_and_in_decisions_are_renumbered() -> None:
     tenants.renumber(pages, np.array([1, 2], "<u8"))
     assert pages["decisions"]["rule"][1, 3] == 11
     assert np.count_nonzero(pages["decisions"]["rule"]) == 1
+
+
+def test_no_number_is_overlooked() -> None:
+    def wide(kind: np.dtype[Any]) -> set[str]:
+        fields = {name: part[0].base for name, part in (kind.fields or {}).items()}
+        return {name for name, part in fields.items() if part == "<u8"}.union(*map(wide, fields.values()))
+
+    assert set().union(*map(wide, TABLES.values())) <= tenants._NUMBERS
