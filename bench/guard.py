@@ -7,10 +7,9 @@ from collections.abc import Sequence
 from typing import Final
 
 from bench import tenants
-from bench.loopback import sizes
+from bench.loopback import FLOW_RATE, sizes
 from bench.topology import BPFFS, End, ifindex
 from serai.datapath.attach import Attacher
-from serai.datapath.flows import FlowTables
 from serai.datapath.gates import Gates
 from serai.datapath.object import GateObject
 
@@ -40,8 +39,8 @@ class Guard:
         """Load the tables of all tenants."""
         ruleset = tenants.compiled(TENANTS)
         gate = GateObject.load(None, sizes=sizes(ruleset))
-        self._flows = FlowTables(gate.maps["flows"], entries=_FLOW_QUOTA)
-        self._gates = Gates(gate, Attacher(BPFFS / "links", gate.programs), self._flows)
+        attacher = Attacher(BPFFS / "links", gate.programs)
+        self._gates = Gates(gate, attacher, flow_quota=_FLOW_QUOTA, flow_rate=FLOW_RATE)
         self._gates.prepare(ruleset)
         vnics = {str(vnic.addresses[0]): vnic for vnic in ruleset.vnics}
         self._bindings = {ifindex(end): vnics[end.address] for end in self._ends}
@@ -57,6 +56,6 @@ class Guard:
         for number in self._bindings:
             self._gates.forget(number)
         for vnic in self._bindings.values():
-            if (table := self._flows.table(vnic.id)) is not None:
+            if (table := self._gates.flows.table(vnic.id)) is not None:
                 table.delete(table.dump()[0])
         time.sleep(_DETACH_SECONDS)
