@@ -45,6 +45,7 @@ def _columns(rounds: int, scale: float) -> tuple[dict[str, Column], dict[str, st
         sockets = Pair(a=bridge.veth(*vnics["client"]), b=bridge.veth(*vnics["server"]))
         taps = Pair(a=bridge.tap(*vnics["source"]), b=bridge.tap(*vnics["sink"]))
         bridge.introduce([sockets.a, sockets.b])
+        bridge.wait()
         ends = [sockets.a, sockets.b, taps.a, taps.b]
         filters: list[Filter] = [Guard(ends), NftMap(ends), NftLinear(ends), IpsetChains(ends)]
         missing = {found.name: found.missing() for found in filters if found.missing()}

@@ -30,7 +30,7 @@
 #include <unistd.h>
 
 #define BATCH 32             /* packets sent before they are received: fits a tap's queue of 500 */
-#define CHUNK (128 * 1024)   /* bytes of a bulk write */
+#define CHUNK (128 * 1024)   /* bytes of a bulk write, one operation */
 #define PATIENCE_MS 2000     /* how long a packet may take; they are never lost on the way */
 #define LIMIT_SECONDS 60     /* no measurement takes as long */
 #define SOURCE_PORT_AT 34    /* in a UDP frame without IP options */
@@ -323,16 +323,21 @@ static void crr(const struct ends *ends)
 	end();
 }
 
+static void put_port(unsigned char *at, unsigned int port)
+{
+	at[0] = port >> 8;
+	at[1] = port;
+}
+
 /* One operation is a frame from one tap to the other, each of a flow that was never seen. */
 static void move_flows(int a, int b, unsigned char *frame, ssize_t size, long first, long wanted)
 {
 	char room[2048];
-	__uint16_t *ports = (void *)(frame + SOURCE_PORT_AT);
 
 	for (long done = 0; done < wanted; done += BATCH) {
 		for (long flow = first + done; flow < first + done + BATCH; flow++) {
-			ports[0] = htons(1024 + flow % SOURCE_PORTS);
-			ports[1] = htons(1024 + flow / SOURCE_PORTS);
+			put_port(frame + SOURCE_PORT_AT, 1024 + flow % SOURCE_PORTS);
+			put_port(frame + SOURCE_PORT_AT + 2, 1024 + flow / SOURCE_PORTS);
 			if (write(a, frame, size) != size)
 				die("write");
 		}

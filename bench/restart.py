@@ -53,6 +53,7 @@ def measure() -> Iterator[Metric]:
         world = tenants.world(range(TAPS // len(tenants.VMS)))
         ruleset = compile_host(world, "bench", world.vms)
         ends = {vnic.path: bridge.tap(str(vnic.addresses[0]), vnic.mac) for vnic in ruleset.vnics}
+        bridge.wait()
         attached = _attach_all(ruleset, ends)
         LastGood(Path(state, "ruleset")).write(ruleset)
         client, server, source = (ends[f"/t0/shop:{name}/eth0"] for name in ("client", "server", "source"))

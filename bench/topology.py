@@ -9,10 +9,12 @@ import contextlib
 import ctypes
 import dataclasses
 import fcntl
+import json
 import os
 import socket
 import struct
 import subprocess
+import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final
@@ -25,6 +27,8 @@ BPFFS: Final = Path("/sys/fs/bpf")
 
 NETFILTER_SWITCH: Final = Path("/proc/sys/net/bridge/bridge-nf-call-iptables")
 """Whether bridges of the current namespace send packets through netfilter; absent where they cannot."""
+
+_PATIENCE_SECONDS: Final = 10
 
 _ENOUGH = 500  # characters of what a command says: nft repeats all that it was given
 
@@ -133,6 +137,14 @@ class Bridge:
         fcntl.ioctl(descriptor, _TUNSETIFF, struct.pack("16sH22x", name.encode(), _IFF_TAP | _IFF_NO_PI))
         self._plug(name, mac)
         return End(address=address, mac=mac, tap=name, descriptor=descriptor)
+
+    def wait(self) -> None:
+        """Wait until frames pass: the kernel notices that a link has come up a moment later."""
+        deadline = time.monotonic() + _PATIENCE_SECONDS
+        while any(port["state"] != "forwarding" for port in json.loads(run("bridge", "-json", "link"))):
+            if time.monotonic() > deadline:
+                raise RuntimeError(f"the bridge's ports are not up after {_PATIENCE_SECONDS} s")
+            time.sleep(0.01)
 
     def introduce(self, ends: Sequence[End]) -> None:
         """Let namespaces know each other's MAC addresses: no ARP amid a measurement."""
