@@ -166,22 +166,24 @@ ALWAYS int follow_tcp(struct serai_flow *flow, const struct packet *p, int side)
 	return 1;
 }
 
-/* RFC 9260, 8.5: packets carry the tag that their receiver has asked for. */
+/* RFC 9260, 8.5: packets carry the tag that their receiver has asked for. In a live association another INIT only asks
+ * (5.2.2): what it asks for stands beside (in `limit`), and holds when a cookie confirms it. */
 ALWAYS int follow_sctp(struct serai_flow *flow, const struct packet *p, int side)
 {
-	int other = !side;
-	__u32 wanted = flow->end[side & 1];
+	int other = !side, reflected = p->tcp_flags & TCP_URG;
+	__u32 tag = flow->end[side & 1], asked = flow->limit[side & 1];
 
-	if (p->opens) {
-		flow->end[other & 1] = p->ack;
-		return 1;
-	}
-	if (p->tcp_flags & TCP_URG && p->seq == flow->end[other & 1])
-		wanted = p->seq; /* reflected: the sender of the packet knows no other */
-	if (wanted && p->seq != wanted)
+	if (!p->opens && tag && p->seq != tag && p->seq != asked && !(reflected && p->seq == flow->end[other & 1]))
 		return 0;
-	if (p->ack)
-		flow->end[other & 1] = p->ack;
+	if (p->ack) {
+		flow->limit[other & 1] = p->ack;
+		if (!flow->end[other & 1])
+			flow->end[other & 1] = p->ack;
+	}
+	if (p->chunk == SCTP_COOKIE_ECHO && p->seq == asked) {
+		flow->end[EGRESS] = flow->limit[EGRESS];
+		flow->end[INGRESS] = flow->limit[INGRESS];
+	}
 	flow->tcp_flags[side & 1] |= p->tcp_flags;
 	return 1;
 }

@@ -44,6 +44,15 @@ ALWAYS int is_dhcpv6_group(const __u32 *address)
 		(address[0] == bpf_htonl(0xff050000) && address[3] == bpf_htonl(0x00010003)));
 }
 
+/* To all of the link, by both headers. */
+ALWAYS int is_broadcast(struct __sk_buff *skb, const struct packet *p)
+{
+	__u16 target[3];
+
+	return p->key.remote[3] == bpf_htonl(0xffffffff) && !bpf_skb_load_bytes(skb, 0, target, sizeof(target)) &&
+	       (target[0] & target[1] & target[2]) == 0xffff;
+}
+
 /* Lets pass, without policy, what a client sends to whoever serves the link, and the answers to it. */
 APART int check_dhcp(struct __sk_buff *skb, const struct serai_vnic *vnic, struct packet *p, int direction)
 {
@@ -75,6 +84,6 @@ APART int check_dhcp(struct __sk_buff *skb, const struct serai_vnic *vnic, struc
 		   boot.operation == (direction == EGRESS ? BOOT_REQUEST : BOOT_REPLY);
 	if (!about_it)
 		return REASON_FOREIGN_DHCP;
-	p->settled = direction == INGRESS || (p->group && p->key.remote[3] == bpf_htonl(0xffffffff));
+	p->settled = direction == INGRESS || is_broadcast(skb, p);
 	return REASON_NONE;
 }

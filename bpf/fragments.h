@@ -84,7 +84,8 @@ APART int remember_fragments(const struct serai_vnic *vnic, const struct packet 
 	__builtin_memcpy(known->local, p->key.local, sizeof(known->local));
 	__builtin_memcpy(known->remote, p->key.remote, sizeof(known->remote));
 	known->id = p->id;
-	mark_fragment(known, 0, (p->size + 7) / 8);
+	known->units = (p->size + 7) / 8;
+	mark_fragment(known, 0, known->units);
 	asm volatile("" ::: "memory");
 	known->first_ns = bpf_ktime_get_coarse_ns();
 	return 1;

@@ -213,14 +213,20 @@ ALWAYS int share_fate(struct __sk_buff *skb, const struct serai_vnic *vnic, cons
 {
 	__u32 slot = vnic->slot; /* 6.1 takes no key from where the argument of a global function points */
 	void *table = bpf_map_lookup_elem(&flows, &slot);
+	__u32 first = p->piece / 8, behind = (p->piece + p->size + 7) / 8;
 	struct serai_flow *flow;
 
 	if (!datagram || !table)
 		return REASON_FRAGMENT;
-	if (mark_fragment(datagram, p->piece / 8, (p->piece + p->size + 7) / 8))
+	if (mark_fragment(datagram, first, behind) || (datagram->total && behind > datagram->total))
 		datagram->poisoned = 1;
 	if (datagram->poisoned)
 		return REASON_FRAGMENT_OVERLAP;
+	if (!p->more)
+		datagram->total = behind;
+	/* Complete, it is forgotten: a busy sender uses its number again soon (RFC 4963). */
+	if (__sync_fetch_and_add(&datagram->units, behind - first) + behind - first == datagram->total)
+		datagram->first_ns = 0;
 	flow = bpf_map_lookup_elem(table, &datagram->flow);
 	if (!flow)
 		return REASON_FRAGMENT;

@@ -130,7 +130,7 @@ struct serai_flow {
 	__u64 staged_rule;
 	/* By the direction in which the sequence numbers, or the verification tags, travel: see conntrack.h. */
 	__u32 end[2];     /* TCP: behind the last byte sent. SCTP: the tag that packets carry, 0 while unknown */
-	__u32 limit[2];   /* TCP: up to where the other side has allowed it to send */
+	__u32 limit[2];   /* TCP: up to where the other side has allowed it to send. SCTP: the tag last asked for */
 	__u32 window[2];  /* TCP: the widest window that this side has granted; 0: it has not spoken */
 	__u8 origin;      /* the direction of the packet that opened it */
 	__u8 step;
@@ -158,6 +158,8 @@ struct serai_fragments {
 	__u32 remote[4];
 	__u32 id;
 	__u32 poisoned;
+	__u32 units; /* how many have been seen */
+	__u32 total; /* and how many there are; 0 until the last fragment has come */
 	__u64 seen[FRAGMENT_UNITS / 64]; /* one bit a unit */
 };
 

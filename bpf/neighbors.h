@@ -13,6 +13,13 @@ ALWAYS int is_neighbor_discovery(__u8 type)
 	return type >= ICMPV6_ROUTER_SOLICITATION && type <= ICMPV6_REDIRECT;
 }
 
+/* Before it has an address a VM looks for routers, for others with the address that it wants, and joins groups. */
+ALWAYS int may_be_nobodys(__u8 type)
+{
+	return type == ICMPV6_ROUTER_SOLICITATION || type == ICMPV6_NEIGHBOR_SOLICITATION ||
+	       type == ICMPV6_GROUP_REPORT || type == ICMPV6_GROUP_DONE || type == ICMPV6_GROUP_REPORT_2;
+}
+
 /* The link serves itself with these; policy is about what connects endpoints. */
 ALWAYS int is_link_service(__u8 type)
 {
@@ -49,11 +56,11 @@ APART int check_neighbor(struct __sk_buff *skb, const struct serai_vnic *vnic, s
 	type = p->service >> 8;
 	options = p->offset + 8;
 	behind = p->offset + p->left;
+	if (p->nobody && direction == EGRESS && !may_be_nobodys(type))
+		return REASON_FOREIGN_IP;
 	p->settled = 1;
 	if (!is_neighbor_discovery(type))
 		return REASON_NONE; /* who listens to which group */
-	if (p->nobody && direction == EGRESS && type != ICMPV6_ROUTER_SOLICITATION && type != ICMPV6_NEIGHBOR_SOLICITATION)
-		return REASON_FOREIGN_IP;
 	if (p->torn || p->hops != 255)
 		return REASON_ND_UNSAFE;
 	if (direction == INGRESS)

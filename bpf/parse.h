@@ -65,6 +65,7 @@ struct packet {
 	__u8 settled; /* a guard has let it through: policy is not asked */
 	__u8 tcp_flags;
 	__u8 tcp_scale;
+	__u8 chunk; /* of SCTP, the first */
 };
 
 /* Packet pointers: `data` up to `end` can be read directly. */

@@ -44,7 +44,9 @@
 
 #define SCTP_INIT 1
 #define SCTP_INIT_ACK 2
+#define SCTP_INIT_LENGTH 20 /* at least, of both */
 #define SCTP_ABORT 6
+#define SCTP_COOKIE_ECHO 10
 #define SCTP_SHUTDOWN_COMPLETE 14
 #define SCTP_REFLECTED 1 /* the T bit: the tag is the other side's */
 
@@ -228,7 +230,10 @@ ALWAYS int parse_sctp(struct __sk_buff *skb, struct sctp_header *sctp, int direc
 
 	set_ports(p, direction, sctp->source, sctp->target);
 	p->seq = sctp->tag;
+	p->chunk = sctp->chunk;
 	if (sctp->chunk == SCTP_INIT || sctp->chunk == SCTP_INIT_ACK) {
+		if (p->left < 12 + SCTP_INIT_LENGTH || bpf_ntohs(sctp->chunk_length) < SCTP_INIT_LENGTH)
+			return REASON_MALFORMED;
 		if (bpf_skb_load_bytes(skb, p->offset + sizeof(*sctp), &asks, sizeof(asks)) || !asks)
 			return REASON_MALFORMED;
 		p->ack = asks;
@@ -270,7 +275,7 @@ ALWAYS int parse_transport(struct __sk_buff *skb, int direction, struct packet *
 		p->headers += sizeof(*udp);
 		p->opens = 1;
 		length = bpf_ntohs(udp->len);
-		if (!skb->gso_size && !p->fragmented && (length < sizeof(*udp) || length > p->left))
+		if (!skb->gso_size && (length < sizeof(*udp) || (length > p->left && !p->fragmented)))
 			return REASON_MALFORMED;
 		return REASON_NONE;
 	}

@@ -98,6 +98,8 @@ FRAGMENTS = np.dtype(
         ("remote", *_ADDRESS),
         ("id", "<u4"),
         ("poisoned", "<u4"),
+        ("units", "<u4"),
+        ("total", "<u4"),
         ("seen", "<u8", (128,)),
     ]
 )
