@@ -8,7 +8,6 @@ from typing import Any
 
 from conftest import NETWORK, PLAIN, GateUnderTest, Stage, machine
 from frames import (
-    BROADCAST,
     ESP,
     ICMP,
     ICMPV6,
@@ -198,8 +197,3 @@ def play(stage: Stage, case: Case) -> GateUnderTest:
     assert gate.fragments() == case.fragments, "datagrams of which a first fragment is remembered"
     assert {denial.reason for denial in gate.denials()} == {step.reason for step in case.steps if step.reason}
     return gate
-
-
-def to_all(family: Family, protocol: int, payload: bytes, target: str, **header: Any) -> bytes:
-    """A frame from the VM to everybody on the link."""
-    return family.out(protocol, payload, target=target, to=header.pop("to", BROADCAST), **header)
