@@ -307,10 +307,10 @@ def read_transport(datagram: Datagram) -> bool:
 
 def read_sctp(body: bytes, short: Reason) -> bool:
     require(len(body) >= 16, short)
+    length = int.from_bytes(body[14:16], "big")
     if body[12] in {1, 2}:
-        require(any(body[16:20]), Reason.MALFORMED)
+        require(length >= 20 and len(body) >= 32 and any(body[16:20]), Reason.MALFORMED)
     if body[12] == 1:
-        length = int.from_bytes(body[14:16], "big")
         require(body[4:8] == bytes(4) and len(body) == 12 + (length + 3) // 4 * 4, Reason.MALFORMED)
     return body[12] == 1
 
