@@ -163,7 +163,7 @@ def of_overlaps(family: Family) -> list[Case]:
         case("the same first one again", segment.out(0, 24), segment.out(0, 24, OVERLAP), flows=1, fragments=1),
         case("the same tail twice", dns.out(0, 32), dns.out(48, None), dns.out(48, None, OVERLAP), flows=1, fragments=1),
         case("complete, it is forgotten", dns.out(0, 48), dns.out(48, None), dns.out(48, None, Reason.FRAGMENT),
-             dns.out(0, 48), dns.out(48, None), flows=1, fragments=0),
+             dns.out(0, 48), dns.out(48, None), flows=1, fragments=1),
         case("complete in any order", dns.out(0, 32), dns.out(48, None), dns.out(32, 48), dns.out(0, 48), flows=1, fragments=1),
         case("beyond the end", dns.out(0, 32), dns.out(40, 48, more=False), dns.out(64, None, OVERLAP), flows=1, fragments=1),
         case("a middle that reaches into the tail",
