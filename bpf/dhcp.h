@@ -53,7 +53,8 @@ ALWAYS int is_broadcast(struct __sk_buff *skb, const struct packet *p)
 	       (target[0] & target[1] & target[2]) == 0xffff;
 }
 
-/* Lets pass, without policy, what a client sends to whoever serves the link, and the answers to it. */
+/* Lets pass, without policy, what a client sends to whoever serves the link, and the answers to it; of a vNIC that may
+ * serve, both sides of that. */
 APART int check_dhcp(struct __sk_buff *skb, const struct serai_vnic *vnic, struct packet *p, int direction)
 {
 	struct boot_message boot = {};
@@ -66,8 +67,10 @@ APART int check_dhcp(struct __sk_buff *skb, const struct serai_vnic *vnic, struc
 	local = bpf_ntohs(p->key.local_port);
 	remote = bpf_ntohs(p->key.remote_port);
 	if (!is_mapped(p->key.local)) {
-		if (direction == EGRESS && local == DHCPV6_SERVER_PORT && remote == DHCPV6_CLIENT_PORT && !may_serve)
-			return REASON_DHCP_SERVER;
+		if (local == DHCPV6_SERVER_PORT && remote == DHCPV6_CLIENT_PORT) {
+			p->settled = !!may_serve;
+			return direction == EGRESS && !may_serve ? REASON_DHCP_SERVER : REASON_NONE;
+		}
 		if (local != DHCPV6_CLIENT_PORT || remote != DHCPV6_SERVER_PORT || !is_link_local(p->key.local))
 			return REASON_NONE;
 		p->settled = direction == EGRESS ? is_dhcpv6_group(p->key.remote) : is_link_local(p->key.remote);
@@ -75,9 +78,10 @@ APART int check_dhcp(struct __sk_buff *skb, const struct serai_vnic *vnic, struc
 	}
 	/* Too short is no message: its operation stays 0. */
 	bpf_skb_load_bytes(skb, p->offset + sizeof(struct udphdr), &boot, sizeof(boot));
-	if (direction == EGRESS && remote == DHCP_CLIENT_PORT)
-		return !may_serve && (local == DHCP_SERVER_PORT || boot.operation == BOOT_REPLY) ? REASON_DHCP_SERVER :
-												     REASON_NONE;
+	if (remote == DHCP_CLIENT_PORT && (local == DHCP_SERVER_PORT || (direction == EGRESS && boot.operation == BOOT_REPLY))) {
+		p->settled = !!may_serve;
+		return direction == EGRESS && !may_serve ? REASON_DHCP_SERVER : REASON_NONE;
+	}
 	if (local != DHCP_CLIENT_PORT || remote != DHCP_SERVER_PORT)
 		return REASON_NONE;
 	about_it = boot.hardware_length == 6 && same_mac(boot.client_mac, vnic->mac) &&

@@ -239,11 +239,11 @@ class Frame:
             serves = ports == (67, 68) or (ports[1] == 68 and message[:1] == b"\2")
             require(not serves or self.station.dhcp, Reason.DHCP_SERVER)
             if ports != (68, 67):
-                return False
+                return serves
             require(mine and message[0] == 1, Reason.FOREIGN_DHCP)
             return everybody and self.target == BROADCAST
         if ports != (67, 68):
-            return False
+            return ports == (68, 67) and self.station.dhcp
         require(mine and message[0] == 2, Reason.FOREIGN_DHCP)
         return True
 
@@ -251,7 +251,11 @@ class Frame:
         link_local = {address for address in self.station.held if address[:2] == b"\xfe\x80"}
         if self.outwards:
             require(ports != (547, 546) or self.station.dhcp, Reason.DHCP_SERVER)
+            if ports == (547, 546):
+                return True
             return ports == (546, 547) and datagram.source in link_local and datagram.target in RELAYS6
+        if ports == (546, 547) and self.station.dhcp:
+            return True
         from_link = datagram.source[0] == 0xFE and datagram.source[1] & 0xC0 == 0x80
         return ports == (547, 546) and from_link and datagram.target in link_local
 
