@@ -8,6 +8,10 @@
 #define ACK_LAG 66000
 #define UNKNOWN_WINDOW (1U << 30) /* the widest there is (RFC 7323, 2.3) */
 
+/* A direction that the compiler knows nothing of: what it makes of an index into the stack otherwise, the verifier does
+ * not take. */
+#define OPAQUE(index) ({ __u32 hidden = (index); asm volatile("" : "+r"(hidden)); hidden; })
+
 ALWAYS int is_after(__u32 a, __u32 b)
 {
 	return (__s32)(a - b) > 0;
@@ -68,7 +72,7 @@ ALWAYS __u32 granted(const struct serai_flow *flow, const struct packet *p, int 
 		return UNKNOWN_WINDOW;
 	if (p->tcp_flags & TCP_SYN || !(flow->scale[0] & flow->scale[1] & SCALE_OFFERED))
 		return p->window;
-	return (__u32)p->window << (flow->scale[side & 1] & 15);
+	return (__u32)p->window << (flow->scale[OPAQUE(side & 1)] & 15);
 }
 
 /* Nothing is known of the sequence numbers: whatever comes is taken, and tells where they are. */
@@ -85,40 +89,40 @@ ALWAYS __u32 end_of(const struct packet *p)
 }
 
 /* The first packet of a side. Returns 0 where it cannot be one. */
-ALWAYS int greet(struct serai_flow *flow, const struct packet *p, int side)
+ALWAYS int greet(struct serai_flow *flow, const struct packet *p, __u32 side)
 {
-	__u32 end = end_of(p);
-	int other = !side;
+	__u32 end = end_of(p), other = OPAQUE(!side);
 
-	if (flow->window[other & 1] && !(flow->scale[side & 1] & SCALE_UNKNOWN)) {
+	side = OPAQUE(side & 1);
+	if (flow->window[other] && !(flow->scale[side] & SCALE_UNKNOWN)) {
 		/* It answers a SYN: with one of its own, or with a reset that acknowledges it (RFC 9293, 3.10.7.3). */
-		if (p->tcp_flags & TCP_ACK && p->tcp_flags & (TCP_SYN | TCP_RST) && p->ack != flow->end[other & 1] &&
-		    (is_after(p->ack, flow->end[other & 1]) || is_after(flow->end[other & 1] - ACK_LAG, p->ack)))
+		if (p->tcp_flags & TCP_ACK && p->tcp_flags & (TCP_SYN | TCP_RST) && p->ack != flow->end[other] &&
+		    (is_after(p->ack, flow->end[other]) || is_after(flow->end[other] - ACK_LAG, p->ack)))
 			return 0;
 		if (p->tcp_flags & TCP_RST) {
-			if (!(p->tcp_flags & TCP_ACK) || p->ack != flow->end[other & 1])
+			if (!(p->tcp_flags & TCP_ACK) || p->ack != flow->end[other])
 				return 0;
-			flow->tcp_flags[side & 1] |= p->tcp_flags;
+			flow->tcp_flags[side] |= p->tcp_flags;
 			return 1;
 		}
 		if (!(p->tcp_flags & TCP_SYN)) {
 			/* To that side the connection is an old one. It says so, and the answer is a reset (RFC 5961). */
-			flow->end[side & 1] = p->ack;
+			flow->end[side] = p->ack;
 			return 1;
 		}
 	}
-	flow->tcp_flags[side & 1] |= p->tcp_flags;
+	flow->tcp_flags[side] |= p->tcp_flags;
 	if (p->tcp_flags & TCP_SYN)
-		flow->scale[side & 1] = p->tcp_scale;
+		flow->scale[side] = p->tcp_scale;
 	else
-		flow->scale[side & 1] = SCALE_UNKNOWN;
-	flow->end[side & 1] = end;
-	flow->window[side & 1] = granted(flow, p, side) ?: 1;
-	flow->limit[side & 1] = end + (flow->scale[side & 1] & SCALE_UNKNOWN ? UNKNOWN_WINDOW : flow->window[other & 1]);
+		flow->scale[side] = SCALE_UNKNOWN;
+	flow->end[side] = end;
+	flow->window[side] = granted(flow, p, side) ?: 1;
+	flow->limit[side] = end + (flow->scale[side] & SCALE_UNKNOWN ? UNKNOWN_WINDOW : flow->window[other]);
 	if (p->tcp_flags & TCP_ACK) {
-		if (!flow->window[other & 1])
-			flow->end[other & 1] = p->ack;
-		flow->limit[other & 1] = p->ack + flow->window[side & 1];
+		if (!flow->window[other])
+			flow->end[other] = p->ack;
+		flow->limit[other] = p->ack + flow->window[side];
 	}
 	return 1;
 }
@@ -170,21 +174,21 @@ ALWAYS int follow_tcp(struct serai_flow *flow, const struct packet *p, int side)
  * (5.2.2): what it asks for stands beside (in `limit`), and holds when a cookie confirms it. */
 ALWAYS int follow_sctp(struct serai_flow *flow, const struct packet *p, int side)
 {
-	int other = !side, reflected = p->tcp_flags & TCP_URG;
-	__u32 tag = flow->end[side & 1], asked = flow->limit[side & 1];
+	__u32 mine = OPAQUE(side & 1), other = OPAQUE(!side), tag = flow->end[mine], asked = flow->limit[mine];
+	int reflected = p->tcp_flags & TCP_URG;
 
-	if (!p->opens && tag && p->seq != tag && p->seq != asked && !(reflected && p->seq == flow->end[other & 1]))
+	if (!p->opens && tag && p->seq != tag && p->seq != asked && !(reflected && p->seq == flow->end[other]))
 		return 0;
 	if (p->ack) {
-		flow->limit[other & 1] = p->ack;
-		if (!flow->end[other & 1])
-			flow->end[other & 1] = p->ack;
+		flow->limit[other] = p->ack;
+		if (!flow->end[other])
+			flow->end[other] = p->ack;
 	}
 	if (p->chunk == SCTP_COOKIE_ECHO && p->seq == asked) {
 		flow->end[EGRESS] = flow->limit[EGRESS];
 		flow->end[INGRESS] = flow->limit[INGRESS];
 	}
-	flow->tcp_flags[side & 1] |= p->tcp_flags;
+	flow->tcp_flags[mine] |= p->tcp_flags;
 	return 1;
 }
 

@@ -87,6 +87,6 @@ APART int remember_fragments(const struct serai_vnic *vnic, const struct packet 
 	known->units = (p->size + 7) / 8;
 	mark_fragment(known, 0, known->units);
 	asm volatile("" ::: "memory");
-	known->first_ns = bpf_ktime_get_coarse_ns();
+	known->first_ns = now_ns();
 	return 1;
 }

@@ -99,7 +99,7 @@ APART int admit(const struct serai_vnic *vnic, const struct packet *p, struct ve
 	if (!vnic || !p || !verdict || !judge_either(vnic, p, verdict, direction) ||
 	    verdict->reason == REASON_NO_RULESET)
 		return 0;
-	if (may_open_now(vnic, direction, bpf_ktime_get_coarse_ns()))
+	if (may_open_now(vnic, direction, now_ns()))
 		return 1;
 	verdict->reason = REASON_FLOW_RATE;
 	return 0;
@@ -109,8 +109,8 @@ APART int admit(const struct serai_vnic *vnic, const struct packet *p, struct ve
 APART int open_flow(struct __sk_buff *skb, const struct serai_vnic *vnic, const struct packet *p,
 		    const struct verdict *verdict, int direction)
 {
-	__u64 now = bpf_ktime_get_coarse_ns();
-	struct serai_flow flow = { .first_ns = now, .last_ns = now }, *opened;
+	__u64 now = now_ns();
+	struct serai_flow flow = { .first_ns = now, .last_ns = now };
 	struct serai_flow_key key;
 	__u32 slot;
 	void *table;
@@ -126,15 +126,10 @@ APART int open_flow(struct __sk_buff *skb, const struct serai_vnic *vnic, const 
 	flow.bytes[direction & 1] = skb->len;
 	if (!p->opens)
 		forget_windows(&flow);
+	if (has_state(p))
+		begin(&flow, p, direction);
 	key = p->key;
-	if (bpf_map_update_elem(table, &key, &flow, BPF_ANY))
-		return REASON_FLOW_QUOTA;
-	if (!has_state(p))
-		return REASON_NONE;
-	opened = bpf_map_lookup_elem(table, &key); /* the verifier lets no stack be indexed by direction */
-	if (opened)
-		begin(opened, p, direction);
-	return REASON_NONE;
+	return bpf_map_update_elem(table, &key, &flow, BPF_ANY) ? REASON_FLOW_QUOTA : REASON_NONE;
 }
 
 /* Policy has changed since the flow was judged: ask again, as it was opened. Returns 0 where it must end. */
@@ -179,7 +174,7 @@ ALWAYS void go_on(struct __sk_buff *skb, const struct serai_vnic *vnic, const st
 ALWAYS void track(struct __sk_buff *skb, const struct serai_vnic *vnic, const struct packet *p, int direction,
 		  struct verdict *verdict)
 {
-	__u64 now = bpf_ktime_get_coarse_ns();
+	__u64 now = now_ns();
 	void *table = bpf_map_lookup_elem(&flows, &vnic->slot);
 	struct serai_flow *flow;
 
@@ -230,7 +225,7 @@ ALWAYS int share_fate(struct __sk_buff *skb, const struct serai_vnic *vnic, cons
 	flow = bpf_map_lookup_elem(table, &datagram->flow);
 	if (!flow)
 		return REASON_FRAGMENT;
-	count_flow(flow, skb, p, direction, bpf_ktime_get_coarse_ns());
+	count_flow(flow, skb, p, direction, now_ns());
 	return REASON_NONE;
 }
 
@@ -241,7 +236,7 @@ APART int check_fragment(struct __sk_buff *skb, const struct serai_vnic *vnic, c
 
 	if (!vnic || !p || !is_fragment_sound(p))
 		return REASON_MALFORMED;
-	datagram = find_fragments(vnic, direction, p, bpf_ktime_get_coarse_ns());
+	datagram = find_fragments(vnic, direction, p, now_ns());
 	if (p->piece)
 		return share_fate(skb, vnic, p, direction, datagram);
 	if (!datagram)
@@ -268,7 +263,7 @@ ALWAYS int check_message(struct __sk_buff *skb, const struct serai_vnic *vnic, i
 	} else if (is_dhcp(p)) {
 		reason = check_dhcp(skb, vnic, p, direction);
 		if (!reason && p->settled && direction == EGRESS &&
-		    !may_open_now(vnic, direction, bpf_ktime_get_coarse_ns()))
+		    !may_open_now(vnic, direction, now_ns()))
 			reason = REASON_FLOW_RATE;
 	}
 	/* Nobody speaks without an address but to get one. */
@@ -355,6 +350,21 @@ ALWAYS int gate(struct __sk_buff *skb, int direction)
 		return TC_ACT_UNSPEC; /* programs behind this one, if any, have their say */
 	count_drop(skb, vnic, &p, &verdict, direction);
 	return vnic && vnic->flags & FLAG_OBSERVE ? TC_ACT_UNSPEC : TC_ACT_SHOT;
+}
+
+/* Run by user space only. */
+SEC("tc")
+int read_clocks(struct __sk_buff *skb)
+{
+	__u32 zero = 0;
+	struct serai_clocks *read = bpf_map_lookup_elem(&clocks, &zero);
+
+	(void)skb;
+	if (read) {
+		read->ticks = bpf_jiffies64();
+		read->ns = bpf_ktime_get_ns();
+	}
+	return 0;
 }
 
 SEC("tc")

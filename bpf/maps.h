@@ -224,6 +224,15 @@ struct serai_ended_event {
 
 struct serai_settings {
 	__u64 idle_ns[IDLE_CLASSES];
+	/* What makes time of the kernel's ticks: reading them is a load, asking for the time a call. */
+	__u64 tick_ns;
+	__u64 offset_ns;
+};
+
+/* Both clocks at one moment, for user space to compare. */
+struct serai_clocks {
+	__u64 ticks;
+	__u64 ns;
 };
 
 /* The loader sets max_entries; what stands here is for a machine of modest size. Tables that follow policy do
@@ -311,17 +320,17 @@ struct {
 
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
-	__uint(max_entries, 262144);
+	__uint(max_entries, 524288);
 	__uint(map_flags, BPF_F_NO_PREALLOC);
 	__type(key, struct serai_page_key);
 	__type(value, struct serai_page);
 } pages SEC(".maps");
 
-/* One flow table per vNIC: a VM that opens a million flows fills its own table and nobody else's. */
+/* One flow table per vNIC: a VM that opens a million flows fills its own table and nobody else's. Its memory is taken at
+ * once (some 210 bytes a flow): to allocate while inserting would make a new flow half as dear again. */
 struct serai_flow_table {
 	__uint(type, BPF_MAP_TYPE_HASH);
-	__uint(max_entries, 16384);
-	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, 8192);
 	__uint(key_size, sizeof(struct serai_flow_key));
 	__uint(value_size, sizeof(struct serai_flow));
 };
@@ -367,3 +376,19 @@ struct {
 	__type(key, __u32);
 	__type(value, struct serai_settings);
 } settings SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct serai_clocks);
+} clocks SEC(".maps");
+
+/* CLOCK_MONOTONIC, as of the last tick. */
+ALWAYS __u64 now_ns(void)
+{
+	__u32 zero = 0;
+	const struct serai_settings *set = bpf_map_lookup_elem(&settings, &zero);
+
+	return set ? bpf_jiffies64() * set->tick_ns + set->offset_ns : 0;
+}

@@ -115,7 +115,7 @@ APART int tell_ended(const struct serai_vnic *vnic, const struct serai_flow_key 
 APART int count_drop(struct __sk_buff *skb, const struct serai_vnic *vnic, const struct packet *p,
 		     const struct verdict *verdict, int direction)
 {
-	__u64 now = bpf_ktime_get_coarse_ns(), rule;
+	__u64 now = now_ns(), rule;
 	struct serai_denial_key key = {};
 	struct serai_denial *denial;
 	struct serai_meter *meter;

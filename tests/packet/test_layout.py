@@ -39,6 +39,7 @@ STRUCTS = {
     "serai_drop_event": layout.DROP_EVENT,
     "serai_ended_event": layout.ENDED_EVENT,
     "serai_settings": layout.SETTINGS,
+    "serai_clocks": layout.CLOCKS,
     "serai_decision": ruleset.DECISION,
     "serai_page_key": layout.MAPS["pages"][0],
     "serai_page": layout.MAPS["pages"][1],
@@ -49,7 +50,7 @@ STRUCTS = {
 HASH, ARRAY, LPM_TRIE, ARRAY_OF_MAPS, RINGBUF = 1, 2, 11, 12, 27
 KINDS = {
     "addresses": LPM_TRIE, "prefixes": LPM_TRIE, "flows": ARRAY_OF_MAPS,
-    **dict.fromkeys(("taps", "vnics", "meters", "blank", "settings"), ARRAY),
+    **dict.fromkeys(("taps", "vnics", "meters", "blank", "settings", "clocks"), ARRAY),
 }  # fmt: skip
 """Maps of a kind of their own; others are hashes. None has a value per CPU: those would be read with too few rows."""
 

@@ -98,7 +98,9 @@ class OldGate:
                 parts.append(part)
             self.maps[name].update(*parts)
         (vnic,) = rules.vnics
-        table = Map.hash("old_flows", layout_v1.FLOW_KEY, layout_v1.FLOW, QUOTA)
+        options = libbpf.struct("bpf_map_create_opts", map_flags=1)  # BPF_F_NO_PREALLOC, as it was then
+        sizes = (layout_v1.FLOW_KEY.itemsize, layout_v1.FLOW.itemsize)
+        table = Map(lib.bpf_map_create(1, b"old_flows", *sizes, QUOTA, options), layout_v1.FLOW_KEY, layout_v1.FLOW)
         self.maps["flows"].update(np.array([vnic.id], "<u8"), np.array([table.fd], "<u4"))
         self.maps["drops"].update(np.array([0, vnic.id], "<u8"), np.zeros(2, layout_v1.DROPS))
         first, second = vnic.addresses

@@ -26,8 +26,8 @@ class ConfigError(ValueError):
 class Limits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How much there may be of what; the tables of the config file."""
 
-    flows_per_vnic: _Count = 16384
-    """How many flows a vNIC may hold whose definition does not say."""
+    flows_per_vnic: _Count = 8192
+    """How many flows a vNIC may hold whose definition does not say; each takes some 210 bytes, from the start."""
     new_flows_per_second: _Count = 10000
     """How many flows it may open a second, and others to it."""
     idle_seconds: Mapping[str, _Seconds] = msgspec.field(default_factory=dict)

@@ -11,6 +11,7 @@ import numpy as np
 
 from serai.datapath import layout
 from serai.datapath.attach import Attacher
+from serai.datapath.clock import Clock
 from serai.datapath.denials import Denials
 from serai.datapath.events import Ring
 from serai.datapath.flows import FlowTables
@@ -27,7 +28,7 @@ from serai.model.inventory import VnicId
 from serai.model.reasons import Reason
 from serai.model.ruleset import GuardedVnic, HostRuleset
 
-FLOWS_OF_A_VNIC = 16384
+FLOWS_OF_A_VNIC = 8192
 """How many flows one vNIC may hold, where neither it nor the host's config says otherwise."""
 NEW_FLOWS_A_SECOND = 10000
 """How many it may open a second, and others to it, likewise."""
@@ -70,9 +71,8 @@ class Gates:
         self.samples = Samples(Ring(gate.ring), self.flows)
         self.upgraded: list[int] = []
         """The taps on which ``open`` found gates of an older layout, and replaced them."""
-        settings = np.zeros(1, layout.SETTINGS)
-        settings["idle_ns"] = self.flows.idle_ns
-        self._maps["settings"].update(np.zeros(1, "<u4"), settings)
+        self._clock = Clock(gate.clock, gate.maps["clocks"], gate.maps["settings"])
+        self._clock.set(self.flows.idle_ns)
 
     @classmethod
     def open(  # as above
@@ -190,6 +190,7 @@ class Gates:
         Raises:
             OSError: ended flows cannot be written to their file; they are remembered in memory only.
         """
+        self._clock.adjust()
         now_ns = time.monotonic_ns()
         self.denials.sweep(now_ns)
         self.samples.read()

@@ -154,7 +154,8 @@ DROP_EVENT = np.dtype(
     ]
 )
 ENDED_EVENT = np.dtype([("kind", "<u4"), ("pad", "<u4"), ("vnic", "<u8"), ("key", FLOW_KEY), ("flow", FLOW)])
-SETTINGS = np.dtype([("idle_ns", "<u8", (len(IDLE_CLASSES),))])
+SETTINGS = np.dtype([("idle_ns", "<u8", (len(IDLE_CLASSES),)), ("tick_ns", "<u8"), ("offset_ns", "<u8")])
+CLOCKS = np.dtype([("ticks", "<u8"), ("ns", "<u8")])
 
 _INDEX = np.dtype("<u4")
 _NUMBER = np.dtype("<u8")
@@ -185,6 +186,7 @@ MAPS: Mapping[str, tuple[Layout, Layout]] = {
     "blank": (_INDEX, FRAGMENTS),
     "denials": (DENIAL_KEY, DENIAL),
     "settings": (_INDEX, SETTINGS),
+    "clocks": (_INDEX, CLOCKS),
 }
 """Every map of the gate but the ring: the layout of its keys and values."""
 

@@ -21,7 +21,7 @@ Array = NDArray[Any]
 _CHUNK = 65536  # must exceed the fullest hash bucket, else the kernel answers ENOSPC
 _ENOTSUPP = 524  # the kernel's own number, which libc does not name
 _NO_BATCH = {errno.EINVAL, errno.EOPNOTSUPP, _ENOTSUPP}
-_HASH, _NO_PREALLOC = 1, 1
+_HASH = 1
 
 
 def _pointer(array: Array) -> Any:  # noqa: ANN401
@@ -44,9 +44,8 @@ class Map:
 
     @classmethod
     def hash(cls, name: str, key: Layout, value: Layout, entries: int) -> Self:
-        """Make a hash map of at most ``entries`` whose memory follows what it holds."""
-        options = libbpf.struct("bpf_map_create_opts", map_flags=_NO_PREALLOC)
-        fd = lib.bpf_map_create(_HASH, name.encode(), key.itemsize, value.itemsize, entries, options)
+        """Make a hash map with room, taken at once, for ``entries``."""
+        fd = lib.bpf_map_create(_HASH, name.encode(), key.itemsize, value.itemsize, entries, libbpf.NULL)
         return cls(check(fd, f"make map {name}"), key, value)
 
     @classmethod

@@ -16,19 +16,30 @@ OBJECT: Final = Path(__file__).with_name("gate.o")
 """Where ``serai.datapath.build`` puts the compiled gate."""
 
 PROGRAMS: Final = ("from_vm", "to_vm")
+"""Those that stand at taps."""
+_CLOCK: Final = "read_clocks"
 
 
 class GateObject:
     """The gate's programs and maps, ready to use."""
 
-    def __init__(self, handle: Any, maps: Mapping[str, Map], ring: int, programs: Mapping[str, int]) -> None:  # noqa: ANN401
+    def __init__(  # what there is in the object
+        self,
+        handle: Any,  # noqa: ANN401
+        maps: Mapping[str, Map],
+        ring: int,
+        programs: Mapping[str, int],
+        clock: int,
+    ) -> None:
         """Hold what ``load`` made."""
         self._handle = handle
         self.maps = maps
         self.ring = ring
         """Descriptor of the ring of events; whoever reads it closes it."""
         self.programs = programs
-        """Descriptors by name: ``from_vm`` and ``to_vm``."""
+        """Descriptors by name."""
+        self.clock = clock
+        """Descriptor of the program that reads the clocks, for user space to run."""
 
     @classmethod
     def load(cls, pins: Path | None, *, sizes: Mapping[str, int] | None = None, path: Path = OBJECT) -> Self:
@@ -61,16 +72,18 @@ class GateObject:
             for name, (key, value) in layout.MAPS.items()
         }
         ring = os.dup(lib.bpf_map__fd(_map(handle, layout.RING)))
-        programs = {
-            name: lib.bpf_program__fd(lib.bpf_object__find_program_by_name(handle, name.encode())) for name in PROGRAMS
-        }
-        return cls(handle, maps, ring, programs)
+        programs = {name: _program(handle, name) for name in PROGRAMS}
+        return cls(handle, maps, ring, programs, _program(handle, _CLOCK))
 
     def close(self) -> None:
         """Let go of the programs and maps; what is pinned or attached goes on working."""
         if self._handle is not None:
             lib.bpf_object__close(self._handle)
             self._handle = None
+
+
+def _program(handle: Any, name: str) -> int:  # noqa: ANN401
+    return int(lib.bpf_program__fd(lib.bpf_object__find_program_by_name(handle, name.encode())))
 
 
 def _map(handle: Any, name: str) -> Any:  # noqa: ANN401
