@@ -53,6 +53,21 @@ class NamedRow:
         )  # fmt: skip
 
     @property
+    def near(self) -> str:
+        """The end whose gate counted it."""
+        return self.source if self.direction is Direction.EGRESS else self.target
+
+    @property
+    def far(self) -> str:
+        """The other end."""
+        return self.target if self.direction is Direction.EGRESS else self.source
+
+    @property
+    def counts_a_class(self) -> bool:
+        """The far end named is one of many: packets that belong to no flow are counted by identity."""
+        return self.outcome is Outcome.DENIED or self.reason not in {Reason.NONE, Reason.DENIED}
+
+    @property
     def staged_differs(self) -> bool:
         """With the staged policies in force it would have come out otherwise."""
         return (self.staged is Outcome.ACCEPTED) != (self.outcome is Outcome.ACCEPTED)

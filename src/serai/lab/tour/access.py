@@ -97,7 +97,7 @@ def _complaint(tried: Tried, rows: list[NamedRow]) -> str:
     met = f"answered by {tried.result.peer or 'it'}" if tried.result.ok else tried.result.error
     said = [
         f"{row.direction} on host {row.host}: {row.packets} packets {row.outcome} ({row.rule or row.reason.name})"
-        for row in probe.rows(rows)
+        for row in tried.rows(rows)
     ]
     return (
         f"{probe.source_name} -> {probe.target.path} {probe.service} should {expected}, but: {met}. "

@@ -17,10 +17,12 @@ from serai.lab.probe import ProbeResult
 from serai.lab.tour.stage import Stage
 from serai.model.flow import Outcome
 from serai.model.inventory import VirtualMachine
-from serai.model.policy import Action
+from serai.model.policy import Action, Direction
 from serai.model.ports import ECHO_REQUEST, ICMP, TCP, UDP
 from serai.model.world import World
+from serai.policy.compile import compile_host
 from serai.policy.evaluate import Connection, Decision, Verdict, judge
+from serai.policy.lookup import Lookup
 
 _TIMEOUT_MS = 3000
 SERVICES = ((TCP, 22), (TCP, 23), (TCP, 80), (TCP, 5432), (TCP, 8080), (UDP, 53), (ICMP, ECHO_REQUEST[ICMP]))
@@ -44,11 +46,6 @@ class Probe:
         """E.g. ``tcp/80``."""
         return service_text(self.protocol, self.port)
 
-    def rows(self, rows: Iterable[NamedRow]) -> list[NamedRow]:
-        """Those of ``rows`` that are about this connection."""
-        mine = (self.source_name, self.target.path, self.service)
-        return [row for row in rows if (row.source, row.target, row.service) == mine]
-
     @property
     def source_name(self) -> str:
         """As the flow table names it."""
@@ -69,6 +66,8 @@ class Tried:
     """A connection that should come through and met silence is tried once more: emulated guests do stall."""
     decider: Decision
     """What denied it; where nothing did, what the destination's side said."""
+    far: Mapping[Direction, int]
+    """Who the far end is to policy, as each side's gate sees it."""
 
     @property
     def reached(self) -> bool:
@@ -86,6 +85,40 @@ class Tried:
     def as_expected(self) -> bool:
         """It came out as the policies say."""
         return self.reached == self.passes and not self.astray
+
+    def rows(self, rows: Iterable[NamedRow]) -> list[NamedRow]:
+        """Those of ``rows`` that count this connection, maybe beside others that policy does not tell apart from it."""
+        return list(filter(self._is_in, rows))
+
+    def _is_in(self, row: NamedRow) -> bool:
+        near, far = self.probe.source_name, self.probe.target.path
+        if row.direction is Direction.INGRESS:
+            near, far = far, near
+        if (row.near, row.service) != (near, self.probe.service):
+            return False
+        if row.counts_a_class and row.identity is not None:
+            return row.identity == self.far.get(row.direction)
+        return row.far == far
+
+
+class Identities:
+    """Who is who to policy: gates count what they drop by that, and not by address."""
+
+    def __init__(self, world: World) -> None:
+        """Compile the policies; identities are the same on every host."""
+        ruleset = compile_host(world, "tour", world.vms)
+        self._lookup = Lookup(ruleset)
+        self._views = {vnic.id: vnic.view for vnic in ruleset.vnics}
+
+    def around(self, probe: Probe) -> Mapping[Direction, int]:
+        """Who the far end of a connection is to each side that has a gate."""
+        found = {Direction.INGRESS: self._of(probe.target, probe.source_address)}
+        if probe.source is not None:
+            found[Direction.EGRESS] = self._of(probe.source, address_of(probe.target))
+        return found
+
+    def _of(self, near: VirtualMachine, far: IPv4Address) -> int:
+        return self._lookup.identity(self._views[near.vnics[0].id], far)
 
 
 def probes(stage: Stage, world: World) -> Iterator[Probe]:
@@ -110,16 +143,14 @@ def probes(stage: Stage, world: World) -> Iterator[Probe]:
 
 async def try_all(stage: Stage, world: World) -> list[Tried]:
     """Try the whole matrix at once."""
-    wanted = list(probes(stage, world))
+    wanted, identities = list(probes(stage, world)), Identities(world)
     with ThreadPoolExecutor(max_workers=len(wanted)) as pool:  # a denied probe from outside blocks a thread for long
-        return list(await asyncio.gather(*(_try(stage, pool, world, probe) for probe in wanted)))
+        return list(await asyncio.gather(*(_try(stage, pool, world, probe, identities) for probe in wanted)))
 
 
 def on_record(tried: Tried, rows: Iterable[NamedRow]) -> bool:
     """Say whether a gate has recorded that it denied this connection, by the rule that the evaluator names."""
-    return any(
-        row.outcome is not Outcome.ACCEPTED and row.rule == tried.decider.ref.text for row in tried.probe.rows(rows)
-    )
+    return any(row.outcome is not Outcome.ACCEPTED and row.rule == tried.decider.ref.text for row in tried.rows(rows))
 
 
 def verdict_on(world: World, source: IPv4Address, target: VirtualMachine, protocol: int, port: int) -> Verdict:
@@ -151,7 +182,7 @@ def grid(tried: Sequence[Tried]) -> tuple[list[str], list[list[str]]]:
     return ["FROM \\ TO", *targets], rows
 
 
-async def _try(stage: Stage, pool: Executor, world: World, probe: Probe) -> Tried:
+async def _try(stage: Stage, pool: Executor, world: World, probe: Probe, identities: Identities) -> Tried:
     verdict = verdict_on(world, probe.source_address, probe.target, probe.protocol, probe.port)
     sides = [side for side in (verdict.egress, verdict.ingress) if side is not None]
     decider = next((side for side in sides if side.action is Action.DENY), sides[-1])
@@ -160,7 +191,8 @@ async def _try(stage: Stage, pool: Executor, world: World, probe: Probe) -> Trie
         result, tries = await _reach(stage, pool, probe), 2
     accepted = verdict.action is Action.ACCEPT
     return Tried(
-        probe=probe, result=result, accepted=accepted, passes=verdict.passes, tries=tries, decider=decider
+        probe=probe, result=result, accepted=accepted, passes=verdict.passes, tries=tries, decider=decider,
+        far=identities.around(probe),
     )  # fmt: skip
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping
 
 from serai.analysis.naming import NamedRow
 from serai.lab.console import GuestShell
@@ -63,13 +63,28 @@ async def open_stage(center: DataCenter, narrator: Narrator) -> AsyncIterator[St
 
 def since(before: list[NamedRow], after: list[NamedRow]) -> list[NamedRow]:
     """What was counted between two readings."""
-    seen = {row.kind: row for row in before}
+    seen = {record: _total(rows) for record, rows in _by_record(before).items()}
     grown = []
-    for row in after:
-        old = seen.get(row.kind)
-        packets = row.packets - (old.packets if old else 0)
+    for record, rows in _by_record(after).items():
+        packets, size, connections = (
+            now - then for now, then in zip(_total(rows), seen.get(record, (0, 0, 0)), strict=True)
+        )
         if packets > 0:
-            size = row.bytes - (old.bytes if old else 0)
-            connections = max(row.connections - (old.connections if old else 0), 1)
-            grown.append(dataclasses.replace(row, packets=packets, bytes=size, connections=connections))
+            grown.append(dataclasses.replace(rows[-1], packets=packets, bytes=size, connections=max(connections, 1)))
     return grown
+
+
+def _by_record(rows: Iterable[NamedRow]) -> dict[tuple[str | int | None, ...], list[NamedRow]]:
+    """The rows by what tells counters apart: the far end's name does not, where it is only the last one of many."""
+    found: dict[tuple[str | int | None, ...], list[NamedRow]] = {}
+    for row in rows:
+        named = dataclasses.replace(row, source=row.near, target="") if row.counts_a_class else row
+        record = (*named.kind, row.identity if row.counts_a_class else None)
+        found.setdefault(record, []).append(row)
+    return found
+
+
+def _total(rows: Iterable[NamedRow]) -> tuple[int, int, int]:
+    counts = [(row.packets, row.bytes, row.connections) for row in rows]
+    packets, sizes, connections = map(sum, zip(*counts, strict=True))
+    return packets, sizes, connections
