@@ -362,6 +362,7 @@ def test_a_host_may_have_limits_of_its_own(gate: GateUnderTest) -> None:
 
 def test_the_gate_goes_by_the_hosts_limits(elsewhere: GateUnderTest) -> None:
     gates = Gates(elsewhere.object, Attacher(Path("/nonexistent"), {}), idle={"TCP_ESTABLISHED": 5})
+    elsewhere.gates, elsewhere.flows = gates, gates.flows
     ruleset = compile_host(world(HTTPS_OUT), "host", [PATH])
     gates.prepare(ruleset)
     gates.bind({testrun.LOOPBACK: ruleset.vnics[0]})
@@ -376,7 +377,6 @@ def test_the_gate_goes_by_the_hosts_limits(elsewhere: GateUnderTest) -> None:
         result, _ = testrun.run(elsewhere.object.programs[PROGRAM[DATA[0]]], DATA[1])
         assert (result == PASSED) == lives
         table.delete(keys)
-    gates.flows.remove_others(set())
 
 
 def test_a_quota_that_changes_keeps_the_flows(tables: FlowTables) -> None:

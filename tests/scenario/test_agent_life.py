@@ -33,7 +33,8 @@ pytestmark = [
 CLONE_NEWNS, CLONE_NEWNET, MS_REC, MS_PRIVATE = 0x00020000, 0x40000000, 0x4000, 1 << 18
 TUNSETIFF, IFF_TAP, IFF_NO_PI = 0x400454CA, 2, 0x1000
 BPFFS = "/sys/fs/bpf"
-PATIENCE = 10.0
+PATIENCE = 30.0
+"""Seconds: on a machine that does much else an agent may need ten to be read from disk."""
 SERAI = [sys.executable, "-c", "from serai.cli.main import main; main()"]
 _libc = ctypes.CDLL(None, use_errno=True)
 
