@@ -89,16 +89,14 @@ def _adopt_all(host: str, state: str) -> float:
         impatience.start()
         try:
             assert agent.stderr is not None
-            adopted = 0
             for line in agent.stderr:
                 said.append(line)
-                adopted += "gate adopted" in line
-                if adopted == TAPS:
+                if "gates adopted" in line and f"count={TAPS}" in line:
                     return time.monotonic() - began
         finally:
             impatience.cancel()
             agent.kill()
-    raise RestartError(f"the agent adopted {adopted} of {TAPS} gates, then it said:\n{''.join(said[-20:])}")
+    raise RestartError(f"the agent did not adopt {TAPS} gates; it said:\n{''.join(said[-20:])}")
 
 
 @contextlib.contextmanager

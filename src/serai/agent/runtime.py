@@ -41,14 +41,15 @@ from serai.datapath.gates import Gates
 from serai.datapath.layout import VERSION
 from serai.datapath.libbpf import KernelError
 from serai.datapath.queue import flush
-from serai.inventory.libvirt import DefinitionError, LibvirtWatch, tapless, taps_of
-from serai.inventory.links import watch_taps
+from serai.inventory.domains import DefinitionError, tapless, taps_of
 from serai.model.inventory import Mac, VnicId
 from serai.model.ruleset import HostRuleset
 from serai.wire import local
 
 _log = structlog.get_logger(__name__)
 
+_FEW = 16
+"""Gates that are told one by one in the log; what happens to more at once is summed up."""
 _TAP_GONE = (errno.ENODEV, errno.ENXIO)
 
 _GRACE_SECONDS = 0.2
@@ -137,6 +138,8 @@ class Runtime:
             _log.error("the kernel refuses", error=str(error), trying=type(event).__name__)
 
     async def _watch_taps(self) -> None:
+        from serai.inventory.links import watch_taps  # noqa: PLC0415  # its library is slow to load, and gates are waiting
+
         async for tap in watch_taps():
             if tap.gone:
                 self._try(TapVanished(ifindex=tap.ifindex))
@@ -144,6 +147,8 @@ class Runtime:
                 self._try(TapAppeared(ifindex=tap.ifindex, name=tap.name, bridged=tap.bridged))
 
     async def _watch_libvirt(self) -> None:
+        from serai.inventory.libvirt import LibvirtWatch  # noqa: PLC0415  # as above
+
         def seen(domain: str, taps: Mapping[str, Mac]) -> None:
             self._try(DomainSeen(domain=domain, taps=taps))
 
@@ -197,8 +202,10 @@ class Runtime:
             case BindVnics():
                 bindings = {ifindex: vnic for ifindex, vnic in command.bindings.items() if ifindex not in ungated}
                 self._kernel.bind(bindings)
-                for ifindex, vnic in bindings.items():
+                for ifindex, vnic in list(bindings.items())[:_FEW]:
                     _log.info("gate guards", ifindex=ifindex, vnic=vnic.path, mode=str(vnic.mode))
+                if len(bindings) > _FEW:
+                    _log.info("and others", gates=len(bindings) - _FEW)
             case CloseGate():
                 self._kernel.unbind(command.ifindex)
                 _log.info("gate closed", ifindex=command.ifindex)
@@ -213,7 +220,7 @@ class Runtime:
             flush(command.name)
             _log.info("gate attached", tap=command.name, ifindex=command.ifindex)
         else:
-            _log.info("gate adopted", tap=command.name, ifindex=command.ifindex)
+            _log.debug("gate adopted", tap=command.name, ifindex=command.ifindex)
 
     def _discard_later(self, ruleset: HostRuleset) -> None:
         def discard() -> None:
@@ -232,11 +239,16 @@ class Runtime:
         """Take over the gates of an earlier agent, and clean up behind taps that went while there was none."""
         bound = self._kernel.bound()
         left = self._kernel.adopted() | bound.keys()
-        alive = {ifindex for ifindex, _ in socket.if_nameindex()}
+        names = dict(socket.if_nameindex())
+        alive = names.keys()
         for ifindex in sorted(left - alive):
             self._kernel.forget(ifindex)
         for ifindex in sorted(left & alive):
             self._take(GateAdopted(ifindex=ifindex, vnic=bound.get(ifindex)))
+            # It has a gate, so it wanted one. Netlink will tell what it is like now; that can wait, its gate need not.
+            self._try(TapAppeared(ifindex=ifindex, name=names[ifindex], bridged=True))
+        if left & alive:
+            _log.info("gates adopted", count=len(left & alive))
 
     # The last good ruleset
 

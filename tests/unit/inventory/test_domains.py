@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from serai.inventory.libvirt import DefinitionError, taps_of
+from serai.inventory.domains import DefinitionError, taps_of
 from serai.model.inventory import Mac
 
 

@@ -1,0 +1,55 @@
+"""What a domain's XML says: its name, and the taps behind its network cards."""
+
+from __future__ import annotations
+
+import xml.etree.ElementTree as ET
+
+from serai.model.inventory import Mac
+
+_WITH_TAP = {"bridge", "network", "ethernet"}
+"""Types of interfaces that libvirt makes a tap for."""
+
+
+class DefinitionError(ValueError):
+    """A domain's XML cannot be used."""
+
+
+def taps_of(definition: str) -> tuple[str, dict[str, Mac]]:
+    """Read a domain's name and the MAC address behind each of its taps out of its XML.
+
+    Interfaces whose tap has no name yet (before ``start``) are left out, and so are those that have none.
+
+    Raises:
+        DefinitionError: it is not a domain's XML.
+    """
+    name, interfaces = _interfaces(definition)
+    taps = {}
+    for interface in interfaces:
+        mac, target = interface.find("mac"), interface.find("target")
+        if mac is not None and target is not None and target.get("dev"):
+            try:
+                taps[target.attrib["dev"]] = Mac(mac.attrib["address"])
+            except (KeyError, ValueError) as error:
+                raise DefinitionError(f"this is not the XML of a domain: {error}") from error
+    return name, taps
+
+
+def tapless(definition: str) -> list[str]:
+    """The types of a domain's interfaces that no tap, and so no gate, stands for: passed-through cards and the like.
+
+    Raises:
+        DefinitionError: it is not a domain's XML.
+    """
+    types = [interface.get("type", "?") for interface in _interfaces(definition)[1]]
+    return [kind for kind in types if kind not in _WITH_TAP]
+
+
+def _interfaces(definition: str) -> tuple[str, list[ET.Element]]:
+    try:
+        root = ET.fromstring(definition)  # noqa: S314  # from libvirt itself; expat takes no external entities
+    except (ET.ParseError, ValueError) as error:
+        raise DefinitionError(f"this is not the XML of a domain: {error}") from error
+    name = root.findtext("name")
+    if root.tag != "domain" or not name:
+        raise DefinitionError("this is not the XML of a domain: it has no name")
+    return name, root.findall("devices/interface")
