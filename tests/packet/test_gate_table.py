@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from ipaddress import IPv6Address
+from ipaddress import IPv6Address, ip_network
 from typing import Any
 
 import pytest
@@ -33,6 +33,7 @@ from frames import (
 )
 
 from serai.datapath import testrun
+from serai.model.inventory import AllowedAddress, Mac, PortSecurity
 from serai.model.policy import (
     ANY_PROTOCOL,
     Action,
@@ -429,3 +430,30 @@ def test_many_intervals_need_pages_of_pages(gate: GateUnderTest) -> None:
     for number in (1, 2, 17, 18, 199, 200, 399, 400, 65535):
         assert gate.send(OUT, out(tcp(1000, number, SYN))).passed == (number % 2 == 1 and number < 400), number
         gate.forget_flows()
+
+
+VIRTUAL_MAC = Mac("00:00:5e:00:01:07")
+
+
+def allowed(prefix: str, mac: Mac | None = None) -> AllowedAddress:
+    return AllowedAddress(prefix=ip_network(prefix), mac=mac)
+
+
+@pytest.mark.xfail(strict=True, reason="the map `addresses` has one MAC for each prefix, and asks the longest one only")
+@pytest.mark.parametrize(
+    ("addresses", "source"),
+    [
+        ((allowed("10.0.0.254/32"), allowed("10.0.0.254/32", VIRTUAL_MAC)), "10.0.0.254"),
+        ((allowed("10.9.0.0/16"), allowed("10.9.0.1/32", VIRTUAL_MAC)), "10.9.0.1"),
+        ((allowed(f"{VM2}/32", VIRTUAL_MAC),), VM2),
+        ((allowed("10.0.0.0/24", VIRTUAL_MAC),), VM2),
+    ],
+    ids=["one prefix, two MACs", "one in the other", "an address of its own, too", "an address of its own inside"],
+)
+def test_each_allowed_prefix_counts(gate: GateUnderTest, addresses: tuple[AllowedAddress, ...], source: str) -> None:
+    """By its own MAC it uses its addresses and prefixes without one, by another what is allowed with that one."""
+    everything = policy("all", OUT, (ACCEPT, None, ()))
+    vm = machine("vm", VM, VM2, role="vm", security=PortSecurity(allowed=addresses))
+    gate.guard(dataclasses.replace(world(everything), vms={vm.path: vm}), vm.path)
+    for mac in (MAC, VIRTUAL_MAC):
+        assert gate.send(OUT, out(tcp(1000, 443, SYN), source=source, mac=mac)).passed, mac
