@@ -141,16 +141,20 @@ class Gates:
             KernelError: it does not fit; nothing has changed.
         """
         self.flows.keep({vnic.id: vnic.security.max_flows or self._quota for vnic in ruleset.vnics})
+        addresses, macs = self._maps["addresses"], self._maps["macs"]
         keys, values = bindings(ruleset.vnics)
-        known, _ = self._maps["addresses"].dump()
-        fresh = ~np.isin(_raw(keys), _raw(known))
-        macs = more_macs(ruleset.vnics)
-        self._maps["addresses"].update(keys, values)
-        self._maps["macs"].update(macs, np.ones(len(macs), "<u4"))
+        known, held = addresses.dump()
+        more = more_macs(ruleset.vnics)
+        fresh_macs = more[~np.isin(_raw(more), _raw(macs.dump()[0]))]
         try:
+            addresses.update(keys, values)
+            macs.update(more, np.ones(len(more), "<u4"))
             self._tables.add(ruleset)  # last: endpoints change in place
         except KernelError:
-            self._maps["addresses"].delete(keys[fresh])
+            addresses.delete(keys[~np.isin(_raw(keys), _raw(known))])
+            changed = np.isin(_raw(known), _raw(keys))
+            addresses.update(known[changed], held[changed])
+            macs.delete(fresh_macs)
             raise
 
     def bind(self, bindings: Mapping[int, GuardedVnic]) -> None:
