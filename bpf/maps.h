@@ -42,15 +42,17 @@ struct serai_vnic {
 	__u32 ifindex;
 	__u32 flags;
 	__u64 judged_by; /* names view, rulesets and mode: flows judged by anything else are judged again */
-	__u64 id;
-	__u64 view;
-	__u64 ruleset[2]; /* by direction */
-	__u32 address[3][4]; /* the first IPv4 and IPv6 address, and the link-local one; :: where there is none */
-	__u32 slot;           /* its place in `meters` and `flows` */
-	__u32 flow_rate;      /* new flows a second; 0: no limit */
-	__u16 ethertypes[ETHERTYPES]; /* in network byte order; 0 where unused */
 	__u8 mac[6];
 	__u8 pad[2];
+	__u32 slot;          /* its place in `meters` and `flows` */
+	__u32 flow_rate;     /* new flows a second; 0: no limit */
+	__u32 address[3][4]; /* the first IPv4 and IPv6 address, and the link-local one; :: where there is none */
+	/* What follows is for new flows only. */
+	__u64 id;
+	__u64 view;
+	__u64 ruleset[2];             /* by direction */
+	__u16 ethertypes[ETHERTYPES]; /* in network byte order; 0 where unused */
+	__u64 reserved; /* makes it two cache lines */
 };
 
 struct serai_address_key {
@@ -119,25 +121,26 @@ struct serai_flow_key {
 
 enum serai_asked { ASKED_NOTHING = 0, ASKED_BY_VM = 1, ASKED_OF_VM = 2 };
 
+/* What every packet needs comes first: it is read where memory is cold. */
 struct serai_flow {
-	__u64 first_ns; /* CLOCK_MONOTONIC */
-	__u64 last_ns;
-	__u64 packets[2]; /* by direction; a GSO super-packet counts the segments it will become */
-	__u64 bytes[2];   /* as on the tap, Ethernet header included */
+	__u64 last_ns; /* CLOCK_MONOTONIC */
 	__u64 judged_by;
-	__u64 identity; /* the remote's when the flow was judged */
-	__u64 rule;
-	__u64 staged_rule;
-	/* By the direction in which the sequence numbers, or the verification tags, travel: see conntrack.h. */
-	__u32 end[2];     /* TCP: behind the last byte sent. SCTP: the tag that packets carry, 0 while unknown */
-	__u32 limit[2];   /* TCP: up to where the other side has allowed it to send. SCTP: the tag last asked for */
-	__u32 window[2];  /* TCP: the widest window that this side has granted; 0: it has not spoken */
-	__u8 origin;      /* the direction of the packet that opened it */
+	__u8 origin; /* the direction of the packet that opened it */
 	__u8 step;
 	__u8 staged_step;
 	__u8 tcp_flags[2]; /* all flags seen, by direction */
 	__u8 scale[2];     /* TCP: the window scale offered, and SCALE_OFFERED */
 	__u8 pad;
+	/* By the direction in which the sequence numbers, or the verification tags, travel: see conntrack.h. */
+	__u32 end[2];    /* TCP: behind the last byte sent. SCTP: the tag that packets carry, 0 while unknown */
+	__u32 limit[2];  /* TCP: up to where the other side has allowed it to send. SCTP: the tag last asked for */
+	__u32 window[2]; /* TCP: the widest window that this side has granted; 0: it has not spoken */
+	__u64 packets[2]; /* by direction; a GSO super-packet counts the segments it will become */
+	__u64 bytes[2];   /* as on the tap, Ethernet header included */
+	__u64 first_ns;
+	__u64 identity; /* the remote's when the flow was judged */
+	__u64 rule;
+	__u64 staged_rule;
 };
 
 /* Where the pieces of one datagram have been seen; it is remembered from its first fragment on. */
@@ -223,10 +226,10 @@ struct serai_ended_event {
 };
 
 struct serai_settings {
-	__u64 idle_ns[IDLE_CLASSES];
 	/* What makes time of the kernel's ticks: reading them is a load, asking for the time a call. */
 	__u64 tick_ns;
 	__u64 offset_ns;
+	__u64 idle_ns[IDLE_CLASSES];
 };
 
 /* Both clocks at one moment, for user space to compare. */

@@ -445,9 +445,6 @@ def test_flows_beyond_a_smaller_quota_end(tables: FlowTables) -> None:
     assert tables.count() == 10
 
 
-@pytest.mark.xfail(
-    strict=True, reason="FlowTables.keep drops what finds no room in the new table: it is not remembered"
-)
 def test_flows_beyond_a_smaller_quota_are_remembered(tables: FlowTables) -> None:
     write(tables, ONE, *records(100))
     tables.keep({ONE: 10, TWO: 256})

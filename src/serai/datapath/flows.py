@@ -106,8 +106,11 @@ class FlowTables:
             np.array([table.fd for table in fresh.values()], self._outer.value),
         )
         self._tables.update(fresh)
-        for vnic, table in before.items():  # what came meanwhile
-            _add_newer(fresh[vnic], *table.dump())
+        for vnic, table in before.items():
+            keys, flows = table.dump()
+            _add_newer(fresh[vnic], keys, flows)  # what came meanwhile
+            left = ~np.isin(_raw(keys), _raw(fresh[vnic].dump()[0]))
+            self._ended.add(vnic, keys[left], flows[left])  # what finds no room ends here
 
     def remove_others(self, vnics: Collection[VnicId]) -> None:
         """Remove the tables of all but ``vnics``; their flows have ended, unless they moved to another host."""

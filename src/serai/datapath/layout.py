@@ -43,15 +43,16 @@ VNIC = np.dtype(
         ("ifindex", "<u4"),
         ("flags", "<u4"),
         ("judged_by", "<u8"),
+        ("mac", "u1", (6,)),
+        ("pad", "u1", (2,)),
+        ("slot", "<u4"),
+        ("flow_rate", "<u4"),
+        ("address", "u1", (3, 16)),
         ("id", "<u8"),
         ("view", "<u8"),
         ("ruleset", "<u8", (2,)),
-        ("address", "u1", (3, 16)),
-        ("slot", "<u4"),
-        ("flow_rate", "<u4"),
         ("ethertypes", ">u2", (ETHERTYPES,)),
-        ("mac", "u1", (6,)),
-        ("pad", "u1", (2,)),
+        ("reserved", "<u8"),
     ]
 )
 ADDRESS_KEY = np.dtype([("length", "<u4"), ("vnic", "<u4", (2,)), ("address", *_ADDRESS)])
@@ -70,23 +71,23 @@ FLOW_KEY = np.dtype(
 )
 FLOW = np.dtype(
     [
-        ("first_ns", "<u8"),
         ("last_ns", "<u8"),
-        ("packets", "<u8", (2,)),
-        ("bytes", "<u8", (2,)),
         ("judged_by", "<u8"),
-        ("identity", "<u8"),
-        ("rule", "<u8"),
-        ("staged_rule", "<u8"),
-        ("end", "<u4", (2,)),
-        ("limit", "<u4", (2,)),
-        ("window", "<u4", (2,)),
         ("origin", "u1"),
         ("step", "u1"),
         ("staged_step", "u1"),
         ("tcp_flags", "u1", (2,)),
         ("scale", "u1", (2,)),
         ("pad", "u1"),
+        ("end", "<u4", (2,)),
+        ("limit", "<u4", (2,)),
+        ("window", "<u4", (2,)),
+        ("packets", "<u8", (2,)),
+        ("bytes", "<u8", (2,)),
+        ("first_ns", "<u8"),
+        ("identity", "<u8"),
+        ("rule", "<u8"),
+        ("staged_rule", "<u8"),
     ]
 )
 FRAGMENT_KEY = np.dtype([("slot", "<u4"), ("bucket", "<u2"), ("direction", "u1"), ("pad", "u1")])
@@ -154,7 +155,7 @@ DROP_EVENT = np.dtype(
     ]
 )
 ENDED_EVENT = np.dtype([("kind", "<u4"), ("pad", "<u4"), ("vnic", "<u8"), ("key", FLOW_KEY), ("flow", FLOW)])
-SETTINGS = np.dtype([("idle_ns", "<u8", (len(IDLE_CLASSES),)), ("tick_ns", "<u8"), ("offset_ns", "<u8")])
+SETTINGS = np.dtype([("tick_ns", "<u8"), ("offset_ns", "<u8"), ("idle_ns", "<u8", (len(IDLE_CLASSES),))])
 CLOCKS = np.dtype([("ticks", "<u8"), ("ns", "<u8")])
 
 _INDEX = np.dtype("<u4")
