@@ -6,7 +6,8 @@
 
 /* How far an acknowledgement may lag behind, at the least: as much as could be sent without a window scale. */
 #define ACK_LAG 66000
-#define UNKNOWN_WINDOW (1U << 30) /* the widest there is (RFC 7323, 2.3) */
+#define UNKNOWN_WINDOW (1U << 29) /* half of the widest there is (RFC 7323, 2.3) */
+#define MOST_SLACK UNKNOWN_WINDOW /* beside a window: numbers that are 2 GB apart cannot be told one from another */
 
 /* A direction that the compiler knows nothing of: what it makes of an index into the stack otherwise, the verifier does
  * not take. */
@@ -15,6 +16,11 @@
 ALWAYS int is_after(__u32 a, __u32 b)
 {
 	return (__s32)(a - b) > 0;
+}
+
+ALWAYS __u32 at_most(__u32 number, __u32 most)
+{
+	return number < most ? number : most;
 }
 
 /* Has the protocol connections of its own? */
@@ -135,15 +141,16 @@ ALWAYS int follow_tcp(struct serai_flow *flow, const struct packet *p, int side)
 	int other = !side, reset = p->tcp_flags & TCP_RST;
 	__u32 end = end_of(p);
 	__u32 mine = flow->window[side & 1], theirs = flow->window[other & 1], sent = flow->end[side & 1];
-	__u32 slack = reset ? 0 : theirs, lag, window, ack;
+	__u32 slack = reset ? 0 : at_most(theirs, MOST_SLACK), lag, window, ack;
 
 	if (!mine)
 		return greet(flow, p, side);
 	if (!theirs && !(flow->scale[other & 1] & SCALE_UNKNOWN)) { /* nobody has answered its SYN yet */
 		if (reset && p->seq != sent && p->seq != flow->end[other & 1])
 			return 0;
-		if (p->opens) { /* once more, perhaps with another number */
-			flow->end[side & 1] = flow->limit[side & 1] = end;
+		if (p->opens) { /* once more, perhaps with another number, or without the data of the first (RFC 7413) */
+			if (is_after(end, sent) || is_after(sent - ACK_LAG, end))
+				flow->end[side & 1] = flow->limit[side & 1] = end;
 			flow->scale[side & 1] = p->tcp_scale;
 		}
 		flow->tcp_flags[side & 1] |= p->tcp_flags;
@@ -151,10 +158,10 @@ ALWAYS int follow_tcp(struct serai_flow *flow, const struct packet *p, int side)
 	}
 	if (p->opens && side == flow->origin)
 		return 1; /* its sender has forgotten the connection: the other side will say what it thinks of that */
-	lag = (mine > ACK_LAG ? mine : ACK_LAG) * 2;
+	lag = (mine > ACK_LAG ? at_most(mine, MOST_SLACK) : ACK_LAG) * 2;
 	ack = p->tcp_flags & TCP_ACK && !(reset && !p->ack) ? p->ack : flow->end[other & 1];
 	if (is_after(p->seq, flow->limit[side & 1] + slack) || is_after(sent - theirs - slack - 1, end) ||
-	    is_after(ack, flow->limit[other & 1] + (reset ? 0 : mine)) || is_after(flow->end[other & 1] - lag, ack))
+	    is_after(ack, flow->limit[other & 1] + (reset ? 0 : at_most(mine, MOST_SLACK))) || is_after(flow->end[other & 1] - lag, ack))
 		return 0;
 	if (reset && p->seq != sent)
 		return 1; /* only the exact number ends the connection for certain (RFC 5961, 3.2) */

@@ -47,6 +47,7 @@ from frames import (
 )
 
 from serai.model.reasons import Reason
+from serai.model.tenancy import Mode
 
 WRONG = Reason.OUT_OF_WINDOW
 ILLEGAL = Reason.TCP_FLAGS
@@ -155,6 +156,8 @@ def of_handshakes(family: Family) -> list[Case]:
              talk.they(SYN, 5000, reason=Reason.DENIED), *talk.lives, flows=1),
         case("Fast Open: data in the SYN, acknowledged", talk.we(SYN, 1000, size=100),
              talk.they(SYN | ACK, 5000, 1101), talk.we(ACK, 1101, 5001), flows=1),
+        case("Fast Open: the SYN again, without its data", talk.we(SYN, 1000, size=100), talk.we(SYN, 1000),
+             talk.they(SYN | ACK, 5000, 1101), talk.we(ACK, 1101, 5001), flows=1),
         case("Fast Open refused: the data again", talk.we(SYN, 1000, size=100),
              talk.they(SYN | ACK, 5000, 1001), talk.we(ACK | PSH, 1001, 5001, size=100), flows=1),
     ]  # fmt: skip
@@ -164,6 +167,7 @@ def of_windows(family: Family) -> list[Case]:
     """The windows are 1000 bytes, not scaled, or scaled by 7 to 128000."""
     talk = Talk(family)
     wide = dataclasses.replace(talk, options=segment_size(1460) + SACK_PERMITTED + window_scale(7))
+    widest = dataclasses.replace(talk, options=window_scale(14))
     half = (wide.syn, talk.they(SYN | ACK, 5000, 1001, window=1000), talk.opened[2])
     return [
         case("data in the window", *talk.opened, talk.we(ACK, 1001, 5001, 500), talk.they(ACK, 5001, 1501, 500), flows=1),
@@ -179,6 +183,13 @@ def of_windows(family: Family) -> list[Case]:
         case("an ACK of what was never sent, from the VM", *talk.opened, talk.we(ACK, 1001, 9001, reason=WRONG), *talk.lives, flows=1),
         case("far, but the window is scaled", *wide.opened, *wide.lives, wide.we(ACK, 1001 + 120_000, 5001, 1000), flows=1),
         case("farther than the scaled window", *wide.opened, wide.we(ACK, 1_001_001, 5001, 100, WRONG), *wide.lives, flows=1),
+        case("the widest window there is: 1 GB",
+             widest.we(SYN, 1000, window=65535, options=widest.options),
+             widest.they(SYN | ACK, 5000, 1001, window=65535, options=widest.options),
+             widest.we(ACK, 1001, 5001, window=65535), widest.they(ACK, 5001, 1001, window=65535),
+             widest.we(ACK, 1001 + 1_000_000, 5001, 100), widest.we(ACK, 1001, 5001, 1000),
+             widest.they(ACK, 5001 + 1_000_000, 1001 + 1_000_100, 100), widest.they(ACK, 5001, 1001, 100),
+             widest.we(ACK, 1001 + (1 << 31), 5001, 1, WRONG), widest.they(ACK, 5001 - (1 << 31), 1001, 1, WRONG), flows=1),
         case("scaled by one side only: not scaled", *half, talk.we(ACK, 1001 + 120_000, 5001, 1000, WRONG), *talk.lives, flows=1),
         case("again what is acknowledged", *talk.opened, talk.we(ACK, 1001, 5001, 500), talk.they(ACK, 5001, 1501),
              talk.we(ACK, 1001, 5001, 500), flows=1),
@@ -294,6 +305,24 @@ def test_what_was_out_of_the_window_counts_nowhere(stage: Stage) -> None:
         dataclasses.replace(row, age_seconds=0) for row in before
     ]
     assert sum(denial.packets_in + denial.packets_out for denial in gate.denials()) == 3
+
+
+@pytest.mark.parametrize("family", FAMILIES, ids=str)
+def test_a_connection_whose_beginning_nobody_saw(stage: Stage, family: Family) -> None:
+    """Observing began amid it; it goes on, wherever its numbers are, and lives on when enforcement begins."""
+    talk = Talk(family)
+    gate = stage.set(Setup(policies=OPEN, mode=Mode.OBSERVE).world(), PATH)
+    for mode in (Mode.OBSERVE, Mode.ENFORCE):
+        gate.guard(Setup(policies=OPEN, mode=mode).world(), PATH)
+        for ours, theirs in ((1001, 5001), (1501, 5501), (101_001, 205_001), (100_501, 204_501)):
+            _play_all(
+                gate, talk.we(ACK, ours, theirs, 500), talk.they(ACK, theirs, ours + 500, 500),
+                talk.we(ACK, ours + 500, theirs + 500), talk.they(ACK, theirs + 500, ours + 500),
+            )  # fmt: skip
+        _play_all(gate, talk.they(ACK, 1001 + (1 << 31), 101_001, 100, WRONG))
+        if mode is Mode.OBSERVE:
+            _play_all(gate, talk.they(ACK, 205_501, 101_501, 100))
+    assert gate.flows.count() == 1
 
 
 def test_many_resets_by_guess(stage: Stage) -> None:
