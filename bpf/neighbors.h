@@ -45,6 +45,15 @@ ALWAYS int check_options_of_neighbor(struct __sk_buff *skb, const struct packet 
 	return at == behind ? REASON_NONE : REASON_MALFORMED;
 }
 
+/* Who listens to which group (RFC 2710, 3; RFC 3810, 5) is said on one link, by a link-local address or none. It is told
+ * to groups; only a query may go to one station. Anything else would be a way past policy. */
+ALWAYS int is_of_this_link(const struct packet *p, int direction)
+{
+	if (p->hops != 1 || !(p->nobody || is_link_local(direction == EGRESS ? p->key.local : p->key.remote)))
+		return 0;
+	return direction == INGRESS || (p->group && (p->key.remote[0] & bpf_htonl(0xff000000)) == bpf_htonl(0xff000000));
+}
+
 /* `p->offset` is where the ICMPv6 header stands. */
 APART int check_neighbor(struct __sk_buff *skb, const struct serai_vnic *vnic, struct packet *p, int direction)
 {
@@ -60,7 +69,7 @@ APART int check_neighbor(struct __sk_buff *skb, const struct serai_vnic *vnic, s
 		return REASON_FOREIGN_IP;
 	p->settled = 1;
 	if (!is_neighbor_discovery(type))
-		return REASON_NONE; /* who listens to which group */
+		return is_of_this_link(p, direction) ? REASON_NONE : REASON_ND_UNSAFE;
 	if (p->torn || p->hops != 255)
 		return REASON_ND_UNSAFE;
 	if (direction == INGRESS)

@@ -104,6 +104,11 @@ ALWAYS int is_mapped(const __u32 *address)
 	return !address[0] && !address[1] && address[2] == bpf_htonl(0xffff);
 }
 
+ALWAYS int is_link_local(const __u32 *address)
+{
+	return (address[0] & bpf_htonl(0xffc00000)) == bpf_htonl(0xfe800000);
+}
+
 /* RFC 791, 3.1. What routes a packet by its sender's wish could lead it past the gates of others. */
 APART int check_options(struct __sk_buff *skb, __u32 length)
 {

@@ -33,7 +33,7 @@ from cases import (
     under,
 )
 from conftest import Stage
-from frames import BROADCAST, EVERYBODY, NOBODY, SYN, TCP, UDP, dhcp, dhcpv6, group_mac, tcp, udp
+from frames import BROADCAST, EVERYBODY, NOBODY, SYN, TCP, UDP, dhcp, dhcpv6, group_mac, pieces, tcp, udp
 
 from serai.model.inventory import PortSecurity, Serves
 from serai.model.reasons import Reason
@@ -59,8 +59,10 @@ def answers(
     return V4.into(UDP, udp(*ports, message), target=target, to=to)
 
 
-def solicits(*, source: str = LINK6, target: str = SERVERS6, ports: tuple[int, int] = (546, 547)) -> bytes:
-    return V6.out(UDP, udp(*ports, dhcpv6(1, MAC)), source=source, target=target, to=group_mac(target))
+def solicits(
+    *, source: str = LINK6, target: str = SERVERS6, ports: tuple[int, int] = (546, 547), kind: int = 1
+) -> bytes:
+    return V6.out(UDP, udp(*ports, dhcpv6(kind, MAC)), source=source, target=target, to=group_mac(target))
 
 
 def advertises(*, source: str = PEER_LINK6, target: str = LINK6, ports: tuple[int, int] = (547, 546)) -> bytes:
@@ -109,6 +111,9 @@ SERVED = [
     case("answer from another port", sent(asks(dhcp(2, PEER_MAC), source=VM, ports=(1067, 68)), Reason.DHCP_SERVER)),
     case("answer about itself", sent(asks(REPLY, source=VM, ports=(67, 68)), Reason.DHCP_SERVER)),
     case("DHCPv6 advertise", sent(solicits(target=PEER_LINK6, ports=(547, 546)), Reason.DHCP_SERVER)),
+    case("DHCPv6 advertise from another port", sent(solicits(target=PEER_LINK6, ports=(1547, 546), kind=2), Reason.DHCP_SERVER)),
+    case("DHCPv6 reply from another port", sent(solicits(target=PEER_LINK6, ports=(1547, 546), kind=7), Reason.DHCP_SERVER)),
+    case("DHCPv6 reconfigure from another port", sent(solicits(target=PEER_LINK6, ports=(1547, 546), kind=10), Reason.DHCP_SERVER)),
     case("DHCPv6 reply from its address", sent(solicits(source=VM6, target=PEER6, ports=(547, 546)), Reason.DHCP_SERVER)),
 ]  # fmt: skip
 
@@ -187,6 +192,20 @@ def test_a_message_cut_short_is_nobodys(stage: Stage, keep: int) -> None:
     fate = gate.send(OUT, asks(REQUEST[:keep]))
     assert fate.reason in {Reason.MALFORMED, Reason.FOREIGN_DHCP}
     assert not gate.send(OUT, asks(REQUEST[:keep], source=VM)).passed
+
+
+@pytest.mark.parametrize("cut", [8, 16, 40])
+@pytest.mark.parametrize("beyond", [b"", dhcp(1, MAC), dhcp(2, MAC)], ids=["nothing", "question", "answer"])
+def test_what_a_first_fragment_leaves_open_is_forged(stage: Stage, cut: int, beyond: bytes) -> None:
+    """``beyond`` stands behind the datagram in the frame: it is none of the message."""
+    gate = stage.set(Setup(policies=OPEN).world(), PATH)
+    for number, (ports, message, reason) in enumerate((
+        ((1067, 68), dhcp(2, OTHER_MAC), Reason.DHCP_SERVER), ((68, 67), dhcp(1, OTHER_MAC), Reason.FOREIGN_DHCP),
+    )):  # fmt: skip
+        whole = V4.packet(VM, PEER, UDP, udp(*ports, message), identifier=number)
+        first, rest = (V4.frame(part, source=MAC, target=PEER_MAC) for part in pieces(whole, cut))
+        assert gate.send(OUT, first + beyond).reason is reason
+        assert gate.send(OUT, rest).reason is Reason.FRAGMENT
 
 
 def test_forged_answers_while_the_vm_waits_for_one(stage: Stage) -> None:

@@ -164,6 +164,23 @@ FORGED = [
          sent(V6.out(ICMPV6, ns(VM6, source_link(PEER_MAC)), mac=PEER_MAC, hops=255), Reason.FOREIGN_MAC)),
 ]  # fmt: skip
 
+ROUTED = [
+    *(
+        case(f"MLD {kind} {what}", step(frame(mld(kind, GROUP), **way), Reason.ND_UNSAFE))
+        for kind in (130, 131, 132, 143)
+        for what, step, frame, way in (
+            ("with hop limit 64", sent, out, {"source": LINK6, "target": GROUP, "hops": 64}),
+            ("to one station", sent, out, {"source": LINK6, "target": PEER6, "hops": 1}),
+            ("from a global address", sent, out, {"target": GROUP, "hops": 1}),
+            ("to the VM with hop limit 64", came, into, {"hops": 64}),
+            ("to the VM from a global address", came, into, {"source": PEER6, "target": VM6, "hops": 1}),
+        )
+    ),
+    case("MLD report to a group in a frame to one station",
+         sent(V6.out(ICMPV6, mld(131, GROUP), source=LINK6, target=GROUP, hops=1), Reason.ND_UNSAFE)),
+]  # fmt: skip
+"""What tells routers who listens is said on one link: else it could carry anything anywhere."""
+
 FARAWAY = [
     case(f"{what} with hop limit {hops}", step(frame(message, hops=hops), Reason.ND_UNSAFE))
     for what, message in {
@@ -275,7 +292,7 @@ IPV4_ONLY = under(
     ],
 )  # fmt: skip
 
-TABLE = [*FORGED, *FARAWAY, *TORN, *FRAGMENTED, *ADVERTISED, *OTHER_MESSAGES, *IPV4_ONLY]
+TABLE = [*FORGED, *ROUTED, *FARAWAY, *TORN, *FRAGMENTED, *ADVERTISED, *OTHER_MESSAGES, *IPV4_ONLY]
 
 
 @pytest.mark.parametrize(
