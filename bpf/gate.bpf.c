@@ -196,10 +196,11 @@ ALWAYS void track(struct __sk_buff *skb, const struct serai_vnic *vnic, const st
 		verdict->reason = REASON_NO_FLOW;
 		return;
 	}
+	if (!admit(vnic, p, verdict, direction))
+		return; /* a flow that is over stays for the sweep, and is told of once */
 	if (flow)
 		tell_ended(vnic, &p->key, flow);
-	if (admit(vnic, p, verdict, direction))
-		verdict->reason = open_flow(skb, vnic, p, verdict, direction);
+	verdict->reason = open_flow(skb, vnic, p, verdict, direction);
 }
 
 /* A fragment without ports. */
@@ -223,7 +224,7 @@ ALWAYS int share_fate(struct __sk_buff *skb, const struct serai_vnic *vnic, cons
 	if (__sync_fetch_and_add(&datagram->units, behind - first) + behind - first == datagram->total)
 		datagram->first_ns = 0;
 	flow = bpf_map_lookup_elem(table, &datagram->flow);
-	if (!flow)
+	if (!flow || flow->judged_by != vnic->judged_by) /* a whole packet is asked about, and a first fragment */
 		return REASON_FRAGMENT;
 	count_flow(flow, skb, p, direction, now_ns());
 	return REASON_NONE;
@@ -234,7 +235,8 @@ APART int check_fragment(struct __sk_buff *skb, const struct serai_vnic *vnic, c
 {
 	struct serai_fragments *datagram;
 
-	if (!vnic || !p || !is_fragment_sound(p))
+	/* What is still to be cut is no piece of anything: the cut would number it anew, from 0 (UFO). */
+	if (!vnic || !p || skb->gso_size || !is_fragment_sound(p))
 		return REASON_MALFORMED;
 	datagram = find_fragments(vnic, direction, p, now_ns());
 	if (p->piece)

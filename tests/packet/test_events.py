@@ -228,6 +228,16 @@ def test_a_flow_that_ended_in_the_gate_is_remembered(gate: GateUnderTest, ring: 
     assert counts == [(1, 1, 54, 443), (1, 1, 54, 443)]
 
 
+def test_a_flow_that_is_over_is_told_of_once(gate: GateUnderTest, ring: Ring) -> None:
+    """However often others knock at its ports: it stays until it is swept, and crowds nobody out of the ring."""
+    reset(gate, 1000)
+    gate.guard(Setup(policies=CLOSED).world(), PATH)
+    for seq in range(5):
+        assert gate.send(OUT, V4.out(TCP, tcp(1000, 443, SYN, seq=seq))).reason is Reason.DENIED
+    assert len(ring.read()[EVENT_ENDED]) == 0
+    assert gate.flows.sweep(time.monotonic_ns() + 11 * SECOND) == 1
+
+
 def test_a_flow_that_policy_cut_is_remembered(gate: GateUnderTest, ring: Ring) -> None:
     samples = Samples(ring, gate.flows)
     assert gate.send(OUT, V4.out(TCP, tcp(1000, 443, SYN))).passed

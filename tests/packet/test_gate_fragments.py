@@ -6,6 +6,7 @@ import dataclasses
 
 import pytest
 from cases import (
+    CLOSED,
     FAMILIES,
     IN,
     MAC,
@@ -304,6 +305,26 @@ def test_more_datagrams_than_are_remembered_harm_none_but_their_own_tails(stage:
     assert gate.send(OUT, Datagram(V4, UDP, DNS, 1999).piece(48)).passed, "the latest is known"
     assert gate.send(OUT, V4.out(UDP, DNS)).passed
     assert gate.fragments() <= 1024
+
+
+@pytest.mark.parametrize("family", FAMILIES, ids=str)
+def test_what_is_still_to_be_cut_is_no_fragment(stage: Stage, family: Family) -> None:
+    """The cut would number it from 0, and its ports would be those of nothing that was judged."""
+    gate = stage.set(Setup().world(), PATH)
+    dns = Datagram(family, UDP, DNS)
+    assert gate.send(OUT, dns.piece(0, 48), gso_segs=2).reason is Reason.MALFORMED
+    assert gate.send(OUT, dns.piece(0, 48)).passed
+    assert gate.send(OUT, dns.piece(48), gso_segs=2).reason is Reason.MALFORMED
+    assert gate.send(OUT, dns.piece(48)).passed
+    assert gate.send(OUT, family.out(UDP, DNS), gso_segs=2).passed
+
+
+def test_tails_do_not_outlive_what_their_flow_was_judged_by(stage: Stage) -> None:
+    gate = stage.set(Setup(policies=OPEN).world(), PATH)
+    dns = Datagram(V4, UDP, DNS)
+    assert gate.send(OUT, dns.piece(0, 48)).passed
+    gate.guard(Setup(policies=CLOSED).world(), PATH)
+    assert gate.send(OUT, dns.piece(48)).reason is Reason.FRAGMENT
 
 
 def test_fragments_with_a_foreign_source_are_no_fragments_of_the_vm(stage: Stage) -> None:
