@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import time
 
+import numpy as np
 import pytest
 from cases import (
     CLOSED,
@@ -59,6 +61,7 @@ from frames import (
     udp,
 )
 
+from serai.datapath.fragments import Fragments
 from serai.model.reasons import Reason
 
 OVERLAP, SHORT, TAIL = Reason.FRAGMENT_OVERLAP, Reason.FRAGMENT_SHORT, Reason.FRAGMENT
@@ -325,6 +328,26 @@ def test_tails_do_not_outlive_what_their_flow_was_judged_by(stage: Stage) -> Non
     assert gate.send(OUT, dns.piece(0, 48)).passed
     gate.guard(Setup(policies=CLOSED).world(), PATH)
     assert gate.send(OUT, dns.piece(48)).reason is Reason.FRAGMENT
+
+
+def test_room_for_fragments_comes_back(stage: Stage) -> None:
+    """What many vNICs have sent once does not keep others from sending for ever."""
+    gate = stage.set(Setup().world(), PATH)
+    dns = Datagram(V4, UDP, DNS)
+    table = gate.object.maps["fragments"]
+    others = np.zeros(table.capacity, table.key)
+    others["slot"] = 60
+    others["bucket"] = range(table.capacity)
+    values = np.zeros(table.capacity, table.value)
+    values["first_ns"][::2] = 1  # the others are complete
+    table.update(others, values)
+    assert gate.send(OUT, dns.piece(0, 48)).passed
+    assert gate.send(OUT, dns.piece(48)).reason is Reason.FRAGMENT, "there was no room for its first"
+    gate.gates.sweep()
+    assert gate.fragments() == 0
+    assert gate.send(OUT, dns.piece(0, 48)).passed
+    Fragments(table).sweep(time.monotonic_ns())
+    assert gate.send(OUT, dns.piece(48)).passed, "it is neither complete nor old"
 
 
 def test_fragments_with_a_foreign_source_are_no_fragments_of_the_vm(stage: Stage) -> None:

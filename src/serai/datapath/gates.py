@@ -15,6 +15,7 @@ from serai.datapath.clock import Clock
 from serai.datapath.denials import Denials
 from serai.datapath.events import Ring
 from serai.datapath.flows import FlowTables
+from serai.datapath.fragments import Fragments
 from serai.datapath.libbpf import KernelError
 from serai.datapath.maps import Array, Map
 from serai.datapath.object import GateObject
@@ -68,6 +69,7 @@ class Gates:
         self._quota, self._rate = flow_quota, flow_rate
         self.flows = FlowTables(gate.maps["flows"], self._slots, idle=idle, remember=remember, ended=ended)
         self.denials = Denials(gate.maps["denials"], remember=remember)
+        self._fragments = Fragments(gate.maps["fragments"])
         self.samples = Samples(Ring(gate.ring), self.flows)
         self.upgraded: list[int] = []
         """The taps on which ``open`` found gates of an older layout, and replaced them."""
@@ -197,6 +199,7 @@ class Gates:
         self._clock.adjust()
         now_ns = time.monotonic_ns()
         self.denials.sweep(now_ns)
+        self._fragments.sweep(now_ns)
         self.samples.read()
         self.flows.sweep(now_ns)
 
