@@ -8,6 +8,7 @@ import numpy as np
 
 from serai.datapath.layout import DENIAL, DENIAL_KEY, EGRESS
 from serai.datapath.maps import Array, Map
+from serai.datapath.shares import latest_of_each
 from serai.model.address import unpack
 from serai.model.flow import DIRECTIONS, FlowRow, Outcome
 from serai.model.inventory import VnicId
@@ -42,10 +43,9 @@ class Denials:
         fresh = np.zeros(len(taken[0]), _RECORD)
         fresh["key"], fresh["denial"] = taken
         self._swept = np.concatenate([self._swept, fresh], dtype=_RECORD)
-        surplus = len(self._swept) - self._remember
-        if surplus > 0:
-            self._swept = self._swept[surplus:]
-            self.forgotten += surplus
+        kept = latest_of_each(self._swept["key"]["vnic"], self._remember)
+        self.forgotten += len(kept) - int(kept.sum())
+        self._swept = self._swept[kept]
         return len(fresh)
 
     def rows(self, now_ns: int) -> Iterator[FlowRow]:

@@ -127,9 +127,9 @@ class FlowTables:
         """Add those flows of ``vnic`` that are not here yet, or were seen later than here; return how many."""
         return _add_newer(self._tables[vnic], keys, flows)
 
-    def end(self, vnic: VnicId, keys: Array, flows: Array) -> None:
-        """Remember flows that ended in the gate itself."""
-        self._ended.add(vnic, keys, flows)
+    def end(self, vnics: Array, keys: Array, flows: Array) -> None:
+        """Remember flows that ended in the gate itself, each of its vNIC."""
+        self._ended.add(vnics, keys, flows)
 
     def sweep(self, now_ns: int) -> int:
         """Remove flows that are over, remember them, and return how many there were.
@@ -137,8 +137,7 @@ class FlowTables:
         Raises:
             OSError: the file that outlives the agent cannot be written; they are remembered in memory only.
         """
-        total = 0
-        unwritten: OSError | None = None
+        vnics, all_keys, all_flows = [np.empty(0, "<u8")], [np.empty(0, FLOW_KEY)], [np.empty(0, FLOW)]
         for vnic, table in self._tables.items():
             keys, flows = table.dump()
             over = _idle_ns(flows, now_ns) >= self.idle_ns[_idle_class(keys, flows)].astype("i8")
@@ -146,14 +145,13 @@ class FlowTables:
                 ended_keys, ended = table.take(keys[over])
                 again = _idle_ns(ended, now_ns) < self.idle_ns[_idle_class(ended_keys, ended)].astype("i8")
                 table.update(ended_keys[again], ended[again])  # its ports began another connection just now
-                total += int((~again).sum())
-                try:
-                    self._ended.add(vnic, ended_keys[~again], ended[~again])
-                except OSError as error:  # a full disk keeps no table from being swept
-                    unwritten = error
-        if unwritten is not None:
-            raise unwritten
-        return total
+                vnics.append(np.full(int((~again).sum()), vnic, "<u8"))
+                all_keys.append(ended_keys[~again])
+                all_flows.append(ended[~again])
+        joined = np.concatenate(vnics)
+        if len(joined):  # at once: the ledger copies all that it has
+            self._ended.add(joined, np.concatenate(all_keys, dtype=FLOW_KEY), np.concatenate(all_flows, dtype=FLOW))
+        return len(joined)
 
     def rows(self, now_ns: int) -> Iterator[FlowRow]:
         """Go through all flows: those that live and those that ended."""

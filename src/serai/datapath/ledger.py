@@ -10,13 +10,14 @@ import numpy as np
 
 from serai.datapath.layout import FLOW, FLOW_KEY
 from serai.datapath.maps import Array
+from serai.datapath.shares import latest_of_each
 from serai.model.inventory import VnicId
 
 _ENDED = np.dtype([("vnic", "<u8"), ("key", FLOW_KEY), ("flow", FLOW)])
 
 
 class Ledger:
-    """The most recent ended flows, oldest first."""
+    """The most recent ended flows, oldest first; a vNIC that has many displaces its own."""
 
     def __init__(self, file: Path | None, *, remember: int) -> None:
         """Keep at most ``remember`` flows, and write them to ``file`` (None: in memory only) once ``load`` was called.
@@ -43,8 +44,8 @@ class Ledger:
             self._forget()
             self._rewrite()
 
-    def add(self, vnic: VnicId, keys: Array, flows: Array) -> None:
-        """Remember flows that ended."""
+    def add(self, vnic: VnicId | Array, keys: Array, flows: Array) -> None:
+        """Remember flows that ended, of one vNIC or of each one's own."""
         fresh = np.zeros(len(keys), _ENDED)
         fresh["vnic"], fresh["key"], fresh["flow"] = vnic, keys, flows
         self._ended = np.concatenate([self._ended, fresh], dtype=_ENDED)
@@ -79,10 +80,9 @@ class Ledger:
             raise OSError(errno.ENOSPC, f"{self._file} cannot be written: the disk is full")
 
     def _forget(self) -> None:
-        surplus = len(self._ended) - self._remember
-        if surplus > 0:
-            self._ended = self._ended[surplus:]
-            self.forgotten += surplus
+        kept = latest_of_each(self._ended["vnic"], self._remember)
+        self.forgotten += len(kept) - int(kept.sum())
+        self._ended = self._ended[kept]
 
     def _rewrite(self) -> None:
         if self._file is not None:

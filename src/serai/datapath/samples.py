@@ -43,9 +43,8 @@ class Samples:
         drops, ended = events[EVENT_DROP], events[EVENT_ENDED]
         self._latest.extend(drops)
         self.seen += len(drops)
-        for vnic in set(ended["vnic"].tolist()):
-            mine = ended[ended["vnic"] == vnic]
-            self._flows.end(VnicId(vnic), mine["key"], mine["flow"])
+        if len(ended):
+            self._flows.end(ended["vnic"], ended["key"], ended["flow"])
 
     def latest(self, now_ns: int) -> Iterator[DropSample]:
         """Go through the samples that are kept, oldest first."""
