@@ -51,30 +51,26 @@ ALWAYS int is_broadcast(struct __sk_buff *skb, const struct packet *p)
 	       (target[0] & target[1] & target[2]) == 0xffff;
 }
 
-/* What an IPv4 message says. Of one that is too short for it, or goes on in other fragments, nothing is read: behind the
- * datagram a frame may hold whatever its sender wants us to see. */
-ALWAYS void read_message(struct __sk_buff *skb, const struct packet *p, struct boot_message *boot)
+/* What a message begins with, 0 where there is none: behind the datagram a frame may hold whatever its sender wants us
+ * to see. */
+ALWAYS __u8 first_byte(struct __sk_buff *skb, const struct packet *p)
 {
-	if (p->left >= sizeof(struct udphdr) + sizeof(*boot))
-		bpf_skb_load_bytes(skb, p->offset + sizeof(struct udphdr), boot, sizeof(*boot));
-}
-
-/* May it be a server's? Clients look at the port that it goes to, and at what it says. What a first fragment leaves
- * open is taken for one. */
-ALWAYS int is_answer(const struct packet *p, const struct boot_message *boot)
-{
-	return p->key.local_port == bpf_htons(DHCP_SERVER_PORT) || boot->operation == BOOT_REPLY ||
-	       (p->fragmented && !boot->operation);
-}
-
-ALWAYS int is_dhcpv6_answer(struct __sk_buff *skb, const struct packet *p)
-{
-	__u8 type = 0;
+	__u8 first = 0;
 
 	if (p->left > sizeof(struct udphdr))
-		bpf_skb_load_bytes(skb, p->offset + sizeof(struct udphdr), &type, sizeof(type));
-	return p->key.local_port == bpf_htons(DHCPV6_SERVER_PORT) || type == DHCPV6_ADVERTISE ||
-	       type == DHCPV6_REPLY || type == DHCPV6_RECONFIGURE || (p->fragmented && !type);
+		bpf_skb_load_bytes(skb, p->offset + sizeof(struct udphdr), &first, sizeof(first));
+	return first;
+}
+
+/* Does it say what only servers say? Clients look at that, and at the port that it goes to. What a first fragment leaves
+ * open is taken for it. */
+ALWAYS int is_answer(const struct packet *p, __u8 first)
+{
+	if (!first)
+		return p->fragmented;
+	if (is_mapped(p->key.local))
+		return first == BOOT_REPLY;
+	return first == DHCPV6_ADVERTISE || first == DHCPV6_REPLY || first == DHCPV6_RECONFIGURE;
 }
 
 /* Lets pass, without policy, what a client sends to whoever serves the link, and the answers to it; of a vNIC that may
@@ -91,26 +87,25 @@ APART int check_dhcp(struct __sk_buff *skb, const struct serai_vnic *vnic, struc
 	local = bpf_ntohs(p->key.local_port);
 	remote = bpf_ntohs(p->key.remote_port);
 	if (!is_mapped(p->key.local)) {
-		if (local == DHCPV6_SERVER_PORT && remote == DHCPV6_CLIENT_PORT) {
+		if (remote == DHCPV6_CLIENT_PORT &&
+		    (local == DHCPV6_SERVER_PORT || (direction == EGRESS && is_answer(p, first_byte(skb, p))))) {
 			p->settled = !!may_serve;
 			return direction == EGRESS && !may_serve ? REASON_DHCP_SERVER : REASON_NONE;
 		}
-		if (direction == EGRESS && remote == DHCPV6_CLIENT_PORT && !may_serve && is_dhcpv6_answer(skb, p))
-			return REASON_DHCP_SERVER;
 		if (local != DHCPV6_CLIENT_PORT || remote != DHCPV6_SERVER_PORT || !is_link_local(p->key.local))
 			return REASON_NONE;
 		p->settled = direction == EGRESS ? is_dhcpv6_group(p->key.remote) : is_link_local(p->key.remote);
 		return REASON_NONE;
 	}
-	read_message(skb, p, &boot);
-	if (direction == EGRESS && remote == DHCP_CLIENT_PORT && !may_serve && is_answer(p, &boot))
-		return REASON_DHCP_SERVER;
-	if (remote == DHCP_CLIENT_PORT && (local == DHCP_SERVER_PORT || (direction == EGRESS && boot.operation == BOOT_REPLY))) {
+	if (remote == DHCP_CLIENT_PORT &&
+	    (local == DHCP_SERVER_PORT || (direction == EGRESS && is_answer(p, first_byte(skb, p))))) {
 		p->settled = !!may_serve;
-		return REASON_NONE;
+		return direction == EGRESS && !may_serve ? REASON_DHCP_SERVER : REASON_NONE;
 	}
 	if (local != DHCP_CLIENT_PORT || remote != DHCP_SERVER_PORT)
 		return REASON_NONE;
+	if (p->left >= sizeof(struct udphdr) + sizeof(boot)) /* a shorter one is nobody's */
+		bpf_skb_load_bytes(skb, p->offset + sizeof(struct udphdr), &boot, sizeof(boot));
 	about_it = boot.hardware_length == 6 && same_mac(boot.client_mac, vnic->mac) &&
 		   boot.operation == (direction == EGRESS ? BOOT_REQUEST : BOOT_REPLY);
 	if (!about_it)

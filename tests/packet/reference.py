@@ -202,6 +202,9 @@ class Frame:
         nobody = self.outwards and not any(datagram.source)
         require(not nobody or kind in SPEECHLESS, Reason.FOREIGN_IP)
         if kind in LISTENERS:
+            here = not any(datagram.source) or (datagram.source[0] == 0xFE and datagram.source[1] & 0xC0 == 0x80)
+            to_group = self.to_group and datagram.target[0] == 0xFF
+            require(datagram.hops == 1 and here and (to_group or not self.outwards), Reason.ND_UNSAFE)
             return
         require(not datagram.torn and datagram.hops == 255, Reason.ND_UNSAFE)
         if not self.outwards:
@@ -236,7 +239,7 @@ class Frame:
         mine = len(message) >= 34 and message[2] == 6 and message[28:34] == self.station.mac
         everybody = datagram.target == EVERYBODY
         if self.outwards:
-            serves = ports == (67, 68) or (ports[1] == 68 and message[:1] == b"\2")
+            serves = ports == (67, 68) or (ports[1] == 68 and may_say(datagram, message, 2))
             require(not serves or self.station.dhcp, Reason.DHCP_SERVER)
             if ports != (68, 67):
                 return serves
@@ -247,17 +250,24 @@ class Frame:
         require(mine and message[0] == 2, Reason.FOREIGN_DHCP)
         return True
 
-    def inspect_dhcpv6(self, datagram: Datagram, ports: tuple[int, int], _message: bytes) -> bool:
+    def inspect_dhcpv6(self, datagram: Datagram, ports: tuple[int, int], message: bytes) -> bool:
         link_local = {address for address in self.station.held if address[:2] == b"\xfe\x80"}
         if self.outwards:
-            require(ports != (547, 546) or self.station.dhcp, Reason.DHCP_SERVER)
-            if ports == (547, 546):
+            serves = ports == (547, 546) or (ports[1] == 546 and may_say(datagram, message, 2, 7, 10))
+            require(not serves or self.station.dhcp, Reason.DHCP_SERVER)
+            if serves:
                 return True
             return ports == (546, 547) and datagram.source in link_local and datagram.target in RELAYS6
         if ports == (546, 547) and self.station.dhcp:
             return True
         from_link = datagram.source[0] == 0xFE and datagram.source[1] & 0xC0 == 0x80
         return ports == (547, 546) and from_link and datagram.target in link_local
+
+
+def may_say(datagram: Datagram, message: bytes, *kinds: int) -> bool:
+    """Whether it is a message of one of these kinds; a fragment that does not tell may be."""
+    first = message[0] if message else 0
+    return first in kinds or (not first and not datagram.whole)
 
 
 def walk(datagram: Datagram) -> None:
