@@ -55,16 +55,13 @@ struct serai_vnic {
 	__u64 reserved; /* makes it two cache lines */
 };
 
+/* Which addresses a vNIC may use with which MAC: the address is the only part that may be a prefix. */
 struct serai_address_key {
-	__u32 length; /* in bits, the vNIC's 64 included */
+	__u32 length; /* in bits, the 128 of vNIC and MAC included */
 	__u32 vnic[2];
-	__u32 address[4];
-};
-
-/* The MAC address that goes with it; all zero: the vNIC's own. */
-struct serai_binding {
 	__u8 mac[6];
 	__u8 pad[2];
+	__u32 address[4];
 };
 
 struct serai_mac_key {
@@ -286,7 +283,7 @@ struct {
 	__uint(max_entries, 65536);
 	__uint(map_flags, BPF_F_NO_PREALLOC);
 	__type(key, struct serai_address_key);
-	__type(value, struct serai_binding);
+	__type(value, __u32);
 } addresses SEC(".maps");
 
 struct {

@@ -53,7 +53,7 @@ struct packet {
 	__u16 window;
 	__u16 service; /* host order: the port that policy judges, or ICMP type * 256 + code */
 	__u16 headers; /* bytes in front of the payload */
-	__u8 mac[6];   /* who sent the frame */
+	__u8 mac[6];   /* the VM's end of the frame; its own where it goes to a group */
 	__u8 group;    /* the frame goes to a group, or to all */
 	__u8 hops;
 	__u8 fragmented;

@@ -29,13 +29,6 @@ ALWAYS int same_mac(const __u8 *a, const __u8 *b)
 	return x[0] == y[0] && x[1] == y[1] && x[2] == y[2];
 }
 
-ALWAYS int is_zero_mac(const __u8 *mac)
-{
-	const __u16 *x = (const __u16 *)mac;
-
-	return !x[0] && !x[1] && !x[2];
-}
-
 ALWAYS int is_other_mac(const struct serai_vnic *vnic, const __u8 *mac)
 {
 	struct serai_mac_key key = { .vnic = vnic->id };
@@ -49,12 +42,13 @@ ALWAYS int is_own_mac(const struct serai_vnic *vnic, const __u8 *mac)
 	return same_mac(mac, vnic->mac) || (vnic->flags & FLAG_MORE_MACS && is_other_mac(vnic, mac));
 }
 
-ALWAYS const struct serai_binding *find_binding(const struct serai_vnic *vnic, const __u32 *address)
+ALWAYS int is_bound(const struct serai_vnic *vnic, const __u32 *address, const __u8 *mac)
 {
-	struct serai_address_key key = { .length = 64 + 128, .vnic = { vnic->id, vnic->id >> 32 } };
+	struct serai_address_key key = { .length = 128 + 128, .vnic = { vnic->id, vnic->id >> 32 } };
 
+	__builtin_memcpy(key.mac, mac, sizeof(key.mac));
 	__builtin_memcpy(key.address, address, sizeof(key.address));
-	return bpf_map_lookup_elem(&addresses, &key);
+	return bpf_map_lookup_elem(&addresses, &key) != NULL;
 }
 
 ALWAYS int is_in_record(const struct serai_vnic *vnic, const __u32 *address)
@@ -63,23 +57,12 @@ ALWAYS int is_in_record(const struct serai_vnic *vnic, const __u32 *address)
 	       same_address(address, vnic->address[2]);
 }
 
-/* Its own, whatever MAC goes with it. */
-ALWAYS int is_mine(const struct serai_vnic *vnic, const __u32 *address)
-{
-	return is_in_record(vnic, address) || (vnic->flags & FLAG_MORE_ADDRESSES && find_binding(vnic, address));
-}
-
-/* May it speak as `address` with `mac`, which is one of its own? */
+/* May it speak as `address`, and hear what is for it, with `mac`, which is one of its own? */
 ALWAYS int may_speak_as(const struct serai_vnic *vnic, const __u32 *address, const __u8 *mac)
 {
-	const struct serai_binding *binding;
-
 	if (is_in_record(vnic, address) && same_mac(mac, vnic->mac))
 		return 1;
-	if (!(vnic->flags & FLAG_MORE_ADDRESSES))
-		return 0;
-	binding = find_binding(vnic, address);
-	return binding && same_mac(mac, is_zero_mac(binding->mac) ? vnic->mac : binding->mac);
+	return vnic->flags & FLAG_MORE_ADDRESSES && is_bound(vnic, address, mac);
 }
 
 ALWAYS int is_tag(__u16 ethertype)
@@ -89,9 +72,12 @@ ALWAYS int is_tag(__u16 ethertype)
 
 ALWAYS int check_macs(const struct serai_vnic *vnic, const struct ethhdr *eth, int direction, struct packet *p)
 {
-	__builtin_memcpy(p->mac, eth->h_source, sizeof(p->mac));
 	p->group = eth->h_dest[0] & 1;
-	if (direction == EGRESS ? is_own_mac(vnic, p->mac) : p->group || is_own_mac(vnic, eth->h_dest))
+	if (direction == EGRESS)
+		__builtin_memcpy(p->mac, eth->h_source, sizeof(p->mac));
+	else
+		__builtin_memcpy(p->mac, p->group ? vnic->mac : eth->h_dest, sizeof(p->mac));
+	if (is_own_mac(vnic, p->mac))
 		return REASON_NONE;
 	if (is_tag(eth->h_proto))
 		return REASON_VLAN; /* whoever it is from */
@@ -157,7 +143,7 @@ ALWAYS int check_addresses(const struct serai_vnic *vnic, int direction, const s
 {
 	if (direction == EGRESS)
 		return p->nobody || may_speak_as(vnic, p->key.local, p->mac) ? REASON_NONE : REASON_FOREIGN_IP;
-	return is_mine(vnic, p->key.local) ? REASON_NONE : check_group_address(vnic, p);
+	return may_speak_as(vnic, p->key.local, p->mac) ? REASON_NONE : check_group_address(vnic, p);
 }
 
 /* Inside a tunnel's packet no gate looks, and to the hosts' own tunnels it could pass for one of theirs. */

@@ -27,7 +27,7 @@ def offer(directory: Path, address: str) -> subprocess.Popen[bytes]:
         f"start {address}\nend {address}\ninterface eth0\nmax_leases 1\n"
         f"lease_file {directory}/leases\npidfile {directory}/pid\n"
     )
-    command = ["setpriv", "--pdeathsig", "KILL", "busybox", "udhcpd", "-f", str(directory / "udhcpd.conf")]
+    command = ["busybox", "timeout", "60", "busybox", "udhcpd", "-f", str(directory / "udhcpd.conf")]
     return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
 

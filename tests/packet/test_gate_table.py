@@ -439,7 +439,6 @@ def allowed(prefix: str, mac: Mac | None = None) -> AllowedAddress:
     return AllowedAddress(prefix=ip_network(prefix), mac=mac)
 
 
-@pytest.mark.xfail(strict=True, reason="the map `addresses` has one MAC for each prefix, and asks the longest one only")
 @pytest.mark.parametrize(
     ("addresses", "source"),
     [

@@ -27,7 +27,6 @@ pytestmark = [
 STRUCTS = {
     "serai_vnic": layout.VNIC,
     "serai_address_key": layout.ADDRESS_KEY,
-    "serai_binding": layout.BINDING,
     "serai_mac_key": layout.MAC_KEY,
     "serai_flow_key": layout.FLOW_KEY,
     "serai_flow": layout.FLOW,

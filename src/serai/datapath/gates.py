@@ -144,19 +144,17 @@ class Gates:
         """
         self.flows.keep({vnic.id: vnic.security.max_flows or self._quota for vnic in ruleset.vnics})
         addresses, macs = self._maps["addresses"], self._maps["macs"]
-        keys, values = bindings(ruleset.vnics)
-        known, held = addresses.dump()
-        more = more_macs(ruleset.vnics)
-        fresh_macs = more[~np.isin(_raw(more), _raw(macs.dump()[0]))]
+        fresh = [
+            (addresses, _without(bindings(ruleset.vnics), addresses.dump()[0])),
+            (macs, _without(more_macs(ruleset.vnics), macs.dump()[0])),
+        ]
         try:
-            addresses.update(keys, values)
-            macs.update(more, np.ones(len(more), "<u4"))
+            for target, keys in fresh:
+                target.update(keys, np.ones(len(keys), "<u4"))
             self._tables.add(ruleset)  # last: endpoints change in place
         except KernelError:
-            addresses.delete(keys[~np.isin(_raw(keys), _raw(known))])
-            changed = np.isin(_raw(known), _raw(keys))
-            addresses.update(known[changed], held[changed])
-            macs.delete(fresh_macs)
+            for target, keys in fresh:
+                target.delete(keys)
             raise
 
     def bind(self, bindings: Mapping[int, GuardedVnic]) -> None:
@@ -184,7 +182,7 @@ class Gates:
             (used,) = record
             if (int(used["id"]), int(used["view"]), *map(int, used["ruleset"])) not in judging:
                 return False
-        _delete_others(self._maps["addresses"], bindings(ruleset.vnics)[0])
+        _delete_others(self._maps["addresses"], bindings(ruleset.vnics))
         _delete_others(self._maps["macs"], more_macs(ruleset.vnics))
         self._tables.remove_others(ruleset)
         self.flows.remove_others({vnic.id for vnic in ruleset.vnics})
@@ -231,6 +229,9 @@ def _raw(keys: Array) -> Array:
     return np.ascontiguousarray(keys).view(f"S{keys.dtype.itemsize}")
 
 
+def _without(keys: Array, others: Array) -> Array:
+    return keys[~np.isin(_raw(keys), _raw(others))]
+
+
 def _delete_others(target: Map, wanted: Array) -> None:
-    known, _ = target.dump()
-    target.delete(known[~np.isin(_raw(known), _raw(wanted))])
+    target.delete(_without(target.dump()[0], wanted))

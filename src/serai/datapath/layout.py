@@ -55,8 +55,9 @@ VNIC = np.dtype(
         ("reserved", "<u8"),
     ]
 )
-ADDRESS_KEY = np.dtype([("length", "<u4"), ("vnic", "<u4", (2,)), ("address", *_ADDRESS)])
-BINDING = np.dtype([("mac", "u1", (6,)), ("pad", "u1", (2,))])
+ADDRESS_KEY = np.dtype(
+    [("length", "<u4"), ("vnic", "<u4", (2,)), ("mac", "u1", (6,)), ("pad", "u1", (2,)), ("address", *_ADDRESS)]
+)
 MAC_KEY = np.dtype([("vnic", "<u8"), ("mac", "u1", (6,)), ("pad", "u1", (2,))])
 FLOW_KEY = np.dtype(
     [
@@ -176,7 +177,7 @@ MAPS: Mapping[str, tuple[Layout, Layout]] = {
     "vnics": (_INDEX, VNIC),
     "meters": (_INDEX, METER),
     "slots": (_NUMBER, _INDEX),
-    "addresses": (ADDRESS_KEY, BINDING),
+    "addresses": (ADDRESS_KEY, _INDEX),
     "macs": (MAC_KEY, _INDEX),
     "endpoints": split(ENDPOINT, "view", "address"),
     "prefixes": split(PREFIX, "length", "view", "address"),

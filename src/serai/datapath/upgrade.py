@@ -23,13 +23,12 @@ from serai.datapath.flows import FlowTables
 from serai.datapath.libbpf import KernelError
 from serai.datapath.maps import Array, Map
 from serai.datapath.slots import Slots
-from serai.datapath.vnics import Records
+from serai.datapath.vnics import BINDING_BITS, Records
 from serai.model import ruleset_v1
 from serai.model.address import BITS, IPV4_AT, MAPPED
 from serai.model.inventory import VnicId
 from serai.model.records import Records as TableRecords
 
-_VNIC_BITS: Final = 64
 _DONE: Final = "done-"
 
 
@@ -152,16 +151,19 @@ def _carry_drops(maps: Mapping[str, Map], host: Host) -> None:
 
 
 def _carry_records(maps: Mapping[str, Map], host: Host) -> None:
+    taps, olds = maps["vnics"].dump()
+    macs = {int(old["id"]): old["mac"] for old in olds}
     beside, _ = maps["addresses"].dump()
+    beside = beside[np.isin(beside["vnic"], olds["id"])]  # of the others the next ruleset will tell
     keys = np.zeros(len(beside), layout.ADDRESS_KEY)
-    keys["length"] = _VNIC_BITS + BITS
+    keys["length"] = BINDING_BITS + BITS
     keys["vnic"] = np.ascontiguousarray(beside["vnic"]).view("<u4").reshape(-1, 2)
+    keys["mac"] = np.array([macs[vnic] for vnic in beside["vnic"].tolist()], "u1").reshape(-1, 6)
     keys["address"] = _mapped(beside["address"])
-    host.maps["addresses"].update(keys, np.zeros(len(keys), layout.BINDING))
+    host.maps["addresses"].update(keys, np.ones(len(keys), "<u4"))
 
     alive = {ifindex for ifindex, _ in socket.if_nameindex()}
     known = {ifindex for ifindex, _ in host.records}
-    taps, olds = maps["vnics"].dump()
     fresh = {}
     for ifindex, old, address in zip(taps.tolist(), olds, _mapped(olds["address"]), strict=True):
         if ifindex not in alive - known or VnicId(int(old["id"])) not in host.slots.given:

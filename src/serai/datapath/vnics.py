@@ -17,15 +17,15 @@ import numpy as np
 from serai.datapath import layout
 from serai.datapath.libbpf import KernelError
 from serai.datapath.maps import Array, Map
-from serai.model.address import Address, link_local, pack, packed_length
+from serai.model.address import Address, link_local, pack, packed_length, prefix_of
 from serai.model.inventory import Serves
 from serai.model.ruleset import GuardedVnic
 from serai.model.tenancy import Mode
 
 _REST_SECONDS = 0.1
 """No packet takes that long through a gate."""
-_VNIC_BITS = 64
-_HOST_BITS = 128
+BINDING_BITS = 128
+"""Of vNIC and MAC, in front of the address."""
 _NOBODY = 0
 
 
@@ -59,29 +59,23 @@ def vnic_record(ifindex: int, vnic: GuardedVnic, slot: int, *, flow_rate: int) -
     return record
 
 
-def bindings(vnics: Collection[GuardedVnic]) -> tuple[Array, Array]:
-    """The addresses that are not in the records of ``vnics``: keys and values of the map ``addresses``."""
-    keys: list[Array] = []
-    values: list[Array] = []
-    for vnic in vnics:
-        own = [(pack(address), _HOST_BITS, b"") for address in _beside_record(vnic)]
-        others = [
-            (
-                pack(allowed.prefix.network_address),
-                packed_length(allowed.prefix),
-                allowed.mac.packed if allowed.mac else b"",
-            )
-            for allowed in vnic.security.allowed
-        ]
-        for address, length, mac in (*own, *others):
-            key, value = np.zeros(1, layout.ADDRESS_KEY), np.zeros(1, layout.BINDING)
-            key["length"] = _VNIC_BITS + length
-            key["vnic"] = [vnic.id & 0xFFFFFFFF, vnic.id >> 32]
-            key["address"] = np.frombuffer(address, "u1")
-            value["mac"] = np.frombuffer(mac.ljust(6, b"\0"), "u1")
-            keys.append(key)
-            values.append(value)
-    return _joined(keys, layout.ADDRESS_KEY), _joined(values, layout.BINDING)
+def bindings(vnics: Collection[GuardedVnic]) -> Array:
+    """Which addresses, beside those in their records, ``vnics`` may use with which MAC: keys of the map ``addresses``."""
+    found = {
+        (vnic.id, mac, packed_length(prefix), pack(prefix.network_address))
+        for vnic in vnics
+        for prefix, mac in (
+            *((prefix_of(address), vnic.mac) for address in _beside_record(vnic)),
+            *((allowed.prefix, allowed.mac or vnic.mac) for allowed in vnic.security.allowed),
+        )
+    }
+    keys = np.zeros(len(found), layout.ADDRESS_KEY)
+    for key, (vnic, mac, length, address) in zip(keys, sorted(found), strict=True):
+        key["length"] = BINDING_BITS + length
+        key["vnic"] = [vnic & 0xFFFFFFFF, vnic >> 32]
+        key["mac"] = list(mac.packed)
+        key["address"] = np.frombuffer(address, "u1")
+    return keys
 
 
 def more_macs(vnics: Collection[GuardedVnic]) -> Array:
@@ -189,7 +183,3 @@ def _in_record(vnic: GuardedVnic) -> tuple[Address | None, Address | None, Addre
 
 def _beside_record(vnic: GuardedVnic) -> list[Address]:
     return [address for address in vnic.addresses if address not in _in_record(vnic)]
-
-
-def _joined(parts: list[Array], kind: layout.Layout) -> Array:
-    return np.concatenate(parts, dtype=kind) if parts else np.empty(0, kind)
