@@ -539,6 +539,20 @@ def test_taking_the_same_handoff_again_changes_nothing(tables: FlowTables) -> No
     assert {k: f.tobytes() for k, f in read(tables, TWO).items()} == before
 
 
+@pytest.mark.parametrize("back", [2000, 1_000_000])
+def test_numbers_do_not_go_back_to_those_of_a_slow_handoff(tables: FlowTables, back: int) -> None:
+    """It was on its way while the VM went on here, and seems younger than it is."""
+    now = {"end": [back - 500, 900_000], "limit": [back, 1_000_000], "window": [1000, 1000]}
+    then = {"end": [0xFFFFFFF0, 900_000], "limit": [500, 1_000_000], "window": [1000, 1000]}
+    for first_ns, expected in ((100, now), (100 + 5 * SECOND, then)):  # the other is a connection of its own
+        write(tables, ONE, *records(1, protocol=TCP, first_ns=100, last_ns=6 * SECOND, **then))
+        raw = retold(tables.export(ONE, 6 * SECOND), vnic=TWO)
+        write(tables, TWO, *records(1, protocol=TCP, first_ns=first_ns, last_ns=6 * SECOND, **now))
+        assert tables.take(raw, 6 * SECOND + 50) == 1
+        (flow,) = read(tables, TWO).values()
+        assert {field: flow[field].tolist() for field in expected} == expected
+
+
 def retold(raw: bytes, **changes: Any) -> bytes:
     """The handoff with some of its fields changed."""
     return msgspec.msgpack.encode({**msgspec.msgpack.decode(raw), **changes})

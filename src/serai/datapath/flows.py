@@ -211,6 +211,7 @@ class FlowTables:
             ages = np.maximum(handoff.now_ns - flows[field].astype("i8"), 0)
             flows[field] = np.maximum(now_ns - ages, 0).astype("u8")
         flows["judged_by"] = 0
+        _follow(keys, flows, *table.dump())
         added = _add_newer(table, keys, flows)
         self._handed_over.discard(VnicId(handoff.vnic))
         return added
@@ -230,16 +231,36 @@ def _add_newer(table: Map, keys: Array, flows: Array) -> int:
 
 def _older(keys: Array, flows: Array, other_keys: Array, other_flows: Array) -> Array:
     """Which flows are among the others too, and were seen there as late or later."""
+    same, there = _among(keys, other_keys)
     older = np.zeros(len(keys), "?")
-    if not len(other_keys):
-        return older
-    raw, other = _raw(keys), _raw(other_keys)
-    order = np.argsort(other)
-    place = np.searchsorted(other[order], raw) % len(other)
-    found = order[place]
-    same = other[found] == raw
-    older[same] = other_flows["last_ns"][found[same]] >= flows["last_ns"][same]
+    older[same] = other_flows["last_ns"][there] >= flows["last_ns"][same]
     return older
+
+
+def _follow(keys: Array, flows: Array, known: Array, here: Array) -> None:
+    """Let no connection's numbers go back to what they were when its flow was on its way.
+
+    That makes a flow younger than it is; and from numbers too far back the gate does not find to those of today.
+    """
+    same, there = _among(keys, known)
+    apart = np.abs(flows["first_ns"][same].astype("i8") - here["first_ns"][there].astype("i8"))
+    one = (keys["protocol"][same] == _TCP) & (apart < _NS)  # and not two that used the same ports
+    same, there = same[one], there[one]
+    for field in ("end", "limit"):
+        ours = here[field][there]
+        ahead = ((ours - flows[field][same]).view("<i4") > 0) & (here["window"][there] > 0)
+        flows[field][same] = np.where(ahead, ours, flows[field][same])
+
+
+def _among(keys: Array, others: Array) -> tuple[Array, Array]:
+    """Which of ``keys`` are among the others too, and where: places here and there."""
+    if not len(others):
+        return np.empty(0, "i8"), np.empty(0, "i8")
+    raw, other = _raw(keys), _raw(others)
+    order = np.argsort(other)
+    found = order[np.searchsorted(other[order], raw) % len(other)]
+    same = np.flatnonzero(other[found] == raw)
+    return same, found[same]
 
 
 def _raw(keys: Array) -> Array:
