@@ -196,8 +196,9 @@ APART int walk_extensions(struct __sk_buff *skb, struct packet *p)
 		size = (header[1] + 1) * 8;
 		if (p->key.protocol == IPPROTO_AH)
 			size = (header[1] + 2) * 4; /* RFC 4302, 2.2 */
-		if (p->key.protocol == IPPROTO_ROUTING_HEADER && header[2] == 0)
-			return REASON_EXTENSION; /* RFC 5095 */
+		/* Type 0 is gone (RFC 5095), and whatever is not at its end routes the packet by its sender's wish. */
+		if (p->key.protocol == IPPROTO_ROUTING_HEADER && (header[2] == 0 || header[3] != 0))
+			return REASON_EXTENSION;
 		if (p->key.protocol == IPPROTO_FRAGMENT_HEADER) {
 			__u16 fragment = header[2] << 8 | header[3];
 

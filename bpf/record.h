@@ -5,7 +5,7 @@
  * samples. What one of them has no room for is counted in `meters`. */
 #pragma once
 
-#include "parse.h"
+#include "conntrack.h"
 
 #define SAMPLE_NS 1000000000ULL  /* one sample in this time of each kind of drop */
 #define DENIALS_A_SECOND 1024    /* kinds of drops that one vNIC may add: a scan must not crowd out others */
@@ -37,7 +37,8 @@ ALWAYS __u32 segments(const struct __sk_buff *skb, const struct packet *p)
 ALWAYS void count_flow(struct serai_flow *flow, const struct __sk_buff *skb, const struct packet *p, int direction,
 		       __u64 now)
 {
-	flow->last_ns = now;
+	if (!p->opens || !is_closing(flow)) /* a SYN that is not let begin anew must not keep what is over */
+		flow->last_ns = now;
 	__sync_fetch_and_add(&flow->packets[direction & 1], segments(skb, p));
 	__sync_fetch_and_add(&flow->bytes[direction & 1], skb->len);
 }

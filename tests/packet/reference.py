@@ -286,7 +286,7 @@ def walk(datagram: Datagram) -> None:
                 offset = int.from_bytes(header[2:4], "big")
                 datagram.first, datagram.more, datagram.size = offset & 0xFFF8, bool(offset & 1), len(header) - 8
             case 43:
-                require(header[2], Reason.EXTENSION)
+                require(header[2] and not header[3], Reason.EXTENSION)
             case 51:
                 length = (header[1] + 2) * 4
         require(len(header) >= length, short)

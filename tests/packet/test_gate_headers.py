@@ -185,6 +185,7 @@ EXTENSIONS = [
     case("to the VM: AH behind hop-by-hop", came(V6.into(TCP, tcp(5000, 22, SYN), headers=(HOP_BY_HOP, AH))), flows=1),
     case("to the VM: hop-by-hop twice",
          came(V6.into(TCP, tcp(5000, 22, SYN), headers=(HOP_BY_HOP, HOP_BY_HOP)), Reason.EXTENSION)),
+    case("routing that is not at its end", sent(extended(ROUTING, routing(TCP, SYN443, PEER6, kind=4, left=1)), Reason.EXTENSION)),
     case("routing of type 0", sent(extended(ROUTING, routing(TCP, SYN443, PEER6, kind=0, left=1)), Reason.EXTENSION)),
     case("routing of type 0 that has arrived", sent(extended(ROUTING, routing(TCP, SYN443, PEER6, kind=0)), Reason.EXTENSION)),
     case("routing of type 2", sent(extended(ROUTING, routing(TCP, SYN443, PEER6, kind=2))), flows=1),

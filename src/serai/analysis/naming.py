@@ -6,11 +6,12 @@ import dataclasses
 import itertools
 import operator
 from collections.abc import Iterable, Mapping
+from ipaddress import IPv6Address
 
 from serai.model.flow import FlowRow, Outcome
 from serai.model.inventory import VirtualMachine, Vnic
 from serai.model.policy import Direction, PortRange, RuleRef
-from serai.model.ports import PROTOCOLS, format_ports
+from serai.model.ports import ECHO_REQUEST, PROTOCOLS, format_ports
 from serai.model.reasons import Reason
 from serai.model.world import World
 
@@ -106,13 +107,15 @@ def named_rows(world: World, counted: Mapping[str, Iterable[FlowRow]], rules: Ma
 
 def service_text(protocol: int, port: int) -> str:
     """Write what a connection was opened to as policies do: ``tcp/443``, ``icmp/8.0``, ``47``; a dash if not IP."""
-    if protocol in PROTOCOLS.values():
+    if protocol in PROTOCOLS.values() and (port or protocol in ECHO_REQUEST):  # else none was read
         return format_ports(PortRange(protocol=protocol, first=port, last=port))
     return format_ports(PortRange(protocol=protocol)) if protocol else "-"
 
 
 _LAST_WORDS = (RuleRef.builtin, RuleRef.unmatched, RuleRef.quarantine, RuleRef.isolated)
 
+_UNREAD = IPv6Address("::")
+"""Stands for a far end that was never read: the frame was dropped before."""
 _kind = operator.attrgetter("kind")
 
 
@@ -128,7 +131,7 @@ class _Naming:
         self._rules |= {ref.id: ref.text for ref in itertools.chain(known, last_words)}
 
     def name(self, host: str, row: FlowRow) -> NamedRow:
-        near, far = "an unknown tap", str(row.remote)
+        near, far = "an unknown tap", "-" if row.remote == _UNREAD else str(row.remote)
         if row.vnic in self._vnics:
             vm, vnic = self._vnics[row.vnic]
             near, far = vm.path, self._holders.get((vnic.network.routing_domain, row.remote), far)
