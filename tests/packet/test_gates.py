@@ -5,13 +5,16 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterator
 from ipaddress import IPv4Network
+from pathlib import Path
 
 import pytest
 from cases import ACCEPT, CLOSED, MAC, OUT, PATH, V4, VM, policy
 from conftest import NETWORK, SIZES, GateUnderTest, machine
 from frames import SYN, TCP, tcp
+from namespaces import isolated, mount_bpf
 
 from serai.datapath import testrun
+from serai.datapath.gates import Gates
 from serai.datapath.libbpf import KernelError
 from serai.datapath.object import GateObject
 from serai.model.inventory import AllowedAddress, Mac, PortSecurity, VirtualMachine
@@ -157,3 +160,12 @@ def test_a_mac_that_changes_is_in_force_from_the_switch_on(gate: GateUnderTest) 
     assert speaks_as(gate, "10.9.0.1", OTHER_MAC)
     assert gate.gates.discard_others(following)
     assert not speaks_as(gate, "10.9.0.1")
+
+
+@isolated
+def test_other_sizes_than_those_of_pinned_maps_are_refused_in_words(tmp_path: Path) -> None:
+    bpffs = mount_bpf(tmp_path / "bpf") / "serai"
+    Gates.open(bpffs, sizes=SIZES).close()
+    with pytest.raises(KernelError, match=r"denials was made for 1024 entries, and 2048 are asked for"):
+        Gates.open(bpffs, sizes={**SIZES, "denials": 2048})
+    Gates.open(bpffs, sizes=SIZES).close()

@@ -56,6 +56,8 @@ class GateObject:
             raise KernelError(errno.EINVAL, f"{path} is not a BPF object")
         try:
             for name, entries in (sizes or {}).items():
+                if pins is not None:
+                    _require_size(pins / name, entries)
                 check(lib.bpf_map__set_max_entries(_map(handle, name), entries), f"size map {name}")
             if pins is not None:
                 pins.mkdir(parents=True, exist_ok=True)
@@ -80,6 +82,19 @@ class GateObject:
         if self._handle is not None:
             lib.bpf_object__close(self._handle)
             self._handle = None
+
+
+def _require_size(pin: Path, entries: int) -> None:
+    """Maps keep the size that they were made with; the kernel would only say that something is wrong."""
+    if pin.name not in layout.MAPS or not pin.exists():
+        return
+    held = Map.pinned(str(pin), *layout.MAPS[pin.name]).capacity
+    if held != entries:
+        message = (
+            f"{pin} was made for {held} entries, and {entries} are asked for: set map_sizes.{pin.name} to {held}, "
+            f"or remove {pin.parent.parent} while no VM runs on this host"
+        )
+        raise KernelError(errno.EEXIST, message)
 
 
 def _program(handle: Any, name: str) -> int:  # noqa: ANN401
