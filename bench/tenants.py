@@ -14,6 +14,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from serai.datapath.maps import comparable
 from serai.model.inventory import Mac, Network, VirtualMachine, Vnic, vnic_id
 from serai.model.policy import (
     Action,
@@ -103,7 +104,7 @@ def renumber(records: Records, mask: NDArray[np.uint64]) -> None:
 def _multiply(records: Records, mask: NDArray[np.uint64]) -> Records:
     copies = np.tile(records, len(mask)).copy()  # tile hands an empty table itself back
     renumber(copies, np.repeat(mask, len(records)))
-    return np.sort(copies.view(f"S{records.dtype.itemsize}")).view(records.dtype)
+    return np.sort(comparable(copies)).view(records.dtype)
 
 
 def _number_fields(records: NDArray[Any]) -> Iterator[NDArray[Any]]:

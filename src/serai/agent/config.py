@@ -10,7 +10,7 @@ from typing import Annotated, Self
 
 import msgspec
 
-from serai.model.flow import IDLE_CLASSES
+from serai.model.flow import FLOWS_OF_A_VNIC, IDLE_CLASSES, NEW_FLOWS_A_SECOND
 
 FILE = Path("/etc/serai/agent.toml")
 """Read where there is one and no other is named."""
@@ -26,9 +26,9 @@ class ConfigError(ValueError):
 class Limits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How much there may be of what; the tables of the config file."""
 
-    flows_per_vnic: _Count = 8192
+    flows_per_vnic: _Count = FLOWS_OF_A_VNIC
     """How many flows a vNIC may hold whose definition does not say; each takes some 210 bytes, from the start."""
-    new_flows_per_second: _Count = 10000
+    new_flows_per_second: _Count = NEW_FLOWS_A_SECOND
     """How many flows it may open a second, and others to it."""
     idle_seconds: Mapping[str, _Seconds] = msgspec.field(default_factory=dict)
     """How long flows may be silent, where it differs from ``IdleSeconds``; by its names in lower case."""

@@ -6,9 +6,8 @@ import dataclasses
 import itertools
 import operator
 from collections.abc import Iterable, Mapping
-from ipaddress import IPv6Address
 
-from serai.model.flow import FlowRow, Outcome
+from serai.model.flow import UNREAD, FlowRow, Outcome
 from serai.model.inventory import VirtualMachine, Vnic
 from serai.model.policy import Direction, PortRange, RuleRef
 from serai.model.ports import ECHO_REQUEST, PROTOCOLS, format_ports
@@ -114,8 +113,6 @@ def service_text(protocol: int, port: int) -> str:
 
 _LAST_WORDS = (RuleRef.builtin, RuleRef.unmatched, RuleRef.quarantine, RuleRef.isolated)
 
-_UNREAD = IPv6Address("::")
-"""Stands for a far end that was never read: the frame was dropped before."""
 _kind = operator.attrgetter("kind")
 
 
@@ -131,7 +128,7 @@ class _Naming:
         self._rules |= {ref.id: ref.text for ref in itertools.chain(known, last_words)}
 
     def name(self, host: str, row: FlowRow) -> NamedRow:
-        near, far = "an unknown tap", "-" if row.remote == _UNREAD else str(row.remote)
+        near, far = "an unknown tap", "-" if row.remote == UNREAD else str(row.remote)
         if row.vnic in self._vnics:
             vm, vnic = self._vnics[row.vnic]
             near, far = vm.path, self._holders.get((vnic.network.routing_domain, row.remote), far)

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-from ipaddress import IPv6Address
-
 from rich.table import Table
 from rich.text import Text
 
 from serai.analysis.naming import service_text
 from serai.model.address import Address
-from serai.model.flow import DropSample
+from serai.model.flow import UNREAD, DropSample
 from serai.model.policy import Direction
 from serai.wire import local
-
-_UNREAD = IPv6Address("::")
 
 
 def sample_table(reply: local.SamplesReply) -> Table:
@@ -72,7 +68,7 @@ def _ends(sample: DropSample) -> tuple[str, str]:
 
 
 def _end(address: Address, port: int) -> str:
-    if address == _UNREAD:
+    if address == UNREAD:
         return "-"
     text = f"[{address}]" if port and address.version == 6 else str(address)  # noqa: PLR2004  # the IP version
     return f"{text}:{port}" if port else text

@@ -75,6 +75,10 @@ class Attacher:
         return {int(pin.name.split("-")[0]) for pin in self._links.iterdir()}
 
     @functools.cached_property
+    def _program_ids(self) -> Mapping[str, int]:
+        return {name: program_id(self.programs[name]) for name in _HOOKS}
+
+    @functools.cached_property
     def _has_tcx(self) -> bool:
         """Whether to use tcx. The kernel is asked, not its version: an interface that is not there is ENODEV to it."""
         if not self._may_use_tcx:
@@ -106,7 +110,7 @@ class Attacher:
         return bool(result == 0)
 
     def _has(self, ifindex: int, name: str) -> bool:
-        wanted = program_id(self.programs[name])
+        wanted = self._program_ids[name]
         if not self._has_tcx:
             return _filter(_hook(ifindex, name)) == wanted
         numbers = ffi.new("__u32[]", _MANY)

@@ -10,16 +10,15 @@ import numpy as np
 
 from serai.datapath.layout import EGRESS, FLOW, FLOW_KEY, INGRESS, VERSION
 from serai.datapath.ledger import Ledger
-from serai.datapath.maps import Array, Map
+from serai.datapath.maps import Array, Map, comparable
 from serai.datapath.slots import Slots
 from serai.model.address import unpack
 from serai.model.flow import DIRECTIONS, IDLE_CLASSES, FlowRow, IdleSeconds, Outcome
 from serai.model.inventory import VnicId
+from serai.model.ports import ECHO_REQUEST, ICMP, ICMPV6, SCTP, TCP
 from serai.model.reasons import Reason
 from serai.model.ruleset import Step
 
-_ICMP, _TCP, _ICMPV6, _SCTP = 1, 6, 58, 132
-_ECHO_REQUEST = {_ICMP: 8 << 8, _ICMPV6: 128 << 8}
 _FIN, _RST = 0x01, 0x04
 _NS = 1_000_000_000
 _ETERNITY = 1 << 63  # ns, where signed arithmetic ends
@@ -109,7 +108,7 @@ class FlowTables:
         for vnic, table in before.items():
             keys, flows = table.dump()
             _add_newer(fresh[vnic], keys, flows)  # what came meanwhile
-            left = ~np.isin(_raw(keys), _raw(fresh[vnic].dump()[0]))
+            left = ~np.isin(comparable(keys), comparable(fresh[vnic].dump()[0]))
             self._ended.add(vnic, keys[left], flows[left])  # what finds no room ends here
 
     def remove_others(self, vnics: Collection[VnicId]) -> None:
@@ -140,18 +139,22 @@ class FlowTables:
         vnics, all_keys, all_flows = [np.empty(0, "<u8")], [np.empty(0, FLOW_KEY)], [np.empty(0, FLOW)]
         for vnic, table in self._tables.items():
             keys, flows = table.dump()
-            over = _idle_ns(flows, now_ns) >= self.idle_ns[_idle_class(keys, flows)].astype("i8")
+            over = self._are_over(keys, flows, now_ns)
             if over.any():
-                ended_keys, ended = table.take(keys[over])
-                again = _idle_ns(ended, now_ns) < self.idle_ns[_idle_class(ended_keys, ended)].astype("i8")
-                table.update(ended_keys[again], ended[again])  # its ports began another connection just now
-                vnics.append(np.full(int((~again).sum()), vnic, "<u8"))
-                all_keys.append(ended_keys[~again])
-                all_flows.append(ended[~again])
+                keys, flows = table.take(keys[over])
+                over = self._are_over(keys, flows, now_ns)
+                table.update(keys[~over], flows[~over])  # their ports began another connection just now
+                vnics.append(np.full(int(over.sum()), vnic, "<u8"))
+                all_keys.append(keys[over])
+                all_flows.append(flows[over])
         joined = np.concatenate(vnics)
         if len(joined):  # at once: the ledger copies all that it has
             self._ended.add(joined, np.concatenate(all_keys, dtype=FLOW_KEY), np.concatenate(all_flows, dtype=FLOW))
         return len(joined)
+
+    def _are_over(self, keys: Array, flows: Array, now_ns: int) -> Array:
+        over: Array = _idle_ns(flows, now_ns) >= self.idle_ns[_idle_class(keys, flows)].astype("i8")
+        return over
 
     def rows(self, now_ns: int) -> Iterator[FlowRow]:
         """Go through all flows: those that live and those that ended."""
@@ -222,7 +225,7 @@ def _add_newer(table: Map, keys: Array, flows: Array) -> int:
     known, there = table.dump()
     fresh = ~_older(keys, flows, known, there)
     keys, flows = keys[fresh], flows[fresh]
-    beside = ~np.isin(_raw(keys), _raw(known))
+    beside = ~np.isin(comparable(keys), comparable(known))
     room = table.capacity - len(known)
     fits = ~beside | (np.cumsum(beside) <= room)
     table.update(keys[fits], flows[fits])
@@ -244,7 +247,7 @@ def _follow(keys: Array, flows: Array, known: Array, here: Array) -> None:
     """
     same, there = _among(keys, known)
     apart = np.abs(flows["first_ns"][same].astype("i8") - here["first_ns"][there].astype("i8"))
-    one = (keys["protocol"][same] == _TCP) & (apart < _NS)  # and not two that used the same ports
+    one = (keys["protocol"][same] == TCP) & (apart < _NS)  # and not two that used the same ports
     same, there = same[one], there[one]
     for field in ("end", "limit"):
         ours = here[field][there]
@@ -256,16 +259,11 @@ def _among(keys: Array, others: Array) -> tuple[Array, Array]:
     """Which of ``keys`` are among the others too, and where: places here and there."""
     if not len(others):
         return np.empty(0, "i8"), np.empty(0, "i8")
-    raw, other = _raw(keys), _raw(others)
+    raw, other = comparable(keys), comparable(others)
     order = np.argsort(other)
     found = order[np.searchsorted(other[order], raw) % len(other)]
     same = np.flatnonzero(other[found] == raw)
     return same, found[same]
-
-
-def _raw(keys: Array) -> Array:
-    """Keys as comparable bytes."""
-    return np.ascontiguousarray(keys).view(f"S{FLOW_KEY.itemsize}")
 
 
 def _idle_ns(flows: Array, now_ns: int) -> Array:
@@ -282,12 +280,12 @@ def _idle_class(keys: Array, flows: Array) -> Array:
     named = {name: place for place, name in enumerate(IDLE_CLASSES)}
     return np.select(
         [
-            np.isin(protocol, [_ICMP, _ICMPV6]),
-            ~np.isin(protocol, [_TCP, _SCTP]),
+            np.isin(protocol, [ICMP, ICMPV6]),
+            ~np.isin(protocol, [TCP, SCTP]),
             closing,
             half_closed,
             opening,
-            protocol == _SCTP,
+            protocol == SCTP,
         ],
         [
             named[name]
@@ -299,7 +297,7 @@ def _idle_class(keys: Array, flows: Array) -> Array:
 
 def _rows(vnic: VnicId, keys: Array, flows: Array, now_ns: int) -> Iterator[FlowRow]:
     service = np.where(flows["origin"] == EGRESS, keys["remote_port"], keys["local_port"])
-    for protocol, request in _ECHO_REQUEST.items():
+    for protocol, request in ECHO_REQUEST.items():
         service = np.where(keys["protocol"] == protocol, request, service)
     ages = (_idle_ns(flows, now_ns) / _NS).tolist()
     for at, (key, flow) in enumerate(zip(keys, flows, strict=True)):

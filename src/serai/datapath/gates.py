@@ -17,28 +17,23 @@ from serai.datapath.events import Ring
 from serai.datapath.flows import FlowTables
 from serai.datapath.fragments import Fragments
 from serai.datapath.libbpf import KernelError
-from serai.datapath.maps import Array, Map
+from serai.datapath.maps import Array, Map, without
 from serai.datapath.object import GateObject
 from serai.datapath.samples import Samples
 from serai.datapath.slots import Slots
 from serai.datapath.tables import Tables
 from serai.datapath.upgrade import Host, take_over
 from serai.datapath.vnics import Records, bindings, more_macs, vnic_record
-from serai.model.flow import DIRECTIONS, DropCount, FlowRow
+from serai.model.flow import DIRECTIONS, FLOWS_OF_A_VNIC, NEW_FLOWS_A_SECOND, DropCount, FlowRow
 from serai.model.inventory import VnicId
 from serai.model.reasons import Reason
 from serai.model.ruleset import GuardedVnic, HostRuleset
-
-FLOWS_OF_A_VNIC = 8192
-"""How many flows one vNIC may hold, where neither it nor the host's config says otherwise."""
-NEW_FLOWS_A_SECOND = 10000
-"""How many it may open a second, and others to it, likewise."""
 
 
 class Gates:
     """The gates of one host, through the kernel maps they share."""
 
-    def __init__(  # all of them limits
+    def __init__(
         self,
         gate: GateObject,
         attacher: Attacher,
@@ -77,7 +72,7 @@ class Gates:
         self._clock.set(self.flows.idle_ns)
 
     @classmethod
-    def open(  # as above
+    def open(
         cls,
         bpffs: Path,
         *,
@@ -97,7 +92,7 @@ class Gates:
         attacher = Attacher(root / "links", gate.programs)
         made = cls(gate, attacher, flow_quota=flow_quota, flow_rate=flow_rate, idle=idle, ended=ended)
         made.flows.adopt()
-        made.upgraded = take_over(bpffs, made._host())  # of this very class
+        made.upgraded = take_over(bpffs, made._host())
         return made
 
     def _host(self) -> Host:
@@ -145,8 +140,8 @@ class Gates:
         self.flows.keep({vnic.id: vnic.security.max_flows or self._quota for vnic in ruleset.vnics})
         addresses, macs = self._maps["addresses"], self._maps["macs"]
         fresh = [
-            (addresses, _without(bindings(ruleset.vnics), addresses.dump()[0])),
-            (macs, _without(more_macs(ruleset.vnics), macs.dump()[0])),
+            (addresses, without(bindings(ruleset.vnics), addresses.dump()[0])),
+            (macs, without(more_macs(ruleset.vnics), macs.dump()[0])),
         ]
         try:
             for target, keys in fresh:
@@ -189,7 +184,7 @@ class Gates:
         return True
 
     def sweep(self) -> None:
-        """Take what is over out of the kernel, and what the ring holds.
+        """Take what is over out of the kernel.
 
         Raises:
             OSError: ended flows cannot be written to their file; they are remembered in memory only.
@@ -198,7 +193,6 @@ class Gates:
         now_ns = time.monotonic_ns()
         self.denials.sweep(now_ns)
         self._fragments.sweep(now_ns)
-        self.samples.read()
         self.flows.sweep(now_ns)
 
     def rows(self) -> Iterator[FlowRow]:
@@ -225,13 +219,5 @@ class Gates:
         return int(meters["lost_denials"].sum()), int(meters["lost_events"].sum())
 
 
-def _raw(keys: Array) -> Array:
-    return np.ascontiguousarray(keys).view(f"S{keys.dtype.itemsize}")
-
-
-def _without(keys: Array, others: Array) -> Array:
-    return keys[~np.isin(_raw(keys), _raw(others))]
-
-
 def _delete_others(target: Map, wanted: Array) -> None:
-    target.delete(_without(target.dump()[0], wanted))
+    target.delete(without(target.dump()[0], wanted))

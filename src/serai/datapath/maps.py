@@ -24,6 +24,16 @@ _NO_BATCH = {errno.EINVAL, errno.EOPNOTSUPP, _ENOTSUPP}
 _HASH = 1
 
 
+def comparable(records: Array) -> Array:
+    """The records as bytes that can be sorted and looked for; numpy pads S with zeros, which is exact at equal width."""
+    return np.ascontiguousarray(records).view(f"S{records.dtype.itemsize}")
+
+
+def without(records: Array, others: Array) -> Array:
+    """Those of ``records`` that are not among the others."""
+    return records[~np.isin(comparable(records), comparable(others))]
+
+
 def _pointer(array: Array) -> Any:  # noqa: ANN401
     return ffi.cast("void *", array.ctypes.data)
 
@@ -166,4 +176,4 @@ class Map:
                 yield key.copy(), values
 
 
-__all__ = ["Array", "KernelError", "Map"]
+__all__ = ["Array", "KernelError", "Map", "comparable", "without"]

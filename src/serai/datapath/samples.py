@@ -28,11 +28,6 @@ class Samples:
         self.seen = 0
         """How many samples there were."""
 
-    @property
-    def fd(self) -> int:
-        """Becomes readable when there is something to read."""
-        return self._ring.fd
-
     def read(self) -> None:
         """Take what the ring holds.
 

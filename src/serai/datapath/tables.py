@@ -9,20 +9,22 @@ import numpy as np
 
 from serai.datapath.layout import MAPS
 from serai.datapath.libbpf import KernelError
-from serai.datapath.maps import Array, Map
-from serai.model.ruleset import TABLES, HostRuleset, Records
+from serai.datapath.maps import Array, Map, comparable
+from serai.model.ruleset import TABLES, HostRuleset
 
 # What is pointed at comes before what points at it.
 _ORDER: Final = ("pages", "lists", "prefixes", "endpoints")
 
 
-def _raw(records: Records) -> Array:
-    """The records as comparable bytes; numpy pads S with zeros, which is exact at equal width."""
-    return np.ascontiguousarray(records).view(f"S{records.dtype.itemsize}")
+def join(keys: Array, values: Array) -> Array:
+    """Join a map's keys and values to records, as comparable bytes (keys are the leading fields of every record)."""
+    joined = np.zeros(len(keys), [("key", keys.dtype), ("value", values.dtype)])
+    joined["key"], joined["value"] = keys, values
+    return comparable(joined)
 
 
-def _parts(name: str, raw: Array) -> tuple[Array, Array]:
-    """Part records into the map's keys and values (keys are the leading fields of every record)."""
+def part(name: str, raw: Array) -> tuple[Array, Array]:
+    """Part records, as comparable bytes, into the keys and values of the map ``name``."""
     key, value = MAPS[name]
     flat = np.frombuffer(raw.tobytes(), "u1").reshape(len(raw), TABLES[name].itemsize)
     keys, values = flat[:, : key.itemsize], flat[:, key.itemsize :]
@@ -33,8 +35,8 @@ def _parts(name: str, raw: Array) -> tuple[Array, Array]:
 
 
 def _keys_of(name: str, raw: Array) -> Array:
-    keys, _ = _parts(name, raw)
-    return _raw(keys)
+    keys, _ = part(name, raw)
+    return comparable(keys)
 
 
 class Tables:
@@ -54,9 +56,9 @@ class Tables:
         done: list[tuple[str, Array]] = []
         try:
             for name in _ORDER:
-                fresh = np.setdiff1d(_raw(ruleset.tables[name]), self._held(name))
+                fresh = np.setdiff1d(comparable(ruleset.tables[name]), self._held(name))
                 done.append((name, fresh))
-                self._maps[name].update(*_parts(name, fresh))
+                self._maps[name].update(*part(name, fresh))
         except KernelError:
             for name, fresh in reversed(done):
                 self._undo(name, fresh)
@@ -71,8 +73,8 @@ class Tables:
         """Remove what ``ruleset`` does not need, once no vNIC points at it; return how many records."""
         removed = 0
         for name in reversed(_ORDER):
-            stale = np.setdiff1d(self._held(name), _raw(ruleset.tables[name]))
-            self._maps[name].delete(_parts(name, stale)[0])
+            stale = np.setdiff1d(self._held(name), comparable(ruleset.tables[name]))
+            self._maps[name].delete(part(name, stale)[0])
             self._present[name] = np.setdiff1d(self._held(name), stale)
             removed += len(stale)
         return removed
@@ -85,21 +87,17 @@ class Tables:
         wanted = ruleset.tables["endpoints"]
         held = self._held("endpoints")
         records = np.frombuffer(held.tobytes(), TABLES["endpoints"])
-        gone = np.isin(records["view"], wanted["view"]) & ~np.isin(held, _raw(wanted))
-        self._maps["endpoints"].delete(_parts("endpoints", held[gone])[0])
+        gone = np.isin(records["view"], wanted["view"]) & ~np.isin(held, comparable(wanted))
+        self._maps["endpoints"].delete(part("endpoints", held[gone])[0])
         self._present["endpoints"] = held[~gone]
 
     def _undo(self, name: str, fresh: Array) -> None:
         held = self._held(name)
         added, before = _keys_of(name, fresh), _keys_of(name, held)
-        self._maps[name].delete(_parts(name, fresh[~np.isin(added, before)])[0])
-        self._maps[name].update(*_parts(name, held[np.isin(before, added)]))
+        self._maps[name].delete(part(name, fresh[~np.isin(added, before)])[0])
+        self._maps[name].update(*part(name, held[np.isin(before, added)]))
 
     def _held(self, name: str) -> Array:
         if name not in self._present:
-            keys, values = self._maps[name].dump()
-            record = np.dtype([("key", keys.dtype), ("value", values.dtype)])
-            joined = np.zeros(len(keys), record)
-            joined["key"], joined["value"] = keys, values
-            self._present[name] = np.unique(joined.view(f"S{record.itemsize}"))
+            self._present[name] = np.unique(join(*self._maps[name].dump()))
         return self._present[name]

@@ -21,13 +21,14 @@ from serai.datapath import layout, layout_v1
 from serai.datapath.attach import Attacher
 from serai.datapath.flows import FlowTables
 from serai.datapath.libbpf import KernelError
-from serai.datapath.maps import Array, Map
+from serai.datapath.maps import Map, comparable
 from serai.datapath.slots import Slots
+from serai.datapath.tables import join, part
 from serai.datapath.vnics import BINDING_BITS, Records
 from serai.model import ruleset_v1
-from serai.model.address import BITS, IPV4_AT, MAPPED
+from serai.model.address import BITS
 from serai.model.inventory import VnicId
-from serai.model.records import Records as TableRecords
+from serai.model.records import LIST, PAGE
 
 _DONE: Final = "done-"
 
@@ -96,44 +97,24 @@ def _remove(root: Path) -> None:
 
 def _carry_tables(maps: Mapping[str, Map], host: Host) -> None:
     """What is pointed at comes before what points at it, as ever."""
-    for name, convert, kind in (
-        ("pages", None, None),
-        ("lists", None, None),
-        ("prefixes", ruleset_v1.prefixes, ruleset_v1.PREFIX_V1),
-        ("endpoints", ruleset_v1.endpoints, ruleset_v1.ENDPOINT_V1),
+    for name, kind, convert in (
+        ("pages", PAGE, None),
+        ("lists", LIST, None),
+        ("prefixes", ruleset_v1.PREFIX_V1, ruleset_v1.prefixes),
+        ("endpoints", ruleset_v1.ENDPOINT_V1, ruleset_v1.endpoints),
     ):
-        keys, values = maps[name].dump()
-        if convert is not None and kind is not None:
-            keys, values = _parts(name, convert(_joined(keys, values, kind)))
-        host.maps[name].update(keys, values)
-
-
-def _joined(keys: Array, values: Array, kind: layout.Layout) -> TableRecords:
-    records = np.zeros(len(keys), kind)
-    for part in (keys, values):
-        for field in part.dtype.names or ():
-            records[field] = part[field]
-    return records
-
-
-def _parts(name: str, records: TableRecords) -> tuple[Array, Array]:
-    made = []
-    for kind in layout.MAPS[name]:
-        part = np.zeros(len(records), kind)
-        for field in kind.names or ():
-            part[field] = records[field]
-        made.append(part)
-    return made[0], made[1]
+        records = join(*maps[name].dump()).view(kind)
+        host.maps[name].update(*part(name, comparable(convert(records) if convert else records)))
 
 
 def _carry_flows(maps: Mapping[str, Map], host: Host) -> None:
-    for vnic, number in zip(*(part.tolist() for part in maps["flows"].dump()), strict=True):
+    for vnic, number in zip(*(numbers.tolist() for numbers in maps["flows"].dump()), strict=True):
         old_keys, old_flows = Map.by_id(number, layout_v1.FLOW_KEY, layout_v1.FLOW).dump()
         keys, flows = np.zeros(len(old_keys), layout.FLOW_KEY), np.zeros(len(old_keys), layout.FLOW)
         for field in ("local_port", "remote_port", "protocol", "asked"):
             keys[field] = old_keys[field]
         for field in ("local", "remote"):
-            keys[field] = _mapped(old_keys[field])
+            keys[field] = ruleset_v1.mapped(old_keys[field])
         for field in set(layout_v1.FLOW.names or ()) - {"pad"}:
             flows[field] = old_flows[field]
         flows["scale"] = layout.SCALE_UNKNOWN
@@ -159,13 +140,13 @@ def _carry_records(maps: Mapping[str, Map], host: Host) -> None:
     keys["length"] = BINDING_BITS + BITS
     keys["vnic"] = np.ascontiguousarray(beside["vnic"]).view("<u4").reshape(-1, 2)
     keys["mac"] = np.array([macs[vnic] for vnic in beside["vnic"].tolist()], "u1").reshape(-1, 6)
-    keys["address"] = _mapped(beside["address"])
+    keys["address"] = ruleset_v1.mapped(beside["address"])
     host.maps["addresses"].update(keys, np.ones(len(keys), "<u4"))
 
     alive = {ifindex for ifindex, _ in socket.if_nameindex()}
     known = {ifindex for ifindex, _ in host.records}
     fresh = {}
-    for ifindex, old, address in zip(taps.tolist(), olds, _mapped(olds["address"]), strict=True):
+    for ifindex, old, address in zip(taps.tolist(), olds, ruleset_v1.mapped(olds["address"]), strict=True):
         if ifindex not in alive - known or VnicId(int(old["id"])) not in host.slots.given:
             continue
         record = np.zeros(1, layout.VNIC)
@@ -177,10 +158,3 @@ def _carry_records(maps: Mapping[str, Map], host: Host) -> None:
         fresh[ifindex] = record
     if fresh:
         host.records.write(fresh)
-
-
-def _mapped(addresses: Array) -> Array:
-    """Addresses of four bytes in network byte order, 16 bytes each."""
-    wide = np.tile(np.frombuffer(MAPPED.network_address.packed, "u1"), (len(addresses), 1))
-    wide[:, IPV4_AT // 8 :] = np.ascontiguousarray(addresses).view("u1").reshape(-1, 4)
-    return wide

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import enum
+from ipaddress import IPv6Address
 
 from serai.model.address import Address
 from serai.model.inventory import VnicId
@@ -35,6 +36,12 @@ class IdleSeconds(enum.IntEnum):
 
 IDLE_CLASSES = tuple(IdleSeconds.__members__)
 """The names in the order in which the gate numbers them."""
+
+
+FLOWS_OF_A_VNIC = 8192
+"""How many flows one vNIC may hold, where neither it nor the host's config says otherwise."""
+NEW_FLOWS_A_SECOND = 10000
+"""How many it may open a second, and others to it, likewise."""
 
 
 class Outcome(enum.StrEnum):
@@ -79,6 +86,8 @@ class FlowRow:
     """How many conversations the row sums up."""
 
 
+UNREAD = IPv6Address("::")
+"""Stands for an end that was never read, because the frame was dropped before."""
 DIRECTIONS = (Direction.EGRESS, Direction.INGRESS)
 """By the gate's number for them."""
 
@@ -107,7 +116,7 @@ class DropSample:
     observed: bool
     """It passed, because the vNIC only observes."""
     local: Address
-    """The VM's end, as far as the packet could be read; ``::`` where it could not."""
+    """The VM's end, as far as the packet could be read; else ``UNREAD``, as the remote one."""
     remote: Address
     local_port: int
     remote_port: int

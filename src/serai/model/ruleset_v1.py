@@ -32,7 +32,7 @@ def endpoints(records: Records) -> Records:
     converted = np.zeros(len(records), ENDPOINT)
     for field in ("view", "identity"):
         converted[field] = records[field]
-    converted["address"] = _mapped(records)
+    converted["address"] = mapped(records["address"])
     return converted
 
 
@@ -42,14 +42,14 @@ def prefixes(records: Records) -> Records:
     for field in ("view", "identity"):
         converted[field] = records[field]
     converted["length"] = records["length"] + IPV4_AT
-    converted["address"] = _mapped(records)
+    converted["address"] = mapped(records["address"])
     return converted
 
 
-def _mapped(records: Records) -> Records:
-    """The addresses, 16 bytes each."""
-    wide = np.tile(np.frombuffer(MAPPED.network_address.packed, "u1"), (len(records), 1))
-    wide[:, IPV4_AT // 8 :] = np.ascontiguousarray(records["address"]).view("u1").reshape(-1, 4)
+def mapped(addresses: Records) -> Records:
+    """Addresses of four bytes in network byte order, 16 bytes each."""
+    wide = np.tile(np.frombuffer(MAPPED.network_address.packed, "u1"), (len(addresses), 1))
+    wide[:, IPV4_AT // 8 :] = np.ascontiguousarray(addresses).view("u1").reshape(-1, 4)
     return wide
 
 
