@@ -73,42 +73,42 @@ ALWAYS int is_answer(const struct packet *p, __u8 first)
 	return first == DHCPV6_ADVERTISE || first == DHCPV6_REPLY || first == DHCPV6_RECONFIGURE;
 }
 
+/* What a server says, known by its port or by its words. */
+ALWAYS int is_from_server(struct __sk_buff *skb, const struct packet *p, int direction, __u16 server, __u16 client)
+{
+	__u16 local = bpf_ntohs(p->key.local_port), remote = bpf_ntohs(p->key.remote_port);
+
+	return remote == client && (local == server || (direction == EGRESS && is_answer(p, first_byte(skb, p))));
+}
+
 /* Lets pass, without policy, what a client sends to whoever serves the link, and the answers to it; of a vNIC that may
  * serve, both sides of that. */
 APART int check_dhcp(struct __sk_buff *skb, const struct serai_vnic *vnic, struct packet *p, int direction)
 {
 	struct boot_message boot = {};
-	int may_serve, about_it;
-	__u16 local, remote;
+	__u16 server, client;
+	int is_ipv4;
 
 	if (!vnic || !p)
 		return REASON_MALFORMED;
-	may_serve = vnic->flags & FLAG_SERVES_DHCP;
-	local = bpf_ntohs(p->key.local_port);
-	remote = bpf_ntohs(p->key.remote_port);
-	if (!is_mapped(p->key.local)) {
-		if (remote == DHCPV6_CLIENT_PORT &&
-		    (local == DHCPV6_SERVER_PORT || (direction == EGRESS && is_answer(p, first_byte(skb, p))))) {
-			p->settled = !!may_serve;
-			return direction == EGRESS && !may_serve ? REASON_DHCP_SERVER : REASON_NONE;
-		}
-		if (local != DHCPV6_CLIENT_PORT || remote != DHCPV6_SERVER_PORT || !is_link_local(p->key.local))
-			return REASON_NONE;
-		p->settled = direction == EGRESS ? is_dhcpv6_group(p->key.remote) : is_link_local(p->key.remote);
+	is_ipv4 = is_mapped(p->key.local);
+	server = is_ipv4 ? DHCP_SERVER_PORT : DHCPV6_SERVER_PORT;
+	client = is_ipv4 ? DHCP_CLIENT_PORT : DHCPV6_CLIENT_PORT;
+	if (is_from_server(skb, p, direction, server, client)) {
+		p->settled = !!(vnic->flags & FLAG_SERVES_DHCP);
+		return direction == EGRESS && !p->settled ? REASON_DHCP_SERVER : REASON_NONE;
+	}
+	if (p->key.local_port != bpf_htons(client) || p->key.remote_port != bpf_htons(server))
+		return REASON_NONE;
+	if (!is_ipv4) {
+		p->settled = is_link_local(p->key.local) &&
+			     (direction == EGRESS ? is_dhcpv6_group(p->key.remote) : is_link_local(p->key.remote));
 		return REASON_NONE;
 	}
-	if (remote == DHCP_CLIENT_PORT &&
-	    (local == DHCP_SERVER_PORT || (direction == EGRESS && is_answer(p, first_byte(skb, p))))) {
-		p->settled = !!may_serve;
-		return direction == EGRESS && !may_serve ? REASON_DHCP_SERVER : REASON_NONE;
-	}
-	if (local != DHCP_CLIENT_PORT || remote != DHCP_SERVER_PORT)
-		return REASON_NONE;
 	if (p->left >= sizeof(struct udphdr) + sizeof(boot)) /* a shorter one is nobody's */
 		bpf_skb_load_bytes(skb, p->offset + sizeof(struct udphdr), &boot, sizeof(boot));
-	about_it = boot.hardware_length == 6 && same_mac(boot.client_mac, vnic->mac) &&
-		   boot.operation == (direction == EGRESS ? BOOT_REQUEST : BOOT_REPLY);
-	if (!about_it)
+	if (boot.operation != (direction == EGRESS ? BOOT_REQUEST : BOOT_REPLY) || boot.hardware_length != 6 ||
+	    !same_mac(boot.client_mac, vnic->mac))
 		return REASON_FOREIGN_DHCP;
 	p->settled = direction == INGRESS || is_broadcast(skb, p);
 	return REASON_NONE;

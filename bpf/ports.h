@@ -151,17 +151,13 @@ ALWAYS int is_tunnel(const struct packet *p)
 {
 	switch (p->key.protocol) {
 	case IPPROTO_UDP:
-		return p->key.remote_port == bpf_htons(4789) || /* VXLAN, RFC 7348 */
-		       p->key.remote_port == bpf_htons(4790) || /* VXLAN-GPE */
-		       p->key.remote_port == bpf_htons(8472) || /* VXLAN, as Linux has it by default */
-		       p->key.remote_port == bpf_htons(6081);	/* Geneve, RFC 8926 */
-	case IPPROTO_IPIP:
-	case IPPROTO_IPV6:
-	case IPPROTO_GRE:
-	case 97: /* EtherIP, RFC 3378 */
-	case IPPROTO_ENCAP:
-	case IPPROTO_BEETPH:
-	case IPPROTO_MPLS:
+		switch (p->key.remote_port) {
+		TUNNEL_PORTS(bpf_htons)
+			return 1;
+		default:
+			return 0;
+		}
+	TUNNEL_PROTOCOLS
 		return 1;
 	default:
 		return 0;

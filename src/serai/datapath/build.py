@@ -13,6 +13,7 @@ import sysconfig
 from pathlib import Path
 
 from serai.datapath.object import OBJECT
+from serai.model import tunnels
 from serai.model.flow import IDLE_CLASSES, IdleSeconds
 from serai.model.reasons import REASON_SLOTS, Reason
 
@@ -27,11 +28,13 @@ class BuildError(RuntimeError):
 def model_header() -> str:
     """The C form of the lists that live in ``serai.model``."""
     reasons = [f"\tREASON_{reason.name} = {reason.value}, /* {reason.description} */" for reason in Reason]
+    ports = " ".join(f"case swap({port}):" for port in sorted(tunnels.UDP_PORTS))
+    protocols = " ".join(f"case {protocol}:" for protocol in sorted(tunnels.PROTOCOLS))
     idle = [f"\tIDLE_{name}," for name in IDLE_CLASSES]
     return "\n".join(
         (
             "/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */",
-            "/* Made from serai/model/reasons.py and flow.py: change those. */",
+            "/* Made from reasons.py, flow.py and tunnels.py of serai/model: change those. */",
             "#pragma once",
             f"#define REASON_SLOTS {REASON_SLOTS}",
             "enum serai_reason {",
@@ -41,6 +44,8 @@ def model_header() -> str:
             *idle,
             "\tIDLE_CLASSES,",
             "};",
+            f"#define TUNNEL_PORTS(swap) {ports}",
+            f"#define TUNNEL_PROTOCOLS {protocols}",
             "",
         )
     )
@@ -59,7 +64,7 @@ def build(sources: Path = SOURCES, target: Path = OBJECT, work: Path | None = No
     if clang is None:
         message = "clang is missing: install it (apt-get install clang) or run tools/setup"
         raise BuildError(message)
-    made_from = (sys.modules[kind.__module__].__file__ for kind in (Reason, IdleSeconds))
+    made_from = (sys.modules[part.__module__].__file__ for part in (Reason, IdleSeconds, tunnels.is_tunnel))
     inputs = [*sources.glob("*.[ch]"), Path(__file__), *(Path(name) for name in made_from if name)]
     if target.exists() and target.stat().st_mtime > max(path.stat().st_mtime for path in inputs):
         return False
