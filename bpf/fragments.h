@@ -7,8 +7,6 @@
 
 #include "parse.h"
 
-#define FRAGMENTS_LIFE_NS 30000000000ULL /* as long as receivers wait, mostly (RFC 791: 15 s at least) */
-
 ALWAYS struct serai_fragment_key fragment_key(const struct serai_vnic *vnic, int direction, const struct packet *p)
 {
 	__u32 mix = p->id ^ p->key.local[3] ^ p->key.remote[3] * 31;
@@ -25,7 +23,7 @@ ALWAYS struct serai_fragments *find_fragments(const struct serai_vnic *vnic, int
 	struct serai_fragment_key key = fragment_key(vnic, direction, p);
 	struct serai_fragments *known = bpf_map_lookup_elem(&fragments, &key);
 
-	if (!known || !known->first_ns || now > known->first_ns + FRAGMENTS_LIFE_NS || known->id != p->id ||
+	if (!known || !known->first_ns || now > known->first_ns + FRAGMENTS_SECONDS * 1000000000ULL || known->id != p->id ||
 	    !same_address(known->local, p->key.local) || !same_address(known->remote, p->key.remote))
 		return NULL;
 	return known;

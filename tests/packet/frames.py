@@ -95,6 +95,13 @@ def ipv4(  # a header has that many fields
     )  # fmt: skip
 
 
+def summed(packet: bytes) -> bytes:
+    """Fill in the checksum of an IPv4 header: where br_netfilter is loaded, bridges look at it."""
+    total = sum(struct.unpack("!10H", packet[:20]))
+    total = (total & 0xFFFF) + (total >> 16)
+    return packet[:10] + struct.pack("!H", ~(total + (total >> 16)) & 0xFFFF) + packet[12:]
+
+
 def _padded(option: bytes, unit: int) -> bytes:
     return option + bytes(-len(option) % unit)
 

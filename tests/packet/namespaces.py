@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 _NEWNS, _NEWNET, _REC, _PRIVATE = 0x00020000, 0x40000000, 0x4000, 1 << 18
-_TUNSETIFF, _TUNSETOFFLOAD = 0x400454CA, 0x400454D0
+_TUNSETIFF, _TUNSETOFFLOAD, _TUNSETIFINDEX = 0x400454CA, 0x400454D0, 0x400454DA
 _TAP, _NO_PI, _VNET_HDR = 2, 0x1000, 0x4000
 _OFFLOADS = 1 | 2 | 4  # partial checksums, TCP segments of both versions: the VM's end takes them as they are
 
@@ -50,7 +50,7 @@ def enter_new_network() -> None:
 
 def mount_bpf(place: Path) -> Path:
     """Make ``place`` a bpffs, seen by this thread alone."""
-    place.mkdir()
+    place.mkdir(exist_ok=True)
     _call("mount", b"bpf", str(place).encode(), b"bpf", 0, None)
     return place
 
@@ -109,15 +109,23 @@ def allow_big_segments(name: str, size: int) -> None:
 class Tap:
     """A tap and the end that a VM would hold: what is sent here comes from the VM."""
 
-    def __init__(self, name: str, *, offloads: bool = False) -> None:
-        """With ``offloads`` each frame has a virtio_net_hdr in front, as a VM's network card writes it."""
+    def __init__(self, name: str, *, offloads: bool = False, ifindex: int = 0) -> None:
+        """With ``offloads`` each frame has a virtio_net_hdr in front, as a VM's network card writes it.
+
+        ``ifindex`` is the number that the tap shall have; 0 leaves that to the kernel.
+        """
         self.name = name
         self.fd = os.open("/dev/net/tun", os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
         flags = _TAP | _NO_PI | (_VNET_HDR if offloads else 0)
+        if ifindex:
+            fcntl.ioctl(self.fd, _TUNSETIFINDEX, struct.pack("I", ifindex))
         fcntl.ioctl(self.fd, _TUNSETIFF, struct.pack("16sH22x", name.encode(), flags))
         if offloads:
             fcntl.ioctl(self.fd, _TUNSETOFFLOAD, _OFFLOADS)
         self.ifindex = socket.if_nametoindex(name)
+
+    def up(self) -> None:
+        ip("link", "set", self.name, "up")
 
     def send(self, frame: bytes) -> None:
         assert os.write(self.fd, frame) == len(frame)

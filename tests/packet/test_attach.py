@@ -6,15 +6,11 @@ it: taps, bridges, pins and the bpffs that holds them go however the test ends.
 
 from __future__ import annotations
 
-import concurrent.futures
 import contextlib
-import ctypes
 import fcntl
 import functools
 import json
-import os
 import platform
-import select
 import signal
 import socket
 import struct
@@ -28,7 +24,8 @@ from typing import Any
 
 import pytest
 from conftest import NETWORK, SIZES, machine
-from frames import ARP, BROADCAST, IPV4, IPV6, TCP, UDP, VLAN, arp, ethernet, ipv4, udp
+from frames import ARP, BROADCAST, IPV4, IPV6, TCP, UDP, VLAN, arp, ethernet, ipv4, summed, udp
+from namespaces import Tap, enter_new_network, in_a_thread, ip, mount_bpf
 
 from serai.datapath.attach import Attacher
 from serai.datapath.gates import Gates
@@ -45,8 +42,6 @@ from serai.policy.compile import compile_host
 
 pytestmark = pytest.mark.kernel
 
-CLONE_NEWNS, CLONE_NEWNET, MS_REC, MS_PRIVATE = 0x00020000, 0x40000000, 0x4000, 1 << 18
-TUNSETIFF, TUNSETIFINDEX, IFF_TAP, IFF_NO_PI = 0x400454CA, 0x400454DA, 2, 0x1000
 SIOCGIFTXQLEN = 0x8942
 VM, PEER, VM_MAC, PEER_MAC = "10.0.0.1", "10.0.0.2", "52:54:00:00:00:01", "52:54:00:00:00:02"
 ALLOWED, FORBIDDEN = 53, 54
@@ -56,22 +51,6 @@ OUT, IN = Direction.EGRESS, Direction.INGRESS
 HAS_TCX = kernel_version(platform.release()) >= (6, 6)
 """What the kernel's age says; the gate's loader asks the kernel instead."""
 
-_libc = ctypes.CDLL(None, use_errno=True)
-
-
-def _call(name: str, *arguments: Any) -> None:
-    if getattr(_libc, name)(*arguments):
-        raise OSError(ctypes.get_errno(), f"{name}: {os.strerror(ctypes.get_errno())}")
-
-
-def _isolate(bpffs: Path) -> None:
-    _call("unshare", CLONE_NEWNS | CLONE_NEWNET)
-    _call("mount", b"none", b"/", None, MS_REC | MS_PRIVATE, None)
-    bpffs.mkdir()
-    _call("mount", b"bpf", str(bpffs).encode(), b"bpf", 0, None)
-    for name in ("all", "default"):  # the kernel's own chatter would stand among the frames
-        Path(f"/proc/sys/net/ipv6/conf/{name}/disable_ipv6").write_text("1")
-
 
 def isolated(test: Callable[..., None]) -> Callable[..., None]:
     """Run a test in namespaces of its own, with a bpffs mounted at ``tmp_path/bpf``."""
@@ -79,48 +58,13 @@ def isolated(test: Callable[..., None]) -> Callable[..., None]:
     @functools.wraps(test)
     def run(tmp_path: Path, **fixtures: Any) -> None:
         def body() -> None:
-            _isolate(tmp_path / "bpf")
+            enter_new_network()
+            mount_bpf(tmp_path / "bpf")
             test(tmp_path, **fixtures)
 
-        with concurrent.futures.ThreadPoolExecutor(max_workers=1) as thread:
-            thread.submit(body).result()
+        in_a_thread(body)
 
     return run
-
-
-def _ip(*words: object) -> None:
-    subprocess.run(["ip", *map(str, words)], check=True, capture_output=True)
-
-
-class Tap:
-    """A tap and the end that a VM would hold: what is sent here comes from the VM."""
-
-    def __init__(self, name: str, *, ifindex: int = 0) -> None:
-        self.name = name
-        self.fd = os.open("/dev/net/tun", os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
-        if ifindex:
-            fcntl.ioctl(self.fd, TUNSETIFINDEX, struct.pack("I", ifindex))
-        fcntl.ioctl(self.fd, TUNSETIFF, struct.pack("16sH22x", name.encode(), IFF_TAP | IFF_NO_PI))
-        self.ifindex = socket.if_nametoindex(name)
-
-    def up(self) -> None:
-        _ip("link", "set", self.name, "up")
-
-    def send(self, frame: bytes) -> None:
-        assert os.write(self.fd, frame) == len(frame)
-
-    def received(self) -> list[bytes]:
-        """Everything that waits for the VM."""
-        frames = []
-        while select.select([self.fd], [], [], 0)[0]:
-            frames.append(os.read(self.fd, 65536))
-        return frames
-
-    def delete(self) -> None:
-        """Close it: a tap that nobody holds is no more."""
-        if self.fd >= 0:
-            os.close(self.fd)
-            self.fd = -1
 
 
 class Wire:
@@ -128,10 +72,10 @@ class Wire:
 
     def __init__(self) -> None:
         self.vm, self.peer = Tap("vm0"), Tap("peer0")
-        _ip("link", "add", "br0", "type", "bridge", "stp_state", "0", "mcast_snooping", "0")
+        ip("link", "add", "br0", "type", "bridge", "stp_state", "0", "mcast_snooping", "0")
         for name in ("vm0", "peer0"):
-            _ip("link", "set", name, "master", "br0", "up")
-        _ip("link", "set", "br0", "up")
+            ip("link", "set", name, "master", "br0", "up")
+        ip("link", "set", "br0", "up")
         # Each learns where the other is, as at the first packet of a life.
         self.peer.send(ethernet(PEER_MAC, BROADCAST, ARP, arp(1, PEER_MAC, PEER, VM)))
         self.vm.received()
@@ -148,13 +92,6 @@ def wire() -> Iterator[Wire]:
         yield made
     finally:
         made.close()
-
-
-def summed(packet: bytes) -> bytes:
-    """Fill in the header checksum: where br_netfilter is loaded, bridges look at it."""
-    total = sum(struct.unpack("!10H", packet[:20]))
-    total = (total & 0xFFFF) + (total >> 16)
-    return packet[:10] + struct.pack("!H", ~(total + (total >> 16)) & 0xFFFF) + packet[12:]
 
 
 def outwards(port: int) -> bytes:
@@ -468,7 +405,7 @@ def _queue_length(tap: str) -> int:
 def test_flush_drops_what_waits(tmp_path: Path) -> None:
     with wire() as found:
         for length in (1000, 17):
-            _ip("link", "set", "vm0", "txqueuelen", length)
+            ip("link", "set", "vm0", "txqueuelen", length)
             for _ in range(9):
                 found.peer.send(inwards(ALLOWED))
             flush("vm0")

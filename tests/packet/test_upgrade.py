@@ -6,7 +6,6 @@ The old gate is the real one: ``data/gate-v1.o.xz`` was compiled from the last s
 
 from __future__ import annotations
 
-import ctypes
 import lzma
 import threading
 from collections.abc import Callable
@@ -17,8 +16,8 @@ from typing import Any, Self
 import numpy as np
 import pytest
 from conftest import NETWORK, machine
-from frames import ACK, ARP, BROADCAST, IPV4, SYN, TCP, UDP, arp, ethernet, ipv4, tcp, udp
-from namespaces import Tap, enter_new_network, in_a_thread, ip
+from frames import ACK, ARP, BROADCAST, IPV4, SYN, TCP, UDP, arp, ethernet, ipv4, summed, tcp, udp
+from namespaces import Tap, enter_new_network, in_a_thread, ip, mount_bpf
 
 from serai.datapath import attach, layout, layout_v1, libbpf, upgrade
 from serai.datapath.attach import Attacher
@@ -116,13 +115,6 @@ class OldGate:
         lib.bpf_object__close(self._handle)
 
 
-def summed(packet: bytes) -> bytes:
-    """Fill in the header checksum: where br_netfilter is loaded, bridges look at it."""
-    total = sum(int.from_bytes(packet[at : at + 2], "big") for at in range(0, 20, 2))
-    total = (total & 0xFFFF) + (total >> 16)
-    return packet[:10] + (~(total + (total >> 16)) & 0xFFFF).to_bytes(2, "big") + packet[12:]
-
-
 def outwards(protocol: int, payload: bytes, source: str = VM) -> bytes:
     return ethernet(VM_MAC, PEER_MAC, IPV4, summed(ipv4(source, PEER, protocol, payload)))
 
@@ -216,9 +208,7 @@ def upgraded(test: Callable[..., None]) -> Callable[..., None]:
 
         def body() -> None:
             enter_new_network()
-            bpffs = tmp_path / "bpf"
-            bpffs.mkdir()
-            assert ctypes.CDLL(None).mount(b"bpf", str(bpffs).encode(), b"bpf", 0, None) == 0
+            bpffs = mount_bpf(tmp_path / "bpf")
             host = Host(bpffs / "serai", tmp_path)
             try:
                 test(host, monkeypatch, **more)

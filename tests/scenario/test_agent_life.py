@@ -5,23 +5,20 @@ The host is a network and a mount namespace that the kernel takes away with the 
 
 from __future__ import annotations
 
-import concurrent.futures
 import ctypes
-import fcntl
 import functools
 import os
 import select
 import signal
 import socket
-import struct
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
+from namespaces import Tap, add_bridge, enter_new_network, in_a_thread, ip, mount_bpf
 
 from serai.wire import local
 
@@ -30,18 +27,10 @@ pytestmark = [
     pytest.mark.skipif(os.geteuid() != 0, reason="needs root: it attaches programs to taps"),
 ]
 
-CLONE_NEWNS, CLONE_NEWNET, MS_REC, MS_PRIVATE = 0x00020000, 0x40000000, 0x4000, 1 << 18
-TUNSETIFF, IFF_TAP, IFF_NO_PI = 0x400454CA, 2, 0x1000
-BPFFS = "/sys/fs/bpf"
+BPFFS = Path("/sys/fs/bpf")
 PATIENCE = 30.0
 """Seconds: on a machine that does much else an agent may need ten to be read from disk."""
 SERAI = [sys.executable, "-c", "from serai.cli.main import main; main()"]
-_libc = ctypes.CDLL(None, use_errno=True)
-
-
-def _call(name: str, *arguments: Any) -> None:
-    if getattr(_libc, name)(*arguments):
-        raise OSError(ctypes.get_errno(), f"{name}: {os.strerror(ctypes.get_errno())}")
 
 
 def on_its_own(test: Callable[..., None]) -> Callable[[Path], None]:
@@ -50,29 +39,22 @@ def on_its_own(test: Callable[..., None]) -> Callable[[Path], None]:
     @functools.wraps(test)
     def run(tmp_path: Path) -> None:
         def body() -> None:
-            _call("unshare", CLONE_NEWNS | CLONE_NEWNET)
-            _call("mount", b"none", b"/", None, MS_REC | MS_PRIVATE, None)
-            _call("mount", b"bpf", BPFFS.encode(), b"bpf", 0, None)
-            _ip("link", "add", "br0", "up", "type", "bridge", "stp_state", "0")
+            enter_new_network()
+            mount_bpf(BPFFS)
+            add_bridge("br0")
             test(tmp_path)
 
-        with concurrent.futures.ThreadPoolExecutor(max_workers=1) as thread:
-            thread.submit(body).result()
+        in_a_thread(body)
 
     del run.__wrapped__  # type: ignore[attr-defined]  # pytest would look for the arguments of `test`
     return run
 
 
-def _ip(*words: str) -> None:
-    subprocess.run(["ip", *words], check=True, capture_output=True)
-
-
-def plug(name: str) -> int:
-    """Make a tap on the bridge, held by a descriptor that is returned."""
-    fd = os.open("/dev/net/tun", os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
-    fcntl.ioctl(fd, TUNSETIFF, struct.pack("16sH22x", name.encode(), IFF_TAP | IFF_NO_PI))
-    _ip("link", "set", name, "master", "br0", "up")
-    return fd
+def plug(name: str) -> Tap:
+    """Make a tap on the bridge."""
+    tap = Tap(name)
+    ip("link", "set", name, "master", "br0", "up")
+    return tap
 
 
 class Agent:
@@ -119,25 +101,24 @@ def wait(condition: Callable[[], bool], what: str) -> float:
     return time.monotonic() - began
 
 
-def passes(source: int, target: int) -> bool:
+def passes(source: Tap, target: Tap) -> bool:
     """Say whether a broadcast from one tap reaches the other."""
-    while select.select([target], [], [], 0)[0]:
-        os.read(target, 65536)
-    os.write(source, b"\xff" * 6 + b"\x52\x54\0\0\0\1" + b"\x08\x06" + bytes(46))
-    return bool(select.select([target], [], [], 0.05)[0])
+    target.received()
+    source.send(b"\xff" * 6 + b"\x52\x54\0\0\0\1" + b"\x08\x06" + bytes(46))
+    return bool(select.select([target.fd], [], [], 0.05)[0])
 
 
 def force_off(tap: str) -> None:
     """Take the gate off a tap as a careless administrator would, with no regard for the agent."""
     bpf = ctypes.CDLL("libbpf.so.1", use_errno=True)
-    for pin in Path(BPFFS, "serai").glob(f"v*/links/{socket.if_nametoindex(tap)}-*"):
+    for pin in (BPFFS / "serai").glob(f"v*/links/{socket.if_nametoindex(tap)}-*"):
         link = bpf.bpf_obj_get(str(pin).encode())
         assert link >= 0
         assert bpf.bpf_link_detach(link) == 0
         os.close(link)
 
 
-def plugged(*names: str) -> Iterator[int]:
+def plugged(*names: str) -> Iterator[Tap]:
     return map(plug, names)
 
 
@@ -179,11 +160,11 @@ def test_gates_outlive_the_agent_and_the_next_one_adopts_them(tmp_path: Path) ->
     wait(lambda: gated(agent, "t1", "t2"), "both taps have gates")
     agent.stop(signal.SIGKILL)
     assert not passes(first, second)
-    os.close(plug("t3"))  # comes and goes unseen
+    plug("t3").delete()  # comes and goes unseen
     again = Agent(tmp_path).ready()
     wait(lambda: gated(again, "t1", "t2"), "both gates are adopted")
     assert again.log().count("gate attached") == 2, "only the first agent attached"
-    os.close(second)
+    second.delete()
     wait(lambda: gated(again, "t1"), "the gate of a tap that goes is forgotten")
     plug("t2")
     wait(lambda: gated(again, "t1", "t2"), "the same name has a gate again")

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from serai.datapath.object import OBJECT
 from serai.model import tunnels
-from serai.model.flow import IDLE_CLASSES, IdleSeconds
+from serai.model.flow import FRAGMENTS_SECONDS, IDLE_CLASSES, IdleSeconds
 from serai.model.reasons import REASON_SLOTS, Reason
 
 SOURCES = Path(__file__).resolve().parents[3] / "bpf"
@@ -44,6 +44,7 @@ def model_header() -> str:
             *idle,
             "\tIDLE_CLASSES,",
             "};",
+            f"#define FRAGMENTS_SECONDS {FRAGMENTS_SECONDS}",
             f"#define TUNNEL_PORTS(swap) {ports}",
             f"#define TUNNEL_PROTOCOLS {protocols}",
             "",

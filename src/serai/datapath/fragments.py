@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from serai.datapath.maps import Array, Map
+from serai.model.flow import FRAGMENTS_SECONDS
 
 _NS = 1_000_000_000
-_LIFE_NS = 30 * _NS  # FRAGMENTS_LIFE_NS of bpf/fragments.h: the gate does not look at older ones
+_LIFE_NS = FRAGMENTS_SECONDS * _NS  # the gate does not look at older ones
 _PAUSE_NS = 5 * _NS
 
 

@@ -38,6 +38,8 @@ IDLE_CLASSES = tuple(IdleSeconds.__members__)
 """The names in the order in which the gate numbers them."""
 
 
+FRAGMENTS_SECONDS = 30
+"""How long the rest of a datagram may take: as long as receivers wait, mostly (RFC 791: 15 s at least)."""
 FLOWS_OF_A_VNIC = 8192
 """How many flows one vNIC may hold, where neither it nor the host's config says otherwise."""
 NEW_FLOWS_A_SECOND = 10000
