@@ -71,6 +71,12 @@ TABLES: Mapping[str, np.dtype[Any]] = {
 }
 """The tables of a ruleset and how a record of each is laid out."""
 
+KEYS: Mapping[str, int] = {"endpoints": 24, "prefixes": 28, "lists": 16, "pages": 16}
+"""How many leading bytes of each table's records are the key."""
+
+CAPACITY: Mapping[str, int] = {"endpoints": 1 << 20, "prefixes": 1 << 18, "lists": 1 << 20, "pages": 1 << 19}
+"""How many records of each table one host has room for."""
+
 _VIEW_BITS = 64
 
 

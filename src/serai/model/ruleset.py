@@ -10,18 +10,21 @@ from __future__ import annotations
 import dataclasses
 import functools
 import hashlib
-from collections.abc import Mapping
-from typing import ClassVar, Self
+import itertools
+from collections.abc import Iterable, Iterator, Mapping
+from typing import ClassVar, Final, Self
 
 import msgspec
 import numpy as np
 
 from serai.model.address import Address, pack, unpack
 from serai.model.inventory import ORDINARY, Mac, PortSecurity, VnicId
+from serai.model.policy import RuleRef
 from serai.model.records import (
     DECISION,
     ENDPOINT,
     INTERVALS,
+    KEYS,
     LIST,
     PAGE,
     PREFIX,
@@ -33,13 +36,15 @@ from serai.model.records import (
 )
 from serai.model.ruleset_form import (
     VERSION,
+    FrozenGuest,
+    FrozenPart,
     FrozenRuleset,
-    FrozenVnic,
     Version,
     freeze_security,
     thaw_security,
 )
 from serai.model.ruleset_v1 import FrozenRulesetV1, upgrade
+from serai.model.ruleset_v2 import FrozenRulesetV2
 from serai.model.tenancy import Mode
 
 __all__ = [
@@ -48,6 +53,7 @@ __all__ = [
 ]  # fmt: skip
 
 _NUMBERS = 1 << 64
+_JUDGED: Final = np.dtype([("view", "<u8"), ("members", "<u8"), ("egress", "<u8"), ("ingress", "<u8")])
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,29 +89,65 @@ class GuardedVnic:
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
 class HostRuleset:
-    """Everything one host's gates need, and nothing that its VMs cannot meet."""
+    """Everything one host's gates need, and nothing that its VMs cannot meet: a set of parts, read when it is asked for."""
 
     VERSION: ClassVar[int] = VERSION
 
     host: str
-    vnics: tuple[GuardedVnic, ...]
-    """In order of id."""
-    rules: Mapping[str, int]
-    """The text of every rule that can decide here, and its number."""
-    tables: Mapping[str, Records]
-    """The four tables by name (see ``TABLES``), each sorted by its bytes, no record twice."""
+    parts: Mapping[bytes, bytes]
+    """The bytes of each part, by their digest."""
+
+    @classmethod
+    def of(cls, host: str, parts: Iterable[bytes]) -> Self:
+        """Put parts (each a ``FrozenPart``, encoded) together, in whatever order they come."""
+        return cls(host=host, parts={digest_of(raw): raw for raw in parts})
+
+    @classmethod
+    def whole(
+        cls, *, host: str, vnics: Iterable[GuardedVnic], rules: Iterable[str], tables: Mapping[str, Records]
+    ) -> Self:
+        """Make a ruleset of one part."""
+        by_vm = itertools.groupby(sorted(vnics, key=lambda v: (v.path, v.id)), lambda v: (v.path.rpartition("/")[0], v.mode))
+        part = FrozenPart(
+            guests=[_freeze(path, mode, list(group)) for (path, mode), group in by_vm],
+            rules=sorted(rules),
+            **{name: tables[name].tobytes() for name in TABLES},
+        )
+        return cls.of(host, [msgspec.msgpack.encode(part)])
+
+    @functools.cached_property
+    def digest(self) -> str:
+        """SHA-256 over the host's name and the digests of its parts, in hexadecimal."""
+        return manifest_digest(self.host, self.parts).hex()
+
+    @functools.cached_property
+    def vnics(self) -> tuple[GuardedVnic, ...]:
+        """The vNICs, in order of id."""
+        return tuple(sorted((v for part in self._read for guest in part.guests for v in _thaw(guest)), key=lambda v: v.id))
+
+    @functools.cached_property
+    def rules(self) -> Mapping[str, int]:
+        """The text of every rule that can decide here, and its number, in order of text."""
+        return {text: RuleRef(text).id for text in sorted({text for part in self._read for text in part.rules})}
+
+    @functools.cached_property
+    def tables(self) -> Mapping[str, Records]:
+        """The four tables by name (see ``TABLES``), each sorted by its bytes, no record twice.
+
+        Raises:
+            ValueError: one key stands for two things.
+        """
+        return {name: _merged(name, [getattr(part, name) for part in self._read]) for name in TABLES}
+
+    @functools.cached_property
+    def _read(self) -> list[FrozenPart]:
+        decoder = msgspec.msgpack.Decoder(FrozenPart)
+        return [decoder.decode(self.parts[digest]) for digest in sorted(self.parts)]
 
     def encode(self) -> bytes:
         """Write it down; equal rulesets give equal bytes on every machine."""
-        return msgspec.msgpack.encode(
-            FrozenRuleset(
-                version=VERSION,
-                host=self.host,
-                vnics=list(map(_freeze, self.vnics)),
-                rules=dict(sorted(self.rules.items())),
-                tables={name: self.tables[name].tobytes() for name in TABLES},
-            )
-        )
+        parts = [self.parts[digest] for digest in sorted(self.parts)]
+        return msgspec.msgpack.encode(FrozenRuleset(version=VERSION, host=self.host, parts=parts))
 
     @classmethod
     def decode(cls, raw: bytes) -> Self:
@@ -117,49 +159,109 @@ class HostRuleset:
         try:
             match msgspec.msgpack.decode(raw, type=Version).version:
                 case 1:
-                    return cls._thaw(upgrade(msgspec.msgpack.decode(raw, type=FrozenRulesetV1)))
+                    return cls._of_version_2(upgrade(msgspec.msgpack.decode(raw, type=FrozenRulesetV1)))
                 case 2:
-                    return cls._thaw(msgspec.msgpack.decode(raw, type=FrozenRuleset))
+                    return cls._of_version_2(msgspec.msgpack.decode(raw, type=FrozenRulesetV2))
+                case 3:
+                    frozen = msgspec.msgpack.decode(raw, type=FrozenRuleset)
+                    return cls.of(frozen.host, frozen.parts).checked()
                 case other:
                     version = other
         except (msgspec.MsgspecError, ValueError) as error:
             raise ValueError(f"these bytes are not a ruleset: {error}") from error
         raise ValueError(f"this ruleset is of version {version}, and versions 1 to {VERSION} are understood")
 
-    @classmethod
-    def _thaw(cls, frozen: FrozenRuleset) -> Self:
-        if frozen.tables.keys() != TABLES.keys():
-            raise ValueError("tables are missing, or too many")
-        return cls(
-            host=frozen.host,
-            vnics=tuple(map(_thaw, frozen.vnics)),
-            rules=frozen.rules,
-            tables={name: np.frombuffer(frozen.tables[name], dtype) for name, dtype in TABLES.items()},
-        )
+    def checked(self) -> Self:
+        """Read all of it.
 
-    @functools.cached_property
-    def digest(self) -> str:
-        """SHA-256 of what ``encode`` writes, in hexadecimal; worked out once, because it is asked for often."""
-        return hashlib.sha256(self.encode()).hexdigest()
+        Raises:
+            ValueError: something in it is not what it should be.
+        """
+        for each in (self.vnics, self.rules, self.tables):
+            del each
+        for one, other in itertools.pairwise(self.vnics):
+            if one.id == other.id:
+                raise ValueError(f"{one.path} and {other.path} have one number")
+        return self
+
+    @classmethod
+    def _of_version_2(cls, old: FrozenRulesetV2) -> Self:
+        if old.tables.keys() != TABLES.keys():
+            raise ValueError("tables are missing, or too many")
+        numbers = [number for v in old.vnics for number in (v.id, v.view, v.members, v.egress, v.ingress)]
+        if not all(0 <= number < _NUMBERS for number in numbers):
+            raise ValueError("a number is out of range")
+        vnics = [
+            GuardedVnic(
+                id=VnicId(v.id), path=v.path, mac=Mac(v.mac), addresses=tuple(map(unpack, v.addresses)),
+                security=thaw_security(v.security), mode=Mode(v.mode), view=v.view, members=v.members,
+                egress=v.egress, ingress=v.ingress,
+            )
+            for v in old.vnics
+        ]  # fmt: skip
+        tables = {name: np.frombuffer(old.tables[name], layout) for name, layout in TABLES.items()}
+        return cls.whole(host=old.host, vnics=vnics, rules=old.rules, tables=tables).checked()
 
     def rule_texts(self) -> dict[int, str]:
         """The rules by their number."""
         return {number: text for text, number in self.rules.items()}
 
 
-def _freeze(vnic: GuardedVnic) -> FrozenVnic:
-    return FrozenVnic(
-        vnic.id, vnic.path, str(vnic.mac), list(map(pack, vnic.addresses)), freeze_security(vnic.security), vnic.mode.value,
-        vnic.view, vnic.members, vnic.egress, vnic.ingress,
-    )  # fmt: skip
+def digest_of(part: bytes) -> bytes:
+    """Return the 32 bytes that name a part."""
+    return hashlib.sha256(part).digest()
 
 
-def _thaw(frozen: FrozenVnic) -> GuardedVnic:
-    numbers = (frozen.id, frozen.view, frozen.members, frozen.egress, frozen.ingress)
-    if not all(0 <= number < _NUMBERS for number in numbers):
-        raise ValueError("a number is out of range")
-    return GuardedVnic(
-        id=VnicId(frozen.id), path=frozen.path, mac=Mac(frozen.mac), addresses=tuple(map(unpack, frozen.addresses)),
-        security=thaw_security(frozen.security), mode=Mode(frozen.mode), view=frozen.view, members=frozen.members,
-        egress=frozen.egress, ingress=frozen.ingress,
-    )  # fmt: skip
+def manifest_digest(host: str, parts: Iterable[bytes]) -> bytes:
+    """Return the 32 bytes that name the ruleset of ``host`` made of the parts that these digests name."""
+    return hashlib.sha256(b"".join((f"serai ruleset {VERSION}\n{host}\n".encode(), *sorted(parts)))).digest()
+
+
+def _merged(name: str, parts: Iterable[bytes]) -> Records:
+    layout = TABLES[name]
+    found = np.unique(np.frombuffer(b"".join(parts), f"S{layout.itemsize}"))
+    keys = found.view(np.uint8).reshape(len(found), layout.itemsize)[:, : KEYS[name]]
+    twice = np.flatnonzero((keys[1:] == keys[:-1]).all(axis=1))
+    if len(twice):
+        raise ValueError(f"the key {keys[twice[0]].tobytes().hex()} of {name} stands for two things")
+    return found.view(layout)
+
+
+def _freeze(path: str, mode: Mode, vnics: list[GuardedVnic]) -> FrozenGuest:
+    judged = np.array([(v.view, v.members, v.egress, v.ingress) for v in vnics], _JUDGED)
+    return FrozenGuest(
+        path=path,
+        mode=mode.value,
+        cards=[(v.path.rpartition("/")[2], freeze_security(v.security)) for v in vnics],
+        ids=np.array([v.id for v in vnics], "<u8").tobytes(),
+        macs=b"".join(v.mac.packed for v in vnics),
+        held=np.array([len(v.addresses) for v in vnics], "<u4").tobytes(),
+        addresses=b"".join(pack(address) for v in vnics for address in v.addresses),
+        judged=judged.tobytes(),
+    )
+
+
+def _thaw(guest: FrozenGuest) -> Iterator[GuardedVnic]:
+    count = len(guest.cards)
+    held = np.frombuffer(guest.held, "<u4")
+    sizes = (len(guest.ids), len(guest.macs), len(held), len(guest.judged), len(guest.addresses))
+    if sizes != (8 * count, 6 * count, count, _JUDGED.itemsize * count, 16 * int(held.sum(dtype=np.uint64))):
+        raise ValueError(f"the vNICs of {guest.path} are not whole")
+    ids, judged = np.frombuffer(guest.ids, "<u8").tolist(), np.frombuffer(guest.judged, _JUDGED).tolist()
+    ends = np.cumsum(held).tolist()
+    addresses = [unpack(guest.addresses[at : at + 16]) for at in range(0, len(guest.addresses), 16)]
+    mode = Mode(guest.mode)
+    for at, (name, security) in enumerate(guest.cards):
+        view, members, egress, ingress = judged[at]
+        yield GuardedVnic(
+            id=VnicId(ids[at]),
+            path=f"{guest.path}/{name}",
+            mac=Mac(guest.macs[6 * at : 6 * at + 6].hex(":")),
+            addresses=tuple(addresses[ends[at - 1] if at else 0 : ends[at]]),
+            security=thaw_security(security),
+            mode=mode,
+            view=view,
+            members=members,
+            egress=egress,
+            ingress=ingress,
+        )

@@ -1,4 +1,8 @@
-"""How a ruleset is written down: plain values and bytes, equal for equal rulesets on every machine."""
+"""How a ruleset is written down: plain values and bytes, equal for equal rulesets on every machine.
+
+A ruleset is a set of *parts*, each named by the hash of its bytes. A part is the same on every host that needs it, and a change
+replaces some: what one host is told about a tenant, another has been told in the same bytes.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +11,7 @@ import msgspec
 from serai.model.address import pack, packed_length, unpack_prefix
 from serai.model.inventory import ETHERTYPES, AllowedAddress, Mac, PortSecurity, Serves
 
-VERSION = 2
+VERSION = 3
 
 _LARGEST_SETTING = 1 << 32
 
@@ -32,19 +36,37 @@ class FrozenSecurity(msgspec.Struct, frozen=True, array_like=True, forbid_unknow
     new_flows_per_second: int | None = None
 
 
-class FrozenVnic(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
-    """A ``GuardedVnic``."""
+class FrozenGuest(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+    """The vNICs of one VM; what there is of each stands one behind the other."""
 
-    id: int
     path: str
-    mac: str
-    addresses: list[bytes]
-    security: FrozenSecurity
+    """The VM's."""
     mode: str
-    view: int
-    members: int
-    egress: int
-    ingress: int
+    cards: list[tuple[str, FrozenSecurity]]
+    """Name and security of each vNIC."""
+    ids: bytes
+    """8 bytes each."""
+    macs: bytes
+    """6 bytes each."""
+    held: bytes
+    """How many addresses each holds, in 4 bytes."""
+    addresses: bytes
+    """16 bytes each."""
+    judged: bytes
+    """32 bytes each: view, members, and the rulesets of egress and ingress."""
+
+
+class FrozenPart(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+    """A part of a ruleset; any of it may be empty."""
+
+    guests: list[FrozenGuest]
+    rules: list[str]
+    """The texts of rules that decide in ``pages``."""
+    endpoints: bytes
+    prefixes: bytes
+    lists: bytes
+    pages: bytes
+    """The records of each table, one behind the other."""
 
 
 class FrozenRuleset(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -52,10 +74,19 @@ class FrozenRuleset(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
 
     version: int
     host: str
-    vnics: list[FrozenVnic]
-    rules: dict[str, int]
-    tables: dict[str, bytes]
-    """The records of each table, one behind the other."""
+    parts: list[bytes]
+    """Each a ``FrozenPart``, in order of their digests."""
+
+
+class FrozenDelta(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A ``Delta``."""
+
+    version: int
+    host: str
+    before: bytes
+    after: bytes
+    drop: list[bytes]
+    add: list[bytes]
 
 
 class Version(msgspec.Struct, frozen=True):

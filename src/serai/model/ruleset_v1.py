@@ -9,7 +9,8 @@ import numpy as np
 
 from serai.model.address import IPV4_AT, MAPPED, pack
 from serai.model.records import ENDPOINT, PREFIX, Records
-from serai.model.ruleset_form import VERSION, FrozenRuleset, FrozenSecurity, FrozenVnic
+from serai.model.ruleset_form import FrozenSecurity
+from serai.model.ruleset_v2 import FrozenRulesetV2, FrozenVnicV2
 
 ENDPOINT_V1 = np.dtype([("view", "<u8"), ("address", ">u4"), ("pad", "<u4"), ("identity", "<u8")])
 PREFIX_V1 = np.dtype([("length", "<u4"), ("view", "<u4", (2,)), ("address", ">u4"), ("identity", "<u8")])
@@ -53,8 +54,8 @@ def mapped(addresses: Records) -> Records:
     return wide
 
 
-def upgrade(old: FrozenRulesetV1) -> FrozenRuleset:
-    """Write an old ruleset in the present form. Every number in it stays: it judges as it did, and so do its flows.
+def upgrade(old: FrozenRulesetV1) -> FrozenRulesetV2:
+    """Write an old ruleset in the form of version 2. Every number in it stays: it judges as it did, and so do its flows.
 
     Raises:
         ValueError: an address or a table is not what version 1 wrote.
@@ -63,11 +64,11 @@ def upgrade(old: FrozenRulesetV1) -> FrozenRuleset:
     for name, layout, convert in (("endpoints", ENDPOINT_V1, endpoints), ("prefixes", PREFIX_V1, prefixes)):
         if name in tables:
             tables[name] = convert(np.frombuffer(tables[name], layout)).tobytes()
-    return FrozenRuleset(
-        version=VERSION,
+    return FrozenRulesetV2(
+        version=2,
         host=old.host,
         vnics=[
-            FrozenVnic(
+            FrozenVnicV2(
                 number, path, mac, [pack(ipaddress.IPv4Address(address)) for address in addresses], FrozenSecurity(),
                 mode, view, members, egress, ingress,
             )

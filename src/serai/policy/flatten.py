@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
+import bisect
 import dataclasses
-from collections.abc import Iterable, Mapping, Sequence
-
-import numpy as np
+from collections.abc import Iterator, Mapping, Sequence
 
 from serai.model.policy import ANY_PROTOCOL, Action, Direction, PortRange, RuleRef
-from serai.model.records import DECISION, INTERVALS, PAGE, Step
-from serai.model.tenancy import ContentId, content_id
+from serai.model.records import Step
 
 _LAST_PORT = 65535
 
@@ -53,93 +51,73 @@ class Interval:
     staged: Said
 
 
-_Entry = tuple[int, tuple[int, int, int, int]]
-"""Where an interval of a page starts; its rule, staged rule, step and staged step."""
-
 DecisionList = Mapping[int, tuple[Interval, ...]]
 """By protocol (``ANY_PROTOCOL`` for those not named), intervals that cover ports 0 to 65535."""
+
+_Colours = tuple[list[int], list[Said]]
+"""Where each interval starts, the first one at 0, and what is said there."""
 
 
 def flatten(stages: Sequence[Stage], direction: Direction, last_word: Action) -> DecisionList:
     """Work out the decision for every protocol and port."""
-    protocols = {r.protocol for stage in stages for line in stage.lines for r in line.ports}
-    last = Said(_step(last_word), RuleRef.builtin(direction))
-    lists = {}
-    for protocol in sorted(protocols | {ANY_PROTOCOL}):
-        intervals: list[Interval] = []
-        for first in _boundaries(stages, protocol):
-            said, staged = (_first_match(stages, protocol, first, last, staged=s) for s in (False, True))
-            if not intervals or (intervals[-1].said, intervals[-1].staged) != (said, staged):
-                intervals.append(Interval(first, said, staged))
-        lists[protocol] = tuple(intervals)
+    last = Said(step_of(last_word), RuleRef.builtin(direction))
+    differ = any(stage.closes_staged or any(line.staged for line in stage.lines) for stage in stages)
+    lists: dict[int, tuple[Interval, ...]] = {}
+    for protocol in sorted({ANY_PROTOCOL, *(r.protocol for stage in stages for line in stage.lines for r in line.ports)}):
+        now = _paint(stages, protocol, last, staged=False)
+        then = _paint(stages, protocol, last, staged=True) if differ else now
+        lists[protocol] = tuple(_intervals(now, then))
     common = lists[ANY_PROTOCOL]
     return {p: found for p, found in lists.items() if p == ANY_PROTOCOL or found != common}
 
 
-def pages(decisions: DecisionList) -> tuple[ContentId, set[bytes]]:
-    """Lay a decision list out in pages; return the number that names it and the records of ``PAGE``."""
-    name = content_id("list", *(_spell(p, intervals) for p, intervals in sorted(decisions.items())))
-    records: set[bytes] = set()
-    for protocol, intervals in decisions.items():
-        records |= _pages(name, protocol, intervals)
-    return name, records
-
-
-def _step(action: Action) -> Step:
+def step_of(action: Action) -> Step:
+    """Return how the gate calls Accept or Deny."""
     return Step.ACCEPT if action is Action.ACCEPT else Step.DENY
 
 
-def _boundaries(stages: Sequence[Stage], protocol: int) -> list[int]:
-    """Where a verdict may change: the starts of ranges and the ports behind their ends."""
-    ranges = [r for s in stages for line in s.lines for r in line.ports if r.protocol in (protocol, ANY_PROTOCOL)]
-    edges = {0} | {r.first for r in ranges} | {r.last + 1 for r in ranges}
-    return sorted(edge for edge in edges if edge <= _LAST_PORT)
-
-
-def _first_match(stages: Sequence[Stage], protocol: int, port: int, last: Said, *, staged: bool) -> Said:
-    for stage in stages:
-        for line in stage.lines:
+def _paint(stages: Sequence[Stage], protocol: int, last: Said, *, staged: bool) -> _Colours:
+    """Paint the ports of a protocol from the last word to the first, each over those that it overrules."""
+    painted: _Colours = [0], [last]
+    for stage in reversed(stages):
+        beyond = painted
+        if stage.closes and (staged or not stage.closes_staged):
+            painted = [0], [Said(Step.DENY, stage.closes)]
+        for line in reversed(stage.lines):
             if line.staged and not staged:
                 continue
-            if line.ports and not any(r.contains(protocol, port) for r in line.ports):
+            over = beyond if line.action is Action.PASS else ([0], [Said(step_of(line.action), line.ref)])
+            if not line.ports:
+                painted = over
                 continue
-            if line.action is Action.PASS:
-                break
-            return Said(_step(line.action), line.ref)
-        else:
-            if stage.closes and (staged or not stage.closes_staged):
-                return Said(Step.DENY, stage.closes)
-    return last
+            for ports in line.ports:
+                if ports.protocol in (protocol, ANY_PROTOCOL):
+                    painted = _over(painted, over, ports.first, ports.last)
+    return painted
 
 
-def _spell(protocol: int, intervals: Iterable[Interval]) -> str:
-    words = (f"{i.first}:{i.said.step:d}:{i.said.ref.text}:{i.staged.step:d}:{i.staged.ref.text}" for i in intervals)
-    return f"{protocol}|" + "|".join(words)
+def _over(painted: _Colours, over: _Colours, first: int, last: int) -> _Colours:
+    """Paint ``over`` on the ports from ``first`` to ``last``."""
+    before, after = bisect.bisect_left(painted[0], first), bisect.bisect_right(painted[0], last + 1)
+    begin, end = bisect.bisect_right(over[0], first), bisect.bisect_right(over[0], last)
+    starts = [*painted[0][:before], first, *over[0][begin:end]]
+    said = [*painted[1][:before], over[1][begin - 1], *over[1][begin:end]]
+    if last < _LAST_PORT:
+        starts.append(last + 1)
+        said.append(painted[1][after - 1])
+    return [*starts, *painted[0][after:]], [*said, *painted[1][after:]]
 
 
-def _pages(name: int, protocol: int, intervals: Sequence[Interval]) -> set[bytes]:
-    """One page where they fit, else a page of pages, as deep as it takes."""
-    entries: list[_Entry] = [(i.first, (i.said.ref.id, i.staged.ref.id, i.said.step, i.staged.step)) for i in intervals]
-    below: set[bytes] = set()
-    level = 0
-    while len(entries) > INTERVALS:
-        level += 1
-        groups = [entries[at : at + INTERVALS] for at in range(0, len(entries), INTERVALS)]
-        parents: list[_Entry] = []
-        for at, group in enumerate(groups):
-            child = content_id("page", str(name), str(protocol), str(level), str(at))
-            below.add(_page(child, protocol, group))
-            parents.append((group[0][0], (child, 0, Step.DESCEND, Step.DESCEND)))
-        entries = parents
-    return below | {_page(name, protocol, entries)}
+def _intervals(now: _Colours, then: _Colours) -> Iterator[Interval]:
+    """Lay both verdicts side by side, and join neighbours that say the same."""
+    starts = now[0] if then is now else sorted({*now[0], *then[0]})
+    before: tuple[Said, Said] | None = None
+    for first in starts:
+        both = _at(now, first), _at(then, first)
+        if both != before:
+            yield Interval(first, *both)
+        before = both
 
 
-def _page(name: int, protocol: int, entries: Sequence[_Entry]) -> bytes:
-    page = np.zeros(1, PAGE)
-    page["list"], page["protocol"], page["count"] = name, protocol, len(entries)
-    page["first"] = _LAST_PORT  # where nothing starts: the gate counts on it
-    for at, (first, decision) in enumerate(entries):
-        if at:
-            page["first"][0, at - 1] = first
-        page["decisions"][0, at] = np.array((*decision, [0] * 6), DECISION)
-    return page.tobytes()
+def _at(painted: _Colours, port: int) -> Said:
+    return painted[1][bisect.bisect_right(painted[0], port) - 1]

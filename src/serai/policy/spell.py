@@ -1,40 +1,118 @@
-"""Canonical texts of policies: equal meaning, equal text; what content-derived numbers are made of."""
+"""Policies written down: equal meaning, equal text. What content-derived numbers are made of."""
 
 from __future__ import annotations
 
-from serai.model.policy import Clause, Direction, Group, InCidr, OnNetwork, Peer, Policy, Rule
+import hashlib
+from collections.abc import Iterable
+from typing import Final
+
+import msgspec
+
+from serai.model.address import Prefix
+from serai.model.policy import Direction, Group, InCidr, OnNetwork, Peer, Policy, RuleRef
+
+DIRECTIONS: Final = (Direction.EGRESS, Direction.INGRESS)
+"""In the order in which everything here goes through them."""
 
 
-def spell_peer(peer: Peer | None) -> str:
+_ENCODER: Final = msgspec.json.Encoder()
+
+
+def spell_peer(peer: Peer) -> bytes:
     """Write down who is meant."""
     match peer:
-        case None:
-            return "anybody"
         case Group():
-            wanted = sorted(f"{e.key} {e.operator} {','.join(sorted(e.values))}" for e in peer.expressions)
-            return f"group {peer.scope} " + "; ".join(wanted)
+            wanted = sorted((e.key, e.operator.value, sorted(e.values)) for e in peer.expressions)
+            return _ENCODER.encode({"scope": str(peer.scope), "labels": wanted})
         case OnNetwork():
-            return f"network {peer.path}"
+            return _ENCODER.encode({"network": peer.path})
         case InCidr():
-            return f"cidr {peer.prefix}"
+            return _ENCODER.encode({"prefix": str(peer.prefix)})
 
 
-def spell_policy(policy: Policy, *directions: Direction) -> str:
-    """Write down all that matters of a policy in ``directions`` (none given: in both)."""
-    sides = [side for side in sorted(policy.rules) if not directions or side in directions]
-    return "\n".join(
-        (
-            f"{policy.tier} {policy.priority} {policy.scope}:{policy.name} staged={policy.staged}",
-            spell_peer(policy.subject),
-            *(f"{side}:\n" + "\n".join(map(_spell_rule, policy.rules[side])) for side in sides),
+class SpelledPolicy:
+    """A policy, and what is derived from it alone: worked out once, used by every compilation.
+
+    Attributes:
+        policy: the policy.
+        text: all that matters of it. Every scope, path and rule in it begins behind a quotation mark, every prefix stands
+            behind ``"prefix":"``, and neither mark occurs anywhere else.
+        digest: 16 bytes that name the text.
+        refs: its rules, egress before ingress.
+        numbers: the 8 bytes that name each rule, in the same order.
+        peers: whom its rules speak of, each once, in order.
+        peer_names: the 16 bytes that name each of them.
+        prefixes: the prefixes among the peers, in order.
+    """
+
+    __slots__ = ("digest", "numbers", "peer_names", "peers", "policy", "prefixes", "refs", "text")
+
+    def __init__(self, policy: Policy) -> None:
+        """Write ``policy`` down."""
+        sides = [policy.rules.get(direction) for direction in DIRECTIONS]
+        rules = [rule for side in sides if side for rule in side]
+        peers = {c.peer: b"" for rule in rules for c in rule.clauses if c.peer is not None}
+        for peer in peers:
+            peers[peer] = spell_peer(peer)
+        spelled = {peer: msgspec.Raw(raw) for peer, raw in peers.items()}
+        written = [
+            side if side is None else [
+                (rule.ref.text, rule.action, [(c.peer and spelled[c.peer], c.ports) for c in rule.clauses]) for rule in side
+            ]
+            for side in sides
+        ]  # fmt: skip
+        raw = _ENCODER.encode(
+            (policy.tier, policy.priority, policy.staged, str(policy.scope), policy.name, msgspec.Raw(spell_peer(policy.subject)), written)
         )
-    )
+        self.policy = policy
+        self.text: str = raw.decode()
+        self.digest = hashlib.blake2b(raw, digest_size=16).digest()
+        self.refs: tuple[RuleRef, ...] = tuple(rule.ref for rule in rules)
+        self.numbers: tuple[bytes, ...] = tuple(ref.id.to_bytes(8, "little") for ref in self.refs)
+        self.peers: tuple[Peer, ...] = tuple(peers)
+        self.peer_names = tuple(map(_name_of_spelled, peers.values()))
+        self.prefixes: tuple[Prefix, ...] = tuple(peer.prefix for peer in self.peers if isinstance(peer, InCidr))
 
 
-def _spell_rule(rule: Rule) -> str:
-    return f"{rule.ref.text} {rule.action} " + " or ".join(map(_spell_clause, rule.clauses))
+def name_of_peer(peer: Peer) -> bytes:
+    """Return the 16 bytes that name a peer."""
+    return _name_of_spelled(spell_peer(peer))
 
 
-def _spell_clause(clause: Clause) -> str:
-    ports = ",".join(f"{r.protocol}/{r.first}-{r.last}" for r in clause.ports)
-    return f"{spell_peer(clause.peer)} on {ports}"
+def _name_of_spelled(raw: bytes) -> bytes:
+    return hashlib.blake2b(raw, digest_size=16).digest()
+
+
+class Names:
+    """Gives 8 bytes to whatever is named by its content, and sees to it that they name nothing else."""
+
+    def __init__(self) -> None:
+        """Begin with no names given."""
+        self._given: dict[bytes, int] = {}
+
+    def give(self, kind: bytes, content: bytes) -> bytes:
+        """Return the name of ``content``, of a kind that has its own form of content.
+
+        Raises:
+            ValueError: another content has that name already: 64 bits do collide, once in a very long while.
+        """
+        name = hashlib.blake2b(content, digest_size=8, person=kind).digest()
+        if name == NOBODY:
+            name = b"\1" + NOBODY[1:]
+        self.note(name, content)
+        return name
+
+    def note(self, name: bytes, content: bytes | str) -> None:
+        """Take down that ``name`` was given to ``content``; raises as ``give`` does."""
+        mark = hash(content)
+        if self._given.setdefault(name, mark) != mark:
+            raise ValueError(f"two things share the number {name.hex()}: rename {content!r}")
+
+
+NOBODY: Final = bytes(8)
+"""The name that is never given."""
+
+
+def joined(names: Iterable[bytes]) -> bytes:
+    """Put the names of a set in one order, whatever order they come in."""
+    return b"".join(sorted(names))

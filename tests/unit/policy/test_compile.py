@@ -213,7 +213,7 @@ def test_every_field_of_a_vnic_survives() -> None:
         mode=Mode.ISOLATE, view=2**64 - 2, members=2**64 - 3, egress=1, ingress=2**63,
     )  # fmt: skip
     nothing = {name: np.empty(0, dtype) for name, dtype in TABLES.items()}
-    ruleset = HostRuleset(host="h", vnics=(vnic,), rules={"r": 5}, tables=nothing)
+    ruleset = HostRuleset.whole(host="h", vnics=(vnic,), rules=["r"], tables=nothing)
     assert HostRuleset.decode(ruleset.encode()).vnics == (vnic,)
     for field in ("view", "members", "egress", "ingress"):
         assert dataclasses.replace(vnic, **{field: 77}).judged_by != vnic.judged_by

@@ -1,0 +1,155 @@
+"""Fills a compiled shape in for the domains that have it: numbers, and the parts of rulesets that are made of them."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import operator
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Final
+
+import numpy as np
+
+from serai.model.records import PREFIX
+from serai.model.ruleset_form import FrozenPart
+from serai.policy.domain import Domain, Kind, Statutes
+from serai.policy.form import Numbers
+from serai.policy.part import Part
+from serai.policy.spell import NOBODY, Names, joined
+from serai.policy.template import BUILTIN, Book, Template
+
+_BUILTIN: Final = tuple(ref.id.to_bytes(8, "little") for ref in BUILTIN)
+_BUILTIN_TEXTS: Final = tuple(ref.text for ref in BUILTIN)
+_VIEW_BITS: Final = 64
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Judged:
+    """What gates of one kind of VM judge by in a domain."""
+
+    egress: bytes
+    ingress: bytes
+    """The numbers of the rulesets, 8 bytes each."""
+    part: Part
+    """What they say."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Instance:
+    """A domain with all its numbers."""
+
+    view: bytes
+    """Its number, 8 bytes."""
+    identities: bytes
+    """The numbers of its identities, 8 bytes each."""
+    prefixes: bytes
+    """Records of ``PREFIX``."""
+    kinds: Mapping[Kind, Judged]
+
+
+class Numbering:
+    """Gives numbers to the domains of one shape."""
+
+    def __init__(self, template: Template, statutes: Statutes, names: Names) -> None:
+        """Fill in ``template``, under ``statutes``."""
+        self._template, self._statutes, self._names = template, statutes, names
+        constants: dict[bytes, int] = {}
+        places = [
+            [part if isinstance(part, int) else -1 - constants.setdefault(part, len(constants)) for part in said]
+            for said in template.lists
+        ]
+        # Constants stand behind the numbers of rules, last first, so that a negative place finds them there.
+        self._constants = tuple(constants)[::-1]
+        self._list_parts = [operator.itemgetter(*said) for said in places]
+        shared = len(statutes.peers)
+        self._groups: list[bytes | tuple[int, ...]] = [
+            _name_of_group(statutes.peer_names, group) if max(group) < shared else group for group in template.groups
+        ]
+
+    def numbers(self, domain: Domain) -> tuple[bytes, list[bytes]]:
+        """Return the number of the domain's view, and those that the template's forms are filled in from."""
+        give, template = self._names.give, self._template
+        known = [NOBODY]
+        for policy in domain.policies:
+            known += policy.numbers
+            for number, ref in zip(policy.numbers, policy.refs, strict=True):
+                self._names.note(number, ref.text)
+        known += _BUILTIN
+        # Policies are part of the view's name: under a view endpoints may change, what their identities mean may not.
+        policies = b"".join([policy.digest for policy in domain.policies])
+        view = give(b"view", b"\n".join((policies, domain.name.encode(), self._statutes.title)))
+        peers = domain.peer_names
+        groups = [g if isinstance(g, bytes) else _name_of_group(peers, g) for g in self._groups]
+        numbers = known.copy()
+        numbers += [
+            give(b"identity", joined([groups[at] for at in each])) if each else NOBODY for each in template.identities
+        ]
+        numbers += [give(b"ruleset", view + key) for key in template.rulesets]
+        known += self._constants
+        lists = [give(b"list", b"".join(parts(known))) for parts in self._list_parts]
+        numbers += lists
+        numbers += [give(b"page", lists[at] + what) for at, what in template.inner]
+        return view, numbers
+
+
+def instances(template: Template, domains: Sequence[Domain], statutes: Statutes, names: Names) -> Iterator[Instance]:
+    """Fill ``template`` in for ``domains``, all of its shape."""
+    numbering = Numbering(template, statutes, names)
+    named = [numbering.numbers(domain) for domain in domains]
+    width = len(named[0][1])
+    table = np.frombuffer(b"".join(b"".join(numbers) for _, numbers in named), np.uint64).reshape(-1, width)
+    filled = [(book.lists.filled(table), book.pages.filled(table)) for book in template.books]
+    first_identity = width - len(template.inner) - len(template.lists) - len(template.rulesets) - len(template.identities)
+    first_ruleset = first_identity + len(template.identities)
+    prefixes = _prefixes(template, domains, table[:, first_identity:], [view for view, _ in named])
+    for at, (domain, (view, numbers)) in enumerate(zip(domains, named, strict=True)):
+        texts = [ref.text for policy in domain.policies for ref in policy.refs]
+        texts += _BUILTIN_TEXTS
+        judged = []
+        for book, (lists, pages) in zip(template.books, filled, strict=True):
+            part = FrozenPart([], [texts[rule] for rule in book.rules], b"", b"", lists[at], pages[at])
+            judged.append(
+                Judged(
+                    egress=numbers[first_ruleset + book.egress],
+                    ingress=numbers[first_ruleset + book.ingress],
+                    part=Part.of(part),
+                )
+            )
+        yield Instance(
+            view=view,
+            identities=b"".join(numbers[first_identity:first_ruleset]),
+            prefixes=prefixes[at],
+            kinds={kind: judged[book] for kind, book in zip(domain.kinds, template.kinds, strict=True)},
+        )
+
+
+def _name_of_group(peers: Sequence[bytes], group: tuple[int, ...]) -> bytes:
+    if len(group) == 1:
+        return peers[group[0]]
+    return hashlib.blake2b(joined([peers[at] for at in group]), digest_size=16).digest()
+
+
+def _prefixes(template: Template, domains: Sequence[Domain], identities: Numbers, views: Sequence[bytes]) -> list[bytes]:
+    """Write down who is behind addresses that no VM holds: as many records for each domain."""
+    rows = len(domains[0].nest.rows)
+    if not rows:
+        return [b""] * len(domains)
+    made = np.empty((len(domains), rows), PREFIX)
+    known: dict[int, tuple[list[int], list[int]]] = {}
+    lengths, places = [], []
+    for domain in domains:
+        nested = domain.nest
+        found = known.get(id(nested))
+        if found is None:
+            found = known[id(nested)] = (
+                [_VIEW_BITS + length for _, length, _ in nested.rows],
+                [template.prefixes[within] for _, _, within in nested.rows],
+            )
+        lengths.append(found[0])
+        places.append(found[1])
+    made["length"] = lengths
+    made["view"] = np.frombuffer(b"".join(views), "<u4").reshape(-1, 1, 2)
+    made["address"] = np.frombuffer(b"".join(domain.nest.addresses for domain in domains), np.uint8).reshape(-1, rows, 16)
+    made["identity"] = np.take_along_axis(identities, np.array(places), axis=1)
+    raw = made.tobytes()
+    size = rows * PREFIX.itemsize
+    return [raw[at : at + size] for at in range(0, len(raw), size)]

@@ -1,0 +1,278 @@
+"""Compiles one shape of policies: everything that a domain's tables hold, with places instead of numbers."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Final
+
+from serai.model.inventory import VirtualMachine
+from serai.model.policy import Clause, Direction, Group, InCidr, OnNetwork, Peer, Policy, Rule, RuleRef
+from serai.model.tenancy import Mode
+from serai.policy.domain import Cell, Class, Domain, Kind, Statutes
+from serai.policy.flatten import DecisionList, Stage, flatten
+from serai.policy.form import NOTHING, WORD, Form, Place
+from serai.policy.nest import Within
+from serai.policy.pages import Sheet, lay_out, spelled
+from serai.policy.spell import DIRECTIONS
+from serai.policy.stages import levels, quarantine, stages
+
+BUILTIN: Final = tuple(
+    named(direction)
+    for named in (RuleRef.builtin, RuleRef.unmatched, RuleRef.quarantine, RuleRef.isolated)
+    for direction in DIRECTIONS
+)
+"""What decides where no rule does."""
+
+EVERYBODY: Final = 0
+"""The place of the identity of whoever is one of no group."""
+
+Groups = frozenset[int]
+"""Which groups of peers somebody is one of, by their places."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Book:
+    """What a VM's gate looks decisions up in: the rulesets of both directions."""
+
+    egress: int
+    """Its place among the rulesets."""
+    ingress: int
+    lists: Form
+    """Records of ``LIST``."""
+    pages: Form
+    """Records of ``PAGE``."""
+    rules: tuple[int, ...]
+    """Which rules decide in it, by their places among the domain's rules and ``BUILTIN``."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Template:
+    """A shape of policies, compiled.
+
+    Its forms are filled in from a list of numbers: 0, that of each rule, those of ``BUILTIN``, and that of each identity,
+    ruleset, decision list and inner page.
+    """
+
+    groups: tuple[tuple[int, ...], ...]
+    """Peers that every rule treats alike, by their places in the domain."""
+    identities: tuple[tuple[int, ...], ...]
+    """Which groups each identity is one of; ``EVERYBODY`` comes first."""
+    cells: Mapping[Cell, int]
+    """The identity of each cell."""
+    prefixes: Mapping[Within, int]
+    """The identity of addresses that no VM holds."""
+    rulesets: tuple[bytes, ...]
+    """What tells each ruleset from others of its view."""
+    lists: tuple[tuple[bytes | Place, ...], ...]
+    """What each decision list says."""
+    inner: tuple[tuple[int, bytes], ...]
+    """Pages below others: the list that each belongs to, and what tells it from others of that list."""
+    books: tuple[Book, ...]
+    kinds: tuple[int, ...]
+    """The book of each kind of VM of the domain."""
+
+
+def compile_shape(domain: Domain, statutes: Statutes) -> Template:
+    """Compile ``domain``, and with it every other of its shape."""
+    return _ShapeCompiler(domain, statutes).template()
+
+
+class _ShapeCompiler:
+    def __init__(self, domain: Domain, statutes: Statutes) -> None:
+        self._domain, self._statutes = domain, statutes
+        self._groups, self._group_of = _group(domain, statutes)
+        self._speakers = [domain.peers[group[0]] for group in self._groups]
+        """One peer of each group, which speaks for all of it."""
+        self._policies = [self._condensed(each.policy) for each in domain.policies]
+        refs = [ref for each in domain.policies for ref in each.refs]
+        self._rules: dict[RuleRef, Place] = {ref: at for at, ref in enumerate((*refs, *BUILTIN), start=1)}
+        self._identities: dict[Groups, int] = {frozenset(): EVERYBODY}
+        self._rulesets: dict[bytes, list[tuple[int, int]]] = {}
+        """What each ruleset applies: pairs of an identity and a list."""
+        self._lists: dict[tuple[bytes | Place, ...], int] = {}
+        self._contents: list[DecisionList] = []
+        self._flattened: dict[tuple[Direction, tuple[Stage, ...]], int] = {}
+
+    def template(self) -> Template:
+        cells, prefixes = self._members()
+        pairs: dict[tuple[int, int], int] = {}
+        kinds = []
+        for kind in self._domain.kinds:
+            egress, ingress = (self._ruleset(kind, direction) for direction in DIRECTIONS)
+            kinds.append(pairs.setdefault((egress, ingress), len(pairs)))
+        binder = _Binder(self._rules, len(self._identities), list(self._rulesets.values()), self._contents)
+        books = tuple(binder.book(egress, ingress) for egress, ingress in pairs)
+        return Template(
+            groups=self._groups,
+            identities=tuple(tuple(sorted(groups)) for groups in self._identities),
+            cells=cells,
+            prefixes=prefixes,
+            rulesets=tuple(self._rulesets),
+            lists=tuple(self._lists),
+            inner=tuple(binder.inner),
+            books=books,
+            kinds=tuple(kinds),
+        )
+
+    def _members(self) -> tuple[dict[Cell, int], dict[Within, int]]:
+        """Tell everybody apart, as far as rules do."""
+        domain = self._domain
+        group_of_prefix = [self._group_of[peer] for peer in domain.peers if isinstance(peer, InCidr)]
+        met_by_class = [self._met(class_) for class_ in domain.classes]
+        prefixes = {within: self._identity(group_of_prefix[at] for at in within) for within in domain.nest.distinct}
+        met = {*(cell for cell in domain.cells if cell), *(cell for _, cell in domain.scattered)}
+        cells = {
+            (class_, within): self._identity((*met_by_class[class_], *(group_of_prefix[at] for at in within)))
+            for class_, within in sorted(met)
+        }
+        return cells, prefixes
+
+    def _met(self, class_: Class) -> list[int]:
+        scope, written, network = class_
+        labels = json.loads(written)
+
+        def is_one(peer: Peer) -> bool:
+            match peer:
+                case Group():
+                    return peer.contains(scope, labels)
+                case OnNetwork():
+                    return peer.path == network
+                case InCidr():
+                    return False  # that goes by address, not by VM
+
+        return [self._group_of[peer] for peer in self._domain.peers if is_one(peer)]
+
+    def _identity(self, groups: Iterable[int]) -> int:
+        return self._identities.setdefault(frozenset(groups), len(self._identities))
+
+    def _condensed(self, policy: Policy) -> Policy:
+        """Let one peer of each group speak for all of it."""
+
+        def condensed(rule: Rule) -> Rule:
+            clauses = dict.fromkeys((c.peer and self._speakers[self._group_of[c.peer]], c.ports) for c in rule.clauses)
+            said = tuple(Clause(peer=peer, ports=ports) for peer, ports in clauses)
+            return Rule(ref=rule.ref, action=rule.action, clauses=said)
+
+        rules = {direction: tuple(map(condensed, side)) for direction, side in policy.rules.items()}
+        return dataclasses.replace(policy, rules=rules)
+
+    def _ruleset(self, kind: Kind, direction: Direction) -> int:
+        """List what the rules for VMs of a kind decide about each identity; return the ruleset's place."""
+        scope, labels, isolated = kind
+        if isolated:
+            name = f"{direction} isolated"
+            heard = frozenset(
+                self._speakers[self._group_of[InCidr(prefix=prefix)]] for prefix in self._statutes.quarantine
+            )
+        else:
+            vm = VirtualMachine(name="", scope=scope, labels=json.loads(labels), mode=Mode.ENFORCE, vnics=())
+            asked = levels(self._policies, vm, direction)
+            places = {id(policy): at for at, policy in enumerate(self._policies)}
+            name = " ".join([direction, *(str(places[id(policy)]) for level in asked for policy in level)])
+            heard = frozenset(
+                c.peer for level in asked for p in level for rule in p.rules[direction] for c in rule.clauses if c.peer
+            )
+        found = list(self._rulesets)
+        if (key := name.encode()) in self._rulesets:
+            return found.index(key)
+
+        def decided(met: frozenset[Peer]) -> int:
+            return self._list([quarantine(direction, met)] if isolated else stages(asked, direction, met), direction)
+
+        everybody = decided(frozenset())
+        rows = [(EVERYBODY, everybody)]
+        known: dict[frozenset[Peer], int] = {}
+        for groups, identity in self._identities.items():
+            met = heard.intersection(self._speakers[group] for group in groups)
+            if met not in known:
+                known[met] = decided(met)
+            if known[met] != everybody:
+                rows.append((identity, known[met]))
+        self._rulesets[key] = rows
+        return len(found)
+
+    def _list(self, asked: Sequence[Stage], direction: Direction) -> int:
+        key = direction, tuple(asked)
+        place = self._flattened.get(key)
+        if place is None:
+            decisions = flatten(asked, direction, self._statutes.last_word[direction])
+            place = self._lists.setdefault(spelled(decisions, self._rules.__getitem__), len(self._lists))
+            if place == len(self._contents):
+                self._contents.append(decisions)
+            self._flattened[key] = place
+        return place
+
+
+class _Binder:
+    """Makes books out of rulesets and lists."""
+
+    def __init__(
+        self,
+        rules: Mapping[RuleRef, Place],
+        identities: int,
+        rulesets: Sequence[Sequence[tuple[int, int]]],
+        lists: Sequence[DecisionList],
+    ) -> None:
+        self._rulesets = rulesets
+        self._first_identity = 1 + len(rules)
+        self._first_ruleset = self._first_identity + identities
+        self._first_list = self._first_ruleset + len(rulesets)
+        self.inner: list[tuple[int, bytes]] = []
+        first_inner = self._first_list + len(lists)
+
+        def inner(at: int, what: bytes) -> Place:
+            self.inner.append((at, what))
+            return first_inner + len(self.inner) - 1
+
+        self._pages = [
+            lay_out(decisions, self._first_list + at, rules.__getitem__, lambda what, at=at: inner(at, what))
+            for at, decisions in enumerate(lists)
+        ]
+        self._spoken = [
+            {rules[said.ref] - 1 for found in decisions.values() for i in found for said in (i.said, i.staged)}
+            for decisions in lists
+        ]
+
+    def book(self, egress: int, ingress: int) -> Book:
+        gaps: list[tuple[int, Place]] = []
+        used: dict[int, None] = {}
+        for ruleset in dict.fromkeys((egress, ingress)):
+            for identity, found in self._rulesets[ruleset]:
+                who = NOTHING if identity == EVERYBODY else self._first_identity + identity
+                gaps += enumerate((self._first_ruleset + ruleset, who, self._first_list + found), start=len(gaps))
+                used[found] = None
+        sheet = Sheet()
+        for found in used:
+            sheet.write(self._pages[found])
+        return Book(
+            egress=egress,
+            ingress=ingress,
+            lists=Form(bytes(len(gaps) * WORD), gaps),
+            pages=sheet.form(),
+            rules=tuple(sorted(set().union(*(self._spoken[found] for found in used)))),
+        )
+
+
+def _group(domain: Domain, statutes: Statutes) -> tuple[tuple[tuple[int, ...], ...], Mapping[Peer, int]]:
+    """Put peers together that stand in the same rules, on the same ports: nothing can tell who is one from who is the other."""
+    places: dict[Peer, list[object]] = {peer: [] for peer in domain.peers}
+    for prefix in statutes.quarantine:
+        places[InCidr(prefix=prefix)].append("quarantine")
+    for each in domain.policies:
+        for direction, rules in each.policy.rules.items():
+            for rule in rules:
+                for clause in rule.clauses:
+                    if clause.peer is not None:
+                        places[clause.peer].append((direction, id(rule), clause.ports))
+    groups: dict[frozenset[object], list[int]] = {}
+    group_of: dict[Peer, int] = {}
+    for at, (peer, found) in enumerate(places.items()):
+        key = frozenset(found)
+        members = groups.setdefault(key, [])
+        members.append(at)
+    for number, members in enumerate(groups.values()):
+        for at in members:
+            group_of[domain.peers[at]] = number
+    return tuple(map(tuple, groups.values())), group_of
