@@ -12,7 +12,7 @@ import functools
 import hashlib
 import itertools
 from collections.abc import Iterable, Iterator, Mapping
-from typing import ClassVar, Final, Self
+from typing import ClassVar, Self
 
 import msgspec
 import numpy as np
@@ -24,6 +24,7 @@ from serai.model.records import (
     DECISION,
     ENDPOINT,
     INTERVALS,
+    JUDGED,
     KEYS,
     LIST,
     PAGE,
@@ -45,7 +46,7 @@ from serai.model.ruleset_form import (
 )
 from serai.model.ruleset_v1 import FrozenRulesetV1, upgrade
 from serai.model.ruleset_v2 import FrozenRulesetV2
-from serai.model.tenancy import Mode
+from serai.model.tenancy import Mode, content_id
 
 __all__ = [
     "DECISION", "ENDPOINT", "INTERVALS", "LIST", "PAGE", "PREFIX", "TABLES", "GuardedVnic", "HostRuleset", "Records", "Step",
@@ -53,7 +54,8 @@ __all__ = [
 ]  # fmt: skip
 
 _NUMBERS = 1 << 64
-_JUDGED: Final = np.dtype([("view", "<u8"), ("members", "<u8"), ("egress", "<u8"), ("ingress", "<u8")])
+_Judged = tuple[int, int, int, int]
+"""View, members, and the rulesets of egress and ingress."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,9 +109,13 @@ class HostRuleset:
         cls, *, host: str, vnics: Iterable[GuardedVnic], rules: Iterable[str], tables: Mapping[str, Records]
     ) -> Self:
         """Make a ruleset of one part."""
-        by_vm = itertools.groupby(sorted(vnics, key=lambda v: (v.path, v.id)), lambda v: (v.path.rpartition("/")[0], v.mode))
+        guarded = sorted(vnics, key=lambda v: (v.path, v.id))
+        by_vm = itertools.groupby(guarded, lambda v: (v.path.rpartition("/")[0], v.mode))
+        kinds = {(v.view, v.members, v.egress, v.ingress): _kind(v) for v in guarded}
+        judged = np.array(sorted((kind, *numbers) for numbers, kind in kinds.items()), JUDGED)
         part = FrozenPart(
             guests=[_freeze(path, mode, list(group)) for (path, mode), group in by_vm],
+            judged=judged.tobytes(),
             rules=sorted(rules),
             **{name: tables[name].tobytes() for name in TABLES},
         )
@@ -122,8 +128,18 @@ class HostRuleset:
 
     @functools.cached_property
     def vnics(self) -> tuple[GuardedVnic, ...]:
-        """The vNICs, in order of id."""
-        return tuple(sorted((v for part in self._read for guest in part.guests for v in _thaw(guest)), key=lambda v: v.id))
+        """The vNICs, in order of id.
+
+        Raises:
+            ValueError: it is not said by what one of them is judged, or in two ways.
+        """
+        judged: dict[int, _Judged] = {}
+        for part in self._read:
+            for kind, *numbers in np.frombuffer(part.judged, JUDGED).tolist():
+                if judged.setdefault(kind, tuple(numbers)) != tuple(numbers):
+                    raise ValueError(f"the kind {kind:#x} is judged in two ways")
+        thawed = (v for part in self._read for guest in part.guests for v in _thaw(guest, judged))
+        return tuple(sorted(thawed, key=lambda v: v.id))
 
     @functools.cached_property
     def rules(self) -> Mapping[str, int]:
@@ -227,8 +243,12 @@ def _merged(name: str, parts: Iterable[bytes]) -> Records:
     return found.view(layout)
 
 
+def _kind(vnic: GuardedVnic) -> int:
+    numbers = (vnic.view, vnic.members, vnic.egress, vnic.ingress)
+    return content_id("judged", *(number.to_bytes(8, "little") for number in numbers))
+
+
 def _freeze(path: str, mode: Mode, vnics: list[GuardedVnic]) -> FrozenGuest:
-    judged = np.array([(v.view, v.members, v.egress, v.ingress) for v in vnics], _JUDGED)
     return FrozenGuest(
         path=path,
         mode=mode.value,
@@ -237,22 +257,24 @@ def _freeze(path: str, mode: Mode, vnics: list[GuardedVnic]) -> FrozenGuest:
         macs=b"".join(v.mac.packed for v in vnics),
         held=np.array([len(v.addresses) for v in vnics], "<u4").tobytes(),
         addresses=b"".join(pack(address) for v in vnics for address in v.addresses),
-        judged=judged.tobytes(),
+        kinds=np.array([_kind(v) for v in vnics], "<u8").tobytes(),
     )
 
 
-def _thaw(guest: FrozenGuest) -> Iterator[GuardedVnic]:
+def _thaw(guest: FrozenGuest, judged: Mapping[int, _Judged]) -> Iterator[GuardedVnic]:
     count = len(guest.cards)
     held = np.frombuffer(guest.held, "<u4")
-    sizes = (len(guest.ids), len(guest.macs), len(held), len(guest.judged), len(guest.addresses))
-    if sizes != (8 * count, 6 * count, count, _JUDGED.itemsize * count, 16 * int(held.sum(dtype=np.uint64))):
+    sizes = (len(guest.ids), len(guest.macs), len(held), len(guest.kinds), len(guest.addresses))
+    if sizes != (8 * count, 6 * count, count, 8 * count, 16 * int(held.sum(dtype=np.uint64))):
         raise ValueError(f"the vNICs of {guest.path} are not whole")
-    ids, judged = np.frombuffer(guest.ids, "<u8").tolist(), np.frombuffer(guest.judged, _JUDGED).tolist()
+    ids, kinds = (np.frombuffer(raw, "<u8").tolist() for raw in (guest.ids, guest.kinds))
     ends = np.cumsum(held).tolist()
     addresses = [unpack(guest.addresses[at : at + 16]) for at in range(0, len(guest.addresses), 16)]
     mode = Mode(guest.mode)
     for at, (name, security) in enumerate(guest.cards):
-        view, members, egress, ingress = judged[at]
+        if kinds[at] not in judged:
+            raise ValueError(f"nothing says by what {guest.path}/{name} is judged")
+        view, members, egress, ingress = judged[kinds[at]]
         yield GuardedVnic(
             id=VnicId(ids[at]),
             path=f"{guest.path}/{name}",

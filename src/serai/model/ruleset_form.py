@@ -52,14 +52,16 @@ class FrozenGuest(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_f
     """How many addresses each holds, in 4 bytes."""
     addresses: bytes
     """16 bytes each."""
-    judged: bytes
-    """32 bytes each: view, members, and the rulesets of egress and ingress."""
+    kinds: bytes
+    """8 bytes each: by which record of ``JUDGED`` it is judged."""
 
 
 class FrozenPart(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
     """A part of a ruleset; any of it may be empty."""
 
     guests: list[FrozenGuest]
+    judged: bytes
+    """Records of ``JUDGED``."""
     rules: list[str]
     """The texts of rules that decide in ``pages``."""
     endpoints: bytes

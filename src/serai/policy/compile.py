@@ -8,7 +8,7 @@ from serai.model.columns import Columns
 from serai.model.ruleset import HostRuleset
 from serai.model.world import World
 from serai.policy.census import census
-from serai.policy.compiled import compile_domains, seats
+from serai.policy.compiled import compile_domains, guests
 from serai.policy.domain import Statutes
 from serai.policy.spell import SpelledPolicy
 
@@ -23,11 +23,10 @@ def compile_host(world: World, host: str, vms: Collection[str]) -> HostRuleset:
         KeyError: the world has no VM at one of the paths.
         ValueError: two different things would have the same number (see ``Names``).
     """
-    guests = {path: world.vms[path] for path in vms}
-    wanted = {vnic.network.routing_domain for vm in guests.values() for vnic in vm.vnics}
+    mine = [world.vms[path] for path in sorted(set(vms))]
+    wanted = {vnic.network.routing_domain for vm in mine for vnic in vm.vnics}
     met = (vm for vm in world.vms.values() if any(vnic.network.routing_domain in wanted for vnic in vm.vnics))
     columns = Columns.of(met)
     statutes = Statutes(map(SpelledPolicy, world.policies), world.last_word, world.quarantine)
     domains = compile_domains(columns, census(columns, wanted), statutes, {})
-    parts = (part.raw for _, seat in seats(Columns.of(guests.values()), domains) for part in seat)
-    return HostRuleset.of(host, parts)
+    return HostRuleset.of(host, (part.raw for guest in guests(Columns.of(mine)) for part in guest.parts(domains)))

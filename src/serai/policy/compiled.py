@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import hashlib
 from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sequence
 from typing import Final
 
@@ -15,7 +16,7 @@ from serai.model.ruleset_form import FrozenGuest, FrozenPart, FrozenSecurity, fr
 from serai.model.tenancy import Mode, Scope
 from serai.policy.census import Census
 from serai.policy.domain import Domain, Kind, Reader, Statutes, spell_labels
-from serai.policy.instance import Instance, Judged, instances
+from serai.policy.instance import Instance, instances
 from serai.policy.part import Part
 from serai.policy.spell import Names
 from serai.policy.template import Template, compile_shape
@@ -23,13 +24,10 @@ from serai.policy.template import Template, compile_shape
 Shapes = MutableMapping[object, Template]
 """What has been compiled already, by shape; good for one set of statutes."""
 
-Seat = tuple[Part, ...]
-"""What a host needs for one of its VMs: the VM's own part, and of each routing domain that it is in who is there, and its rules."""
-
 Progress = Callable[[int], None]
 """Told how many more domains are done."""
 
-_AT_ONCE: Final = 512
+_AT_ONCE: Final = 128
 """Domains whose tables are in the making at the same time: memory for them stays small."""
 
 
@@ -37,15 +35,28 @@ _AT_ONCE: Final = 512
 class CompiledDomain:
     """A routing domain, as gates see it."""
 
-    view: bytes
-    """Its number, 8 bytes."""
-    members: bytes
-    """Names who is who in it at the moment, 8 bytes."""
     part: Part
-    """Endpoints and prefixes."""
-    kinds: Mapping[Kind, Judged]
+    """Endpoints, prefixes, and by what each kind of vNIC is judged."""
+    books: Mapping[Kind, Part]
+    """The rules for each kind of VM."""
     scopes: tuple[Scope, ...]
     """The scopes below the provider's whose policies matter there."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Guest:
+    """A VM, as its host's gates see it, whatever policies there are."""
+
+    path: str
+    kind: Kind
+    domains: tuple[str, ...]
+    """The routing domains that its vNICs are in."""
+    part: Part
+
+    def parts(self, domains: Mapping[str, CompiledDomain]) -> list[Part]:
+        """Return what a host needs to guard it: itself, and of each domain that it is in who is there and its rules."""
+        found = [domains[name] for name in self.domains]
+        return [self.part, *(domain.part for domain in found), *(domain.books[self.kind] for domain in found)]
 
 
 def compile_domains(
@@ -112,14 +123,19 @@ def _endpoints(found: Census, views: Sequence[bytes], cells: bytes, scattered: M
 
 
 def _compiled(domain: Domain, instance: Instance, endpoints: bytes) -> CompiledDomain:
-    part = Part.of(FrozenPart([], [], endpoints, instance.prefixes, b"", b""))
-    return CompiledDomain(
-        view=instance.view, members=part.digest[:8], part=part, kinds=instance.kinds, scopes=domain.scopes
-    )
+    seen = instance.view + hashlib.sha256(endpoints + instance.prefixes).digest()[:8]
+    judged = [_name_of_kind(domain.name, kind) + seen + by.egress + by.ingress for kind, by in instance.kinds.items()]
+    part = Part.of(FrozenPart([], b"".join(judged), [], endpoints, instance.prefixes, b"", b""))
+    return CompiledDomain(part=part, books={kind: by.part for kind, by in instance.kinds.items()}, scopes=domain.scopes)
 
 
-def seats(columns: Columns, domains: Mapping[str, CompiledDomain]) -> Iterator[tuple[str, Seat]]:
-    """Say of each VM of ``columns``, by its path, what a host needs to guard it."""
+def _name_of_kind(domain: str, kind: Kind) -> bytes:
+    """Return the 8 bytes by which vNICs say to which kind they belong: whatever policies there are, it stays."""
+    return hashlib.blake2b("\n".join((domain, *map(str, kind))).encode(), digest_size=8, person=b"kind").digest()
+
+
+def guests(columns: Columns) -> Iterator[Guest]:
+    """Write down each VM of ``columns``."""
     ids, macs, addresses = columns.ids.tobytes(), columns.macs.tobytes(), columns.addresses.tobytes()
     held = np.diff(columns.vnic_addresses).astype("<u4").tobytes()
     labels = functools.cache(lambda at: spell_labels(columns.labels[at]))
@@ -135,13 +151,7 @@ def seats(columns: Columns, domains: Mapping[str, CompiledDomain]) -> Iterator[t
         mode = MODES[modes[at]]
         kind = columns.scopes[scopes[at]], labels(labelled[at]), mode is Mode.ISOLATE
         where = [network_domains[network] for network in networks[begin:end]]
-        parts: list[Part] = []
-        judged: dict[str, bytes] = {}
-        for name in dict.fromkeys(where):
-            domain = domains[name]
-            by = domain.kinds[kind]
-            judged[name] = b"".join((domain.view, domain.members, by.egress, by.ingress))
-            parts += (domain.part, by.part)
+        kinds = {name: _name_of_kind(name, kind) for name in where}
         guest = FrozenGuest(
             path,
             mode.value,
@@ -150,9 +160,11 @@ def seats(columns: Columns, domains: Mapping[str, CompiledDomain]) -> Iterator[t
             macs[6 * begin : 6 * end],
             held[4 * begin : 4 * end],
             addresses[16 * addresses_at[begin] : 16 * addresses_at[end]],
-            b"".join([judged[name] for name in where]),
+            b"".join([kinds[name] for name in where]),
         )
-        yield path, (Part.of(FrozenPart([guest], [], b"", b"", b"", b"")), *parts)
+        yield Guest(
+            path=path, kind=kind, domains=tuple(kinds), part=Part.of(FrozenPart([guest], b"", [], b"", b"", b"", b""))
+        )
 
 
 def _freeze(cards: Sequence[Card]) -> list[tuple[str, FrozenSecurity]]:

@@ -68,10 +68,17 @@ class Statutes:
         self.known_peers = frozenset(named)
         self.prefixes: tuple[Prefix, ...] = tuple(peer.prefix for peer in self.peers if isinstance(peer, InCidr))
         self.known_prefixes = frozenset(self.prefixes)
+        self._nest = nest(self.prefixes)
         self.provider = tuple(provider)
         self.text = "\n".join(policy.text for policy in provider)
         words = [f"{direction} {last_word[direction]}" for direction in sorted(last_word)]
         self.title = "\n".join((*words, *map(str, self.quarantine))).encode()
+
+    def nest_with(self, prefixes: Sequence[Prefix]) -> Nest:
+        """Sort the provider's prefixes and these into each other; the provider's have the first places."""
+        if not prefixes:
+            return self._nest
+        return self._nest.with_apart(prefixes, len(self.prefixes)) or nest((*self.prefixes, *prefixes))
 
     def below(self, scopes: Iterable[Scope]) -> Iterator[SpelledPolicy]:
         """Go through the policies of some scopes below the provider's, by scope and name."""
@@ -169,7 +176,7 @@ class Reader:
         return (
             (*self._statutes.peers, *more.values()),
             (*self._statutes.peer_names, *more),
-            nest((*self._statutes.prefixes, *prefixes)),
+            self._statutes.nest_with(prefixes),
         )
 
     def _impersonal(self, text: str, root: Scope, policies: Iterable[SpelledPolicy] = ()) -> str:

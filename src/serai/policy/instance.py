@@ -106,7 +106,7 @@ def instances(template: Template, domains: Sequence[Domain], statutes: Statutes,
         texts += _BUILTIN_TEXTS
         judged = []
         for book, (lists, pages) in zip(template.books, filled, strict=True):
-            part = FrozenPart([], [texts[rule] for rule in book.rules], b"", b"", lists[at], pages[at])
+            part = FrozenPart([], b"", [texts[rule] for rule in book.rules], b"", b"", lists[at], pages[at])
             judged.append(
                 Judged(
                     egress=numbers[first_ruleset + book.egress],
