@@ -1,16 +1,22 @@
-"""Who is in which routing domain: the inventory's columns, sorted by domain. Array work; nothing here is an object a vNIC."""
+"""Who is in which routing domain: the inventory's columns, sorted by domain. Array work: no object a vNIC."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Collection
+import functools
+import json
+from collections.abc import Callable, Collection, Iterator, Mapping
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from serai.model.address import LINK_LOCAL, MAPPED
 from serai.model.columns import MODES, Columns, Places, ranges
-from serai.model.tenancy import Mode
+from serai.model.tenancy import ROOT, Mode, Scope
+
+OWN: Final = "$"
+"""Stands for a tenant's own scope; no scope, path, rule or prefix begins so."""
 
 _KINDS_OF_ADDRESSES = 3
 _IPV4, _IPV6, _LINK_LOCAL = range(_KINDS_OF_ADDRESSES)
@@ -19,33 +25,50 @@ _LINK = int(LINK_LOCAL.network_address) >> 118
 _LARGEST = 1 << 62
 
 
+Labels = str
+"""Labels, written down: the same labels, the same text."""
+Class = tuple[str, Labels, str]
+"""What selectors and networks can tell apart: scope, labels, and the network's path."""
+Kind = tuple[str, Labels, bool]
+"""What policies can govern: scope, labels, and whether in quarantine."""
+
+
+def spell_labels(labels: Mapping[str, str]) -> Labels:
+    """Write labels down."""
+    return json.dumps(dict(labels), sort_keys=True)
+
+
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Census:
-    """The members of some routing domains, whole domains only.
+class Members:
+    """Who is in a routing domain."""
 
-    A *class* is what selectors and networks can tell apart: scope, labels and network. A *kind* is what policies can
-    govern: scope, labels, and whether in quarantine. A *run* is the addresses of one domain that lie close to each other (IPv4,
-    IPv6, link-local), and a *cell* those of a run that belong to one class.
-    """
-
-    domains: tuple[str, ...]
-    """By name; what follows counts domains by their places here."""
-    classes: Places
-    """Rows of domain, scope, labels, network, as places in the columns; by domain."""
-    kinds: Places
-    """Rows of domain, scope, labels, and 1 for quarantine; by domain."""
-    runs: Places
-    """Rows of domain, first address and the one behind the last; by domain."""
-    cells: Places
-    """Rows of domain, class and run; by domain."""
+    name: str
+    """The domain's."""
+    root: Scope
+    """The tenant to which all of them belong; the provider's scope where they are of several."""
+    scopes: tuple[Scope, ...]
+    """Where policies stand that may matter here, from the tenants down."""
+    classes: tuple[Class, ...]
+    """In order of how they read from ``root``."""
+    local_classes: tuple[Class, ...]
+    """The same, as they read from ``root``."""
+    kinds: tuple[Kind, ...]
+    local_kinds: tuple[Kind, ...]
+    runs: tuple[tuple[bytes, bytes, int, int], ...]
+    """Addresses that lie close to each other (IPv4, IPv6, link-local): the first, the last, where they begin and end."""
+    cells: tuple[tuple[int, int], ...]
+    """Which classes there are in which run."""
     addresses: NDArray[np.uint8]
-    """By domain and run, in order."""
+    """16 bytes each, run by run, in order."""
     address_cell: Places
     """The cell of each address."""
 
 
-def census(columns: Columns, wanted: Collection[str] | None = None) -> Census:
-    """Sort the vNICs of ``columns`` by routing domain; those of other domains than ``wanted`` (None: all) are left out."""
+def census(columns: Columns, wanted: Collection[str] | None = None) -> Iterator[Members]:
+    """Sort the vNICs of ``columns`` by routing domain, in order of name.
+
+    Those of other domains than ``wanted`` (None: all) are left out; of these all members must be there.
+    """
     networks, network = np.unique(columns.vnic_network, return_inverse=True)
     used = [columns.networks[at].routing_domain for at in networks.tolist()]
     names = sorted(set(used) if wanted is None else set(used) & set(wanted))
@@ -72,15 +95,72 @@ def census(columns: Columns, wanted: Collection[str] | None = None) -> Census:
     runs = np.stack([run_key[begins] // _KINDS_OF_ADDRESSES, begins, np.append(begins, len(run_key))[1:]], axis=1)
     run = np.repeat(np.arange(len(runs)), runs[:, 2] - runs[:, 1])
     cells, cell = _distinct(runs[run, 0], np.repeat(class_, counts)[order], run)
-    return Census(
-        domains=tuple(names),
-        classes=classes,
-        kinds=kinds,
-        runs=runs,
-        cells=cells,
-        addresses=columns.addresses[held[order]],
-        address_cell=cell,
-    )
+    reader = _Reader(columns, {"classes": classes, "kinds": kinds, "runs": runs, "cells": cells}, len(names))
+    held_in_order = columns.addresses[held[order]]
+    for place, name in enumerate(names):
+        yield reader.members(place, name, held_in_order, cell)
+
+
+class _Reader:
+    """Takes the sorted arrays apart, domain by domain."""
+
+    def __init__(self, columns: Columns, tables: Mapping[str, Places], domains: int) -> None:
+        self._columns = columns
+        self._tables: dict[str, list[list[int]]] = {name: rows.tolist() for name, rows in tables.items()}
+        self._ends: dict[str, list[int]] = {
+            name: [0, *np.searchsorted(rows[:, 0], np.arange(domains), side="right").tolist()]
+            for name, rows in tables.items()
+        }
+        self._lineage = functools.cache(lambda scope: columns.scopes[scope].lineage)
+        self._labels = functools.cache(lambda labels: spell_labels(columns.labels[labels]))
+
+    def members(self, place: int, name: str, addresses: NDArray[np.uint8], address_cell: Places) -> Members:
+        columns = self._columns
+        rows, first_class = self._rows("classes", place)
+        lineages = [self._lineage(scope) for _, scope, _, _ in rows]
+        roots = {lineage[1] if len(lineage) > 1 else ROOT for lineage in lineages}
+        root = roots.pop() if len(roots) == 1 else ROOT
+        local = _local(root)
+        classes = [(columns.scopes[s], self._labels(lb), columns.networks[n].path) for _, s, lb, n in rows]
+        locally = [(local(scope), labels, local(network)) for scope, labels, network in classes]
+        ordered = sorted(set(locally))
+        at = {each: where for where, each in enumerate(ordered)}
+        meant = dict(zip(locally, classes, strict=True))
+        kinds = {(columns.scopes[s], self._labels(lb), bool(alone)) for _, s, lb, alone in self._rows("kinds", place)[0]}
+        runs, first_run = self._rows("runs", place)
+        cells, first_cell = self._rows("cells", place)
+        begin, end = (runs[0][1], runs[-1][2]) if runs else (0, 0)
+        return Members(
+            name=name,
+            root=root,
+            scopes=tuple(sorted({scope for lineage in lineages for scope in lineage[1:]})),
+            classes=tuple([meant[each] for each in ordered]),
+            local_classes=tuple(ordered),
+            kinds=tuple(sorted(kinds)),
+            local_kinds=tuple([(local(scope), labels, alone) for scope, labels, alone in sorted(kinds)]),
+            runs=tuple([(addresses[a].tobytes(), addresses[b - 1].tobytes(), a - begin, b - begin) for _, a, b in runs]),
+            cells=tuple([(at[locally[class_ - first_class]], run - first_run) for _, class_, run in cells]),
+            addresses=addresses[begin:end],
+            address_cell=address_cell[begin:end] - first_cell,
+        )
+
+    def _rows(self, name: str, place: int) -> tuple[list[list[int]], int]:
+        """Return the rows of a domain, and the place of the first."""
+        begin, end = self._ends[name][place : place + 2]
+        return self._tables[name][begin:end], begin
+
+
+def _local(root: Scope) -> Callable[[str], str]:
+    """Return how scopes and paths read from ``root``."""
+    if root == ROOT:
+        return str
+    size = len(root)
+
+    def local(path: str) -> str:
+        inside = path.startswith(root) and path[size : size + 1] in {"", "/", ":"}
+        return OWN + path[size:] if inside else str(path)
+
+    return local
 
 
 def _distinct(*columns: Places) -> tuple[Places, Places]:

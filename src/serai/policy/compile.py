@@ -28,5 +28,5 @@ def compile_host(world: World, host: str, vms: Collection[str]) -> HostRuleset:
     met = (vm for vm in world.vms.values() if any(vnic.network.routing_domain in wanted for vnic in vm.vnics))
     columns = Columns.of(met)
     statutes = Statutes(map(SpelledPolicy, world.policies), world.last_word, world.quarantine)
-    domains = compile_domains(columns, census(columns, wanted), statutes, {})
+    domains = compile_domains(list(census(columns, wanted)), statutes, {})
     return HostRuleset.of(host, (part.raw for guest in guests(Columns.of(mine)) for part in guest.parts(domains)))

@@ -14,8 +14,8 @@ from serai.model.columns import MODES, Card, Columns
 from serai.model.records import ENDPOINT
 from serai.model.ruleset_form import FrozenGuest, FrozenPart, FrozenSecurity, freeze_security
 from serai.model.tenancy import Mode, Scope
-from serai.policy.census import Census
-from serai.policy.domain import Domain, Kind, Reader, Statutes, spell_labels
+from serai.policy.census import Kind, Members, spell_labels
+from serai.policy.domain import Domain, Statutes, domain
 from serai.policy.instance import Instance, instances
 from serai.policy.part import Part
 from serai.policy.spell import Names
@@ -28,7 +28,7 @@ Progress = Callable[[int], None]
 """Told how many more domains are done."""
 
 _AT_ONCE: Final = 128
-"""Domains whose tables are in the making at the same time: memory for them stays small."""
+"""Domains that are in the making at the same time: memory for them stays small, and near."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -60,73 +60,66 @@ class Guest:
 
 
 def compile_domains(
-    columns: Columns, found: Census, statutes: Statutes, shapes: Shapes, progress: Progress = lambda done: None
+    everybody: Sequence[Members], statutes: Statutes, shapes: Shapes, progress: Progress = lambda done: None
 ) -> dict[str, CompiledDomain]:
-    """Compile every domain of a census of ``columns``; return them by name.
+    """Compile routing domains; return them by name.
 
     Args:
-        columns: the members.
-        found: the same, by domain.
+        everybody: who is in each.
         statutes: the policies and what else holds everywhere.
-        shapes: what is known of shapes; what is learned is added.
+        shapes: what is known of shapes under these statutes; what is learned is added.
         progress: told about every domain that is done.
 
     Raises:
         ValueError: two different things would have the same number.
     """
-    reader = Reader(columns, found, statutes)
-    domains = [reader.domain(place) for place in range(len(found.domains))]
-    by_shape: dict[object, list[int]] = {}
-    for place, domain in enumerate(domains):
-        by_shape.setdefault(domain.shape, []).append(place)
     names = Names()
-    done: list[Instance | None] = [None] * len(domains)
-    cells: list[bytes] = [b""] * len(domains)
-    scattered: dict[int, bytes] = {}
-    for shape, places in by_shape.items():
-        template = shapes.get(shape)
-        if template is None:
-            template = shapes[shape] = compile_shape(domains[places[0]], statutes)
-        for begin in range(0, len(places), _AT_ONCE):
-            some = places[begin : begin + _AT_ONCE]
-            for place, instance in zip(some, instances(template, [domains[at] for at in some], statutes, names), strict=True):
-                done[place] = instance
-                numbers = instance.identities
-                whose = [8 * template.cells[cell] if cell else 0 for cell in domains[place].cells]
-                cells[place] = b"".join([numbers[at : at + 8] for at in whose])
-                for at, cell in domains[place].scattered:
-                    who = 8 * template.cells[cell]
-                    scattered[at] = numbers[who : who + 8]
-            progress(len(some))
-    whole = [instance for instance in done if instance]
-    endpoints = _endpoints(found, [instance.view for instance in whole], b"".join(cells), scattered)
-    return {
-        domain.name: _compiled(domain, instance, members)
-        for domain, instance, members in zip(domains, whole, endpoints, strict=True)
-    }
+    done: dict[str, CompiledDomain] = {}
+    for begin in range(0, len(everybody), _AT_ONCE):
+        domains = [domain(members, statutes) for members in everybody[begin : begin + _AT_ONCE]]
+        by_shape: dict[object, list[Domain]] = {}
+        for each in domains:
+            by_shape.setdefault(each.shape, []).append(each)
+        for shape, alike in by_shape.items():
+            template = shapes.get(shape)
+            if template is None:
+                template = shapes[shape] = compile_shape(alike[0], statutes)
+            whole = list(instances(template, alike, statutes, names))
+            for each, instance, endpoints in zip(alike, whole, _endpoints(template, alike, whole), strict=True):
+                done[each.members.name] = _compiled(each.members, instance, endpoints)
+        progress(len(domains))
+    return done
 
 
-def _endpoints(found: Census, views: Sequence[bytes], cells: bytes, scattered: Mapping[int, bytes]) -> Iterator[bytes]:
+def _endpoints(template: Template, domains: Sequence[Domain], whole: Sequence[Instance]) -> Iterator[bytes]:
     """Write down who holds which address, domain by domain."""
-    lengths = np.bincount(found.runs[:, 0], found.runs[:, 2] - found.runs[:, 1], len(views)).astype(np.int64)
-    records = np.empty(len(found.addresses), ENDPOINT)
-    records["view"] = np.repeat(np.frombuffer(b"".join(views), "<u8"), lengths)
-    records["address"] = found.addresses
-    records["identity"] = np.frombuffer(cells, "<u8")[found.address_cell]
-    if scattered:
-        records["identity"][list(scattered)] = np.frombuffer(b"".join(scattered.values()), "<u8")
-    raw = memoryview(records.view(np.uint8)) if len(records) else memoryview(b"")
-    at = 0
-    for length in (lengths * ENDPOINT.itemsize).tolist():
-        yield bytes(raw[at : at + length])
-        at += length
+    lengths = [len(each.members.addresses) for each in domains]
+    ends = np.cumsum(lengths)
+    records = np.empty(int(ends[-1]), ENDPOINT)
+    records["view"] = np.repeat(np.frombuffer(b"".join([instance.view for instance in whole]), "<u8"), lengths)
+    records["address"] = np.concatenate([each.members.addresses for each in domains])
+    numbers = np.frombuffer(b"".join([instance.identities for instance in whole]), "<u8").reshape(len(whole), -1)
+    # Most domains of a shape have as many cells; those of each count are looked up together.
+    identities = np.concatenate(
+        [
+            row[[template.cells[cell] if cell else 0 for cell in each.cells]][each.members.address_cell]
+            for row, each in zip(numbers, domains, strict=True)
+        ]
+    )
+    for each, row, end, length in zip(domains, numbers, ends.tolist(), lengths, strict=True):
+        for at, cell in each.scattered:
+            identities[end - length + at] = row[template.cells[cell]]
+    records["identity"] = identities
+    raw, size = records.tobytes(), ENDPOINT.itemsize
+    for end, length in zip(ends.tolist(), lengths, strict=True):
+        yield raw[(end - length) * size : end * size]
 
 
-def _compiled(domain: Domain, instance: Instance, endpoints: bytes) -> CompiledDomain:
+def _compiled(members: Members, instance: Instance, endpoints: bytes) -> CompiledDomain:
     seen = instance.view + hashlib.sha256(endpoints + instance.prefixes).digest()[:8]
-    judged = [_name_of_kind(domain.name, kind) + seen + by.egress + by.ingress for kind, by in instance.kinds.items()]
+    judged = [_name_of_kind(members.name, kind) + seen + by.egress + by.ingress for kind, by in instance.kinds.items()]
     part = Part.of(FrozenPart([], b"".join(judged), [], endpoints, instance.prefixes, b"", b""))
-    return CompiledDomain(part=part, books={kind: by.part for kind, by in instance.kinds.items()}, scopes=domain.scopes)
+    return CompiledDomain(part=part, books={kind: by.part for kind, by in instance.kinds.items()}, scopes=members.scopes)
 
 
 def _name_of_kind(domain: str, kind: Kind) -> bytes:

@@ -12,7 +12,8 @@ import numpy as np
 
 from serai.model.records import PREFIX
 from serai.model.ruleset_form import FrozenPart
-from serai.policy.domain import Domain, Kind, Statutes
+from serai.policy.census import Kind
+from serai.policy.domain import Domain, Statutes
 from serai.policy.form import Numbers
 from serai.policy.part import Part
 from serai.policy.spell import NOBODY, Names, joined
@@ -76,7 +77,7 @@ class Numbering:
         known += _BUILTIN
         # Policies are part of the view's name: under a view endpoints may change, what their identities mean may not.
         policies = b"".join([policy.digest for policy in domain.policies])
-        view = give(b"view", b"\n".join((policies, domain.name.encode(), self._statutes.title)))
+        view = give(b"view", b"\n".join((policies, domain.members.name.encode(), self._statutes.title)))
         peers = domain.peer_names
         groups = [g if isinstance(g, bytes) else _name_of_group(peers, g) for g in self._groups]
         numbers = known.copy()
@@ -118,7 +119,7 @@ def instances(template: Template, domains: Sequence[Domain], statutes: Statutes,
             view=view,
             identities=b"".join(numbers[first_identity:first_ruleset]),
             prefixes=prefixes[at],
-            kinds={kind: judged[book] for kind, book in zip(domain.kinds, template.kinds, strict=True)},
+            kinds={kind: judged[book] for kind, book in zip(domain.members.kinds, template.kinds, strict=True)},
         )
 
 

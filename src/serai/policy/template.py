@@ -10,7 +10,8 @@ from typing import Final
 from serai.model.inventory import VirtualMachine
 from serai.model.policy import Clause, Direction, Group, InCidr, OnNetwork, Peer, Policy, Rule, RuleRef
 from serai.model.tenancy import Mode
-from serai.policy.domain import Cell, Class, Domain, Kind, Statutes
+from serai.policy.census import Class, Kind
+from serai.policy.domain import Cell, Domain, Statutes
 from serai.policy.flatten import DecisionList, Stage, flatten
 from serai.policy.form import NOTHING, WORD, Form, Place
 from serai.policy.nest import Within
@@ -99,7 +100,7 @@ class _ShapeCompiler:
         cells, prefixes = self._members()
         pairs: dict[tuple[int, int], int] = {}
         kinds = []
-        for kind in self._domain.kinds:
+        for kind in self._domain.members.kinds:
             egress, ingress = (self._ruleset(kind, direction) for direction in DIRECTIONS)
             kinds.append(pairs.setdefault((egress, ingress), len(pairs)))
         binder = _Binder(self._rules, len(self._identities), list(self._rulesets.values()), self._contents)
@@ -120,12 +121,11 @@ class _ShapeCompiler:
         """Tell everybody apart, as far as rules do."""
         domain = self._domain
         group_of_prefix = [self._group_of[peer] for peer in domain.peers if isinstance(peer, InCidr)]
-        met_by_class = [self._met(class_) for class_ in domain.classes]
+        met_by_class = [self._met(class_) for class_ in domain.members.classes]
         prefixes = {within: self._identity(group_of_prefix[at] for at in within) for within in domain.nest.distinct}
-        met = {*(cell for cell in domain.cells if cell), *(cell for _, cell in domain.scattered)}
         cells = {
             (class_, within): self._identity((*met_by_class[class_], *(group_of_prefix[at] for at in within)))
-            for class_, within in sorted(met)
+            for class_, within in sorted(domain.met)
         }
         return cells, prefixes
 
