@@ -80,6 +80,9 @@ KEYS: Mapping[str, int] = {"endpoints": 24, "prefixes": 28, "lists": 16, "pages"
 CAPACITY: Mapping[str, int] = {"endpoints": 1 << 20, "prefixes": 1 << 18, "lists": 1 << 20, "pages": 1 << 19}
 """How many records of each table one host has room for."""
 
+VNICS = 4095
+"""How many vNICs one host has room for."""
+
 _VIEW_BITS = 64
 
 

@@ -9,8 +9,8 @@ from serai.model.ruleset import HostRuleset
 from serai.model.world import World
 from serai.policy.census import census
 from serai.policy.compiled import compile_domains, guests
-from serai.policy.domain import Statutes
 from serai.policy.spell import SpelledPolicy
+from serai.policy.statutes import Statutes
 
 
 def compile_host(world: World, host: str, vms: Collection[str]) -> HostRuleset:

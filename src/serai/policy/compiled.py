@@ -15,11 +15,12 @@ from serai.model.records import ENDPOINT
 from serai.model.ruleset_form import FrozenGuest, FrozenPart, FrozenSecurity, freeze_security
 from serai.model.tenancy import Mode, Scope
 from serai.policy.census import Kind, Members, spell_labels
-from serai.policy.domain import Domain, Statutes, domain
+from serai.policy.domain import Domain, domain
 from serai.policy.instance import Instance, instances
 from serai.policy.part import Part
 from serai.policy.spell import Names
 from serai.policy.template import Template, compile_shape
+from serai.policy.statutes import Statutes
 
 Shapes = MutableMapping[object, Template]
 """What has been compiled already, by shape; good for one set of statutes."""
@@ -88,6 +89,7 @@ def compile_domains(
             for each, instance, endpoints in zip(alike, whole, _endpoints(template, alike, whole), strict=True):
                 done[each.members.name] = _compiled(each.members, instance, endpoints)
         progress(len(domains))
+    names.check()
     return done
 
 

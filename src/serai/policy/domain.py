@@ -4,69 +4,20 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator
 from typing import Final
 
-from serai.model.address import Prefix
-from serai.model.policy import Action, Direction, InCidr, Peer
+from serai.model.policy import InCidr, Peer
 from serai.model.tenancy import ROOT, Scope
 from serai.policy.census import OWN, Members
-from serai.policy.nest import Nest, Within, nest
-from serai.policy.spell import SpelledPolicy, name_of_peer
+from serai.policy.nest import Nest, Within
+from serai.policy.spell import SpelledPolicy
+from serai.policy.statutes import Statutes
 
 _PREFIX: Final = re.compile(r'(?<="prefix":")[^"]+')
 
 Cell = tuple[int, Within]
 """Addresses that nothing tells apart: the place of their class, and the prefixes that they are in."""
-
-
-class Statutes:
-    """What holds for every domain of a site: the provider's policies, the last words, the quarantine; and the others' policies.
-
-    Attributes:
-        last_word: what is said of a connection that no tier decides.
-        peers: whom the provider's policies and the quarantine speak of, each once.
-        peer_names: the 16 bytes that name each of them.
-        prefixes: the prefixes among them.
-        quarantine: what VMs in quarantine may reach.
-    """
-
-    def __init__(
-        self,
-        policies: Iterable[SpelledPolicy],
-        last_word: Mapping[Direction, Action],
-        quarantine: Sequence[Prefix],
-    ) -> None:
-        """Take all policies, in any order."""
-        self.last_word = last_word
-        self.quarantine = tuple(quarantine)
-        self._by_scope: dict[Scope, list[SpelledPolicy]] = {}
-        for policy in sorted(policies, key=lambda each: each.policy.name):
-            self._by_scope.setdefault(policy.policy.scope, []).append(policy)
-        provider = self._by_scope.get(ROOT, [])
-        named = {n: p for each in provider for n, p in zip(each.peer_names, each.peers, strict=True)}
-        named |= {name_of_peer(peer): peer for peer in (InCidr(prefix=prefix) for prefix in self.quarantine)}
-        self.peers: tuple[Peer, ...] = tuple(named.values())
-        self.peer_names = tuple(named)
-        self.known_peers = frozenset(named)
-        self.prefixes: tuple[Prefix, ...] = tuple(peer.prefix for peer in self.peers if isinstance(peer, InCidr))
-        self.known_prefixes = frozenset(self.prefixes)
-        self._nest = nest(self.prefixes)
-        self.provider = tuple(provider)
-        self.text = "\n".join(policy.text for policy in provider)
-        words = [f"{direction} {last_word[direction]}" for direction in sorted(last_word)]
-        self.title = "\n".join((*words, *map(str, self.quarantine))).encode()
-
-    def nest_with(self, prefixes: Sequence[Prefix]) -> Nest:
-        """Sort the provider's prefixes and these into each other; the provider's have the first places."""
-        if not prefixes:
-            return self._nest
-        return self._nest.with_apart(prefixes, len(self.prefixes)) or nest((*self.prefixes, *prefixes))
-
-    def below(self, scopes: Iterable[Scope]) -> Iterator[SpelledPolicy]:
-        """Go through the policies of some scopes below the provider's, by scope and name."""
-        for scope in scopes:
-            yield from self._by_scope.get(scope, ())
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -149,7 +100,7 @@ def _impersonal(text: str, root: Scope) -> str:
 
 def _without_prefixes(text: str, policies: Iterable[SpelledPolicy], statutes: Statutes) -> str:
     """Take prefixes out of the text of these policies, but for those that everybody has."""
-    own = {str(prefix) for policy in policies for prefix in policy.prefixes if prefix not in statutes.known_prefixes}
+    own = {prefix for policy in policies for prefix in policy.prefixes} - statutes.known_prefixes
     if not own:
         return text
     seen: dict[str, str] = {}

@@ -13,11 +13,12 @@ import numpy as np
 from serai.model.records import PREFIX
 from serai.model.ruleset_form import FrozenPart
 from serai.policy.census import Kind
-from serai.policy.domain import Domain, Statutes
+from serai.policy.domain import Domain
 from serai.policy.form import Numbers
 from serai.policy.part import Part
-from serai.policy.spell import NOBODY, Names, joined
+from serai.policy.spell import NOBODY, Names, give, joined
 from serai.policy.template import BUILTIN, Book, Template
+from serai.policy.statutes import Statutes
 
 _BUILTIN: Final = tuple(ref.id.to_bytes(8, "little") for ref in BUILTIN)
 _BUILTIN_TEXTS: Final = tuple(ref.text for ref in BUILTIN)
@@ -59,7 +60,7 @@ class Numbering:
             for said in template.lists
         ]
         # Constants stand behind the numbers of rules, last first, so that a negative place finds them there.
-        self._constants = tuple(constants)[::-1]
+        self._constants = list(constants)[::-1]
         self._list_parts = [operator.itemgetter(*said) for said in places]
         shared = len(statutes.peers)
         self._groups: list[bytes | tuple[int, ...]] = [
@@ -68,28 +69,30 @@ class Numbering:
 
     def numbers(self, domain: Domain) -> tuple[bytes, list[bytes]]:
         """Return the number of the domain's view, and those that the template's forms are filled in from."""
-        give, template = self._names.give, self._template
+        template = self._template
         known = [NOBODY]
         for policy in domain.policies:
             known += policy.numbers
-            for number, ref in zip(policy.numbers, policy.refs, strict=True):
-                self._names.note(number, ref.text)
         known += _BUILTIN
         # Policies are part of the view's name: under a view endpoints may change, what their identities mean may not.
         policies = b"".join([policy.digest for policy in domain.policies])
-        view = give(b"view", b"\n".join((policies, domain.members.name.encode(), self._statutes.title)))
+        title = b"\n".join((policies, domain.members.name.encode(), self._statutes.title))
+        view = give(b"view", title)
         peers = domain.peer_names
         groups = [g if isinstance(g, bytes) else _name_of_group(peers, g) for g in self._groups]
-        numbers = known.copy()
-        numbers += [
-            give(b"identity", joined([groups[at] for at in each])) if each else NOBODY for each in template.identities
-        ]
-        numbers += [give(b"ruleset", view + key) for key in template.rulesets]
-        known += self._constants
-        lists = [give(b"list", b"".join(parts(known))) for parts in self._list_parts]
-        numbers += lists
-        numbers += [give(b"page", lists[at] + what) for at, what in template.inner]
-        return view, numbers
+        members = [joined([groups[at] for at in each]) for each in template.identities]
+        identities = [give(b"identity", each) if each else NOBODY for each in members]
+        rules = [view + key for key in template.rulesets]
+        rulesets = [give(b"ruleset", each) for each in rules]
+        said = known + self._constants
+        says = [b"".join(parts(said)) for parts in self._list_parts]
+        lists = [give(b"list", each) for each in says]
+        inner = [lists[at] + what for at, what in template.inner]
+        pages = [give(b"page", each) for each in inner]
+        self._names.note((view, *identities, *rulesets, *lists, *pages), (title, *members, *rules, *says, *inner))
+        for policy in domain.policies:
+            self._names.note(policy.numbers, policy.texts)
+        return view, [*known, *identities, *rulesets, *lists, *pages]
 
 
 def instances(template: Template, domains: Sequence[Domain], statutes: Statutes, names: Names) -> Iterator[Instance]:
@@ -103,7 +106,7 @@ def instances(template: Template, domains: Sequence[Domain], statutes: Statutes,
     first_ruleset = first_identity + len(template.identities)
     prefixes = _prefixes(template, domains, table[:, first_identity:], [view for view, _ in named])
     for at, (domain, (view, numbers)) in enumerate(zip(domains, named, strict=True)):
-        texts = [ref.text for policy in domain.policies for ref in policy.refs]
+        texts = [text for policy in domain.policies for text in policy.texts]
         texts += _BUILTIN_TEXTS
         judged = []
         for book, (lists, pages) in zip(template.books, filled, strict=True):

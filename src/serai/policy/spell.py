@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import collections
 import hashlib
 from collections.abc import Iterable
 from typing import Final
 
 import msgspec
 
-from serai.model.address import Prefix
 from serai.model.policy import Direction, Group, InCidr, OnNetwork, Peer, Policy, RuleRef
 
 DIRECTIONS: Final = (Direction.EGRESS, Direction.INGRESS)
@@ -39,13 +39,14 @@ class SpelledPolicy:
             behind ``"prefix":"``, and neither mark occurs anywhere else.
         digest: 16 bytes that name the text.
         refs: its rules, egress before ingress.
+        texts: how each of them is called.
         numbers: the 8 bytes that name each rule, in the same order.
         peers: whom its rules speak of, each once, in order.
         peer_names: the 16 bytes that name each of them.
-        prefixes: the prefixes among the peers, in order.
+        prefixes: the prefixes among the peers, written down.
     """
 
-    __slots__ = ("digest", "numbers", "peer_names", "peers", "policy", "prefixes", "refs", "text")
+    __slots__ = ("digest", "numbers", "peer_names", "peers", "policy", "prefixes", "refs", "text", "texts")
 
     def __init__(self, policy: Policy) -> None:
         """Write ``policy`` down."""
@@ -68,10 +69,11 @@ class SpelledPolicy:
         self.text: str = raw.decode()
         self.digest = hashlib.blake2b(raw, digest_size=16).digest()
         self.refs: tuple[RuleRef, ...] = tuple(rule.ref for rule in rules)
+        self.texts = tuple(ref.text for ref in self.refs)
         self.numbers: tuple[bytes, ...] = tuple(ref.id.to_bytes(8, "little") for ref in self.refs)
         self.peers: tuple[Peer, ...] = tuple(peers)
         self.peer_names = tuple(map(_name_of_spelled, peers.values()))
-        self.prefixes: tuple[Prefix, ...] = tuple(peer.prefix for peer in self.peers if isinstance(peer, InCidr))
+        self.prefixes = tuple(str(peer.prefix) for peer in self.peers if isinstance(peer, InCidr))
 
 
 def name_of_peer(peer: Peer) -> bytes:
@@ -84,29 +86,32 @@ def _name_of_spelled(raw: bytes) -> bytes:
 
 
 class Names:
-    """Gives 8 bytes to whatever is named by its content, and sees to it that they name nothing else."""
+    """Sees to it that what is named by its content has a name of its own: 64 bits do collide, once in a very long while."""
 
     def __init__(self) -> None:
         """Begin with no names given."""
-        self._given: dict[bytes, int] = {}
+        self._given: set[tuple[bytes, int]] = set()
 
-    def give(self, kind: bytes, content: bytes) -> bytes:
-        """Return the name of ``content``, of a kind that has its own form of content.
+    def note(self, names: Iterable[bytes], contents: Iterable[bytes | str]) -> None:
+        """Take down what was named how."""
+        self._given.update(zip(names, map(hash, contents), strict=True))
+
+    def check(self) -> None:
+        """Compare all that was taken down.
 
         Raises:
-            ValueError: another content has that name already: 64 bits do collide, once in a very long while.
+            ValueError: one name was given to two things.
         """
-        name = hashlib.blake2b(content, digest_size=8, person=kind).digest()
-        if name == NOBODY:
-            name = b"\1" + NOBODY[1:]
-        self.note(name, content)
-        return name
+        names = [name for name, _ in self._given]
+        if len(set(names)) != len(names):
+            twice = next(name for name, count in collections.Counter(names).items() if count > 1)
+            raise ValueError(f"two things share the number {twice.hex()}: rename the policy that was changed last")
 
-    def note(self, name: bytes, content: bytes | str) -> None:
-        """Take down that ``name`` was given to ``content``; raises as ``give`` does."""
-        mark = hash(content)
-        if self._given.setdefault(name, mark) != mark:
-            raise ValueError(f"two things share the number {name.hex()}: rename {content!r}")
+
+def give(kind: bytes, content: bytes) -> bytes:
+    """Return the 8 bytes that name ``content``, of a kind that has its own form of content; never ``NOBODY``."""
+    name = hashlib.blake2b(content, digest_size=8, person=kind).digest()
+    return name if name != NOBODY else b"\1" + NOBODY[1:]
 
 
 NOBODY: Final = bytes(8)

@@ -11,13 +11,14 @@ from serai.model.inventory import VirtualMachine
 from serai.model.policy import Clause, Direction, Group, InCidr, OnNetwork, Peer, Policy, Rule, RuleRef
 from serai.model.tenancy import Mode
 from serai.policy.census import Class, Kind
-from serai.policy.domain import Cell, Domain, Statutes
+from serai.policy.domain import Cell, Domain
 from serai.policy.flatten import DecisionList, Stage, flatten
 from serai.policy.form import NOTHING, WORD, Form, Place
 from serai.policy.nest import Within
 from serai.policy.pages import Sheet, lay_out, spelled
 from serai.policy.spell import DIRECTIONS
 from serai.policy.stages import levels, quarantine, stages
+from serai.policy.statutes import Statutes
 
 BUILTIN: Final = tuple(
     named(direction)

@@ -1,0 +1,82 @@
+"""What turns one ruleset of a host into another: parts to drop, parts to add."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Self
+
+import msgspec
+
+from serai.model.ruleset import HostRuleset, digest_of
+from serai.model.ruleset_form import VERSION, FrozenDelta
+
+_DIGEST_BYTES = 32
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Delta:
+    """The way from one ruleset of a host to the next. It fits that one ruleset only, and leads to that one only."""
+
+    host: str
+    before: str
+    """The digest of the ruleset that it changes."""
+    after: str
+    """The digest of what comes out."""
+    drop: tuple[bytes, ...]
+    """Digests of parts, in order."""
+    add: tuple[bytes, ...]
+    """Parts, in order of their digests."""
+
+    @classmethod
+    def between(cls, old: HostRuleset, new: HostRuleset) -> Self:
+        """Return what makes ``new`` out of ``old``; both are of one host."""
+        return cls(
+            host=new.host,
+            before=old.digest,
+            after=new.digest,
+            drop=tuple(sorted(old.parts.keys() - new.parts.keys())),
+            add=tuple(new.parts[digest] for digest in sorted(new.parts.keys() - old.parts.keys())),
+        )
+
+    def apply(self, old: HostRuleset) -> HostRuleset:
+        """Return the ruleset that comes out; ``old`` stays as it is.
+
+        Raises:
+            ValueError: ``old`` is not the ruleset that this changes, or something else comes out.
+        """
+        if (old.host, old.digest) != (self.host, self.before):
+            raise ValueError(f"this change is for ruleset {self.before[:12]} of host {self.host}, not for {old.digest[:12]} of {old.host}")
+        kept = {digest: raw for digest, raw in old.parts.items() if digest not in set(self.drop)}
+        new = HostRuleset(host=self.host, parts={**kept, **{digest_of(raw): raw for raw in self.add}})
+        if new.digest != self.after:
+            raise ValueError(f"ruleset {new.digest[:12]} comes out of this change, and {self.after[:12]} should")
+        return new.checked()
+
+    def encode(self) -> bytes:
+        """Write it down."""
+        return msgspec.msgpack.encode(
+            FrozenDelta(
+                version=VERSION, host=self.host, before=bytes.fromhex(self.before), after=bytes.fromhex(self.after),
+                drop=list(self.drop), add=list(self.add),
+            )
+        )  # fmt: skip
+
+    @classmethod
+    def decode(cls, raw: bytes) -> Self:
+        """Read what ``encode`` wrote.
+
+        Raises:
+            ValueError: the bytes are no change of a ruleset of this version.
+        """
+        try:
+            frozen = msgspec.msgpack.decode(raw, type=FrozenDelta)
+        except (msgspec.MsgspecError, ValueError) as error:
+            raise ValueError(f"these bytes are not a change of a ruleset: {error}") from error
+        if frozen.version != VERSION:
+            raise ValueError(f"this change is of version {frozen.version}, and version {VERSION} is understood")
+        if any(len(digest) != _DIGEST_BYTES for digest in (frozen.before, frozen.after, *frozen.drop)):
+            raise ValueError("these bytes are not a change of a ruleset: a digest has 32 bytes")
+        return cls(
+            host=frozen.host, before=frozen.before.hex(), after=frozen.after.hex(),
+            drop=tuple(frozen.drop), add=tuple(frozen.add),
+        )  # fmt: skip

@@ -1,0 +1,281 @@
+"""Keeps the rulesets of a whole data center up to date: what changed is compiled again, and nothing else.
+
+What comes out depends on what is, never on how it came about: after any sequence of updates every host's ruleset has the bytes
+that compiling everything anew would give it.
+"""
+
+from __future__ import annotations
+
+import collections
+import contextlib
+import dataclasses
+import gc
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from types import MappingProxyType
+from typing import Final, Self, TypeVar
+
+from serai.model.address import Prefix
+from serai.model.columns import Columns
+from serai.model.inventory import VirtualMachine
+from serai.model.policy import Action, Direction, Policy
+from serai.model.ruleset import HostRuleset
+from serai.model.ruleset_delta import Delta
+from serai.model.tenancy import Scope
+from serai.model.world import LAST_WORD
+from serai.policy.census import Members, census
+from serai.policy.compiled import CompiledDomain, Guest, Progress, Shapes, compile_domains, guests
+from serai.policy.fit import ROOM, Capacity, require_fit
+from serai.policy.inventory import Inventory
+from serai.policy.part import Part
+from serai.policy.spell import SpelledPolicy
+from serai.policy.statutes import Statutes
+
+_MANY: Final = 1000
+"""From so many things on it is worth while to pause the garbage collector."""
+_STALE: Final = 2
+"""How many shapes a domain may leave behind, one with another, before all are forgotten."""
+_NOWHERE: Final[frozenset[str]] = frozenset()
+
+T = TypeVar("T")
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Update:
+    """What is otherwise from now on. What is not mentioned stays as it is."""
+
+    policies: Mapping[str, Policy | None] = dataclasses.field(default_factory=dict)
+    """By path (scope and name); None: it is gone."""
+    vms: Mapping[str, VirtualMachine | None] = dataclasses.field(default_factory=dict)
+    """By path; None: it is gone."""
+    places: Mapping[str, Collection[str]] = dataclasses.field(default_factory=dict)
+    """The hosts that need a VM's rules, by the VM's path: several while it moves, none while it runs nowhere."""
+    last_word: Mapping[Direction, Action] | None = None
+    quarantine: tuple[Prefix, ...] | None = None
+
+
+class Compiler:
+    """A data center, compiled."""
+
+    def __init__(
+        self,
+        *,
+        last_word: Mapping[Direction, Action] = LAST_WORD,
+        quarantine: Sequence[Prefix] = (),
+        room: Capacity = ROOM,
+    ) -> None:
+        """Begin with nothing: no policies, no VMs, no hosts. ``room`` is what each host has room for."""
+        self._room = room
+        self._statutes = Statutes((), last_word, quarantine)
+        self._shapes: Shapes = {}
+        self._inventory = Inventory(Columns.of(()))
+        self._members: dict[str, Members] = {}
+        self._domains: dict[str, CompiledDomain] = {}
+        self._domains_under: dict[Scope, set[str]] = {}
+        """The routing domains in which policies of a scope below the provider's matter."""
+        self._guests: dict[str, Guest] = {}
+        self._guests_in: dict[str, set[str]] = {}
+        """The VMs in a routing domain."""
+        self._guests_on: dict[str, set[str]] = {}
+        """The VMs whose rules a host needs."""
+        self._places: dict[str, frozenset[str]] = {}
+        self._parts: dict[str, Mapping[bytes, Part]] = {}
+        self._hosts: dict[str, HostRuleset] = {}
+
+    @classmethod
+    def of(
+        cls,
+        policies: Iterable[Policy],
+        columns: Columns,
+        places: Mapping[str, Collection[str]],
+        *,
+        last_word: Mapping[Direction, Action] = LAST_WORD,
+        quarantine: Sequence[Prefix] = (),
+        room: Capacity = ROOM,
+        progress: Progress = lambda done: None,
+    ) -> Self:
+        """Compile a whole data center at once: ``places`` are as in ``Update``.
+
+        Raises:
+            FitError: a host has no room for what it would have to hold.
+            ValueError: two different things would have the same number.
+        """
+        made = cls(last_word=last_word, quarantine=quarantine, room=room)
+        with _collector_paused(len(columns.paths)):
+            made._inventory = Inventory(columns)
+            made._statutes = Statutes(map(SpelledPolicy, policies), last_word, quarantine)
+            members = {each.name: each for each in census(columns)}
+            domains = compile_domains(list(members.values()), made._statutes, made._shapes, progress)
+            change = _Change(
+                statutes=made._statutes, shapes=made._shapes, members=members, domains=domains,
+                guests={guest.path: guest for guest in guests(columns)},
+                places={path: frozenset(hosts) for path, hosts in places.items()},
+            )  # fmt: skip
+            made._commit(change, made._rulesets(change))
+        return made
+
+    @property
+    def domains(self) -> int:
+        """How many routing domains there are."""
+        return len(self._domains)
+
+    @property
+    def hosts(self) -> Mapping[str, HostRuleset]:
+        """The ruleset of each host that needs some VM's rules, or once did, by its name."""
+        return MappingProxyType(self._hosts)
+
+    def ruleset(self, host: str) -> HostRuleset:
+        """Return the ruleset of ``host``: an empty one where it needs no VM's rules."""
+        return self._hosts.get(host) or HostRuleset.of(host, ())
+
+    def update(self, update: Update, progress: Progress = lambda done: None) -> dict[str, Delta]:
+        """Take an update in; return what it changes, by host.
+
+        Raises:
+            FitError: a host has no room for what it would have to hold; nothing has changed.
+            ValueError: two different things would have the same number; nothing has changed.
+        """
+        statutes = self._statutes.replaced(
+            {_parted(path): policy and SpelledPolicy(policy) for path, policy in update.policies.items()},
+            update.last_word,
+            update.quarantine,
+        )
+        known = statutes.alike(self._statutes) and len(self._shapes) < _STALE * (len(self._domains) + 1)
+        shapes = self._shapes if known else {}
+        changed: dict[str, Guest | None] = dict.fromkeys(update.vms)
+        changed |= {guest.path: guest for guest in guests(Columns.of(vm for vm in update.vms.values() if vm))}
+        joined = {name for guest in changed.values() if guest for name in guest.domains}
+        moved = joined | {name for path in changed.keys() & self._guests.keys() for name in self._guests[path].domains}
+        stirred = self._stirred(update, statutes) | moved
+        with _collector_paused(len(stirred)):
+            members: dict[str, Members | None] = dict.fromkeys(moved)
+            members |= {each.name: each for each in self._census(moved, update.vms)}
+            wanted = [each for name in sorted(stirred) if (each := members.get(name, self._members.get(name)))]
+            domains: dict[str, CompiledDomain | None] = dict.fromkeys(moved)
+            domains |= compile_domains(wanted, statutes, shapes, progress)
+            change = _Change(
+                statutes=statutes, shapes=shapes, members=members, domains=domains, guests=changed,
+                places={path: frozenset(hosts) for path, hosts in update.places.items()},
+            )  # fmt: skip
+            rulesets = self._rulesets(change)
+            deltas = {
+                host: Delta.between(self.ruleset(host), new)
+                for host, (new, _) in rulesets.items()
+                if new.digest != self.ruleset(host).digest
+            }
+            self._inventory.change(update.vms)
+            self._commit(change, rulesets)
+        return deltas
+
+    def _stirred(self, update: Update, statutes: Statutes) -> set[str]:
+        """Name the routing domains in which something else may be said now."""
+        if not statutes.alike(self._statutes):
+            return set(self._domains)
+        scopes = {_parted(path)[0] for path in update.policies}
+        return {name for scope in scopes for name in self._domains_under.get(scope, ())}
+
+    def _census(self, moved: Collection[str], vms: Mapping[str, VirtualMachine | None]) -> Iterator[Members]:
+        """Count who is in some routing domains, after a change of VMs."""
+        if not moved:
+            return iter(())
+        before = {path for name in moved for path in self._guests_in.get(name, ())}
+        return census(self._inventory.columns(before, vms), moved)
+
+    def _rulesets(self, change: _Change) -> dict[str, tuple[HostRuleset, Mapping[bytes, Part]]]:
+        """Put together what each host needs that a change may concern."""
+        everybody = collections.ChainMap(change.guests, self._guests)
+        domains = collections.ChainMap(change.domains, self._domains)
+        places = collections.ChainMap(change.places, self._places)
+        concerned = {path for name in change.domains for path in self._guests_in.get(name, ())}
+        concerned |= change.guests.keys() | change.places.keys()
+        arriving: dict[str, set[str]] = {}
+        leaving: dict[str, set[str]] = {}
+        hosts: set[str] = set()
+        for path in concerned:
+            before, after = self._places.get(path, _NOWHERE), places.get(path, _NOWHERE)
+            hosts |= before | after
+            for host in after - before:
+                arriving.setdefault(host, set()).add(path)
+            for host in before - after:
+                leaving.setdefault(host, set()).add(path)
+        made = {}
+        for host in sorted(hosts):
+            needed = (self._guests_on.get(host, set()) | arriving.get(host, set())) - leaving.get(host, set())
+            parts = {
+                part.digest: part
+                for path in needed
+                if (guest := everybody.get(path))
+                for part in guest.parts(domains)
+            }
+            before = self._parts.get(host, {})
+            require_fit(host, (before | parts).values(), change.statutes, self._room)
+            made[host] = HostRuleset(host=host, parts={digest: part.raw for digest, part in parts.items()}), parts
+        return made
+
+    def _commit(self, change: _Change, rulesets: Mapping[str, tuple[HostRuleset, Mapping[bytes, Part]]]) -> None:
+        """Make a change what is. Nothing here can fail."""
+        self._statutes, self._shapes = change.statutes, change.shapes
+        for name, members in change.members.items():
+            if name in self._members:
+                for scope in self._members[name].scopes:
+                    self._domains_under[scope].discard(name)
+            if members:
+                for scope in members.scopes:
+                    self._domains_under.setdefault(scope, set()).add(name)
+        for path, guest in change.guests.items():
+            if path in self._guests:
+                for name in self._guests[path].domains:
+                    self._guests_in[name].discard(path)
+            if guest:
+                for name in guest.domains:
+                    self._guests_in.setdefault(name, set()).add(path)
+        for path, hosts in change.places.items():
+            for host in self._places.get(path, _NOWHERE):
+                self._guests_on[host].discard(path)
+            for host in hosts:
+                self._guests_on.setdefault(host, set()).add(path)
+        _patch(self._members, change.members)
+        _patch(self._domains, change.domains)
+        _patch(self._guests, change.guests)
+        self._places |= change.places
+        self._hosts |= {host: ruleset for host, (ruleset, _) in rulesets.items()}
+        self._parts |= {host: parts for host, (_, parts) in rulesets.items()}
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class _Change:
+    """What will be otherwise; None: gone."""
+
+    statutes: Statutes
+    shapes: Shapes
+    members: Mapping[str, Members | None]
+    domains: Mapping[str, CompiledDomain | None]
+    guests: Mapping[str, Guest | None]
+    places: Mapping[str, frozenset[str]]
+
+
+def _patch(table: dict[str, T], changes: Mapping[str, T | None]) -> None:
+    for key, value in changes.items():
+        if value is None:
+            table.pop(key, None)
+        else:
+            table[key] = value
+
+
+def _parted(path: str) -> tuple[Scope, str]:
+    """Take the path of a policy apart."""
+    scope, _, name = path.rpartition(":")
+    return Scope(scope), name
+
+
+@contextlib.contextmanager
+def _collector_paused(things: int) -> Iterator[None]:
+    """Keep the garbage collector from looking through a great many things, while they are made, for cycles that they have not."""
+    if things < _MANY or not gc.isenabled():
+        yield
+        return
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.freeze()
+        gc.enable()

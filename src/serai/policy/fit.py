@@ -1,0 +1,95 @@
+"""Does a host have room for what it is to hold? Asked before anything is sent, so that nothing is ever half applied."""
+
+from __future__ import annotations
+
+import collections
+from collections.abc import Collection, Iterable, Mapping
+from typing import Final
+
+import msgspec
+import numpy as np
+
+from serai.model.policy import InCidr, RuleRef
+from serai.model.records import CAPACITY, PAGE, TABLES, VNICS, Step
+from serai.model.ruleset import HostRuleset
+from serai.model.ruleset_form import FrozenPart
+from serai.policy.part import Part, itemized
+from serai.policy.statutes import Statutes
+
+_NAMED: Final = 5
+"""How many of the dearest rules an error names."""
+
+Capacity = Mapping[str, int]
+"""Room for vNICs (``vnics``) and for records of each table, on one host."""
+
+ROOM: Final[Capacity] = {"vnics": VNICS, **CAPACITY}
+"""What a host has room for."""
+
+
+class FitError(ValueError):
+    """A host has no room for its rulesets; the message says of what there is too much, and by whose doing."""
+
+
+def require_fit(
+    host: str, parts: Collection[Part], statutes: Statutes, room: Capacity = ROOM
+) -> None:
+    """See to it that ``parts``, those in force and those to come, fit into the tables of ``host`` side by side.
+
+    Args:
+        host: its name, for the error.
+        parts: all that it must hold at once.
+        statutes: what was compiled into them.
+        room: what the host has room for.
+
+    Raises:
+        FitError: they do not fit.
+    """
+    needed = itemized(sum(part.cost for part in parts))
+    if all(needed[name] <= room[name] for name in room):
+        return
+    # Parts may share records: only now is it worth the time to count exactly.
+    ruleset = HostRuleset.of(host, (part.raw for part in parts))
+    needed = {"vnics": len({v.id for v in ruleset.vnics}), **{name: len(ruleset.tables[name]) for name in TABLES}}
+    for name in room:
+        if needed[name] > room[name]:
+            raise FitError(
+                f"host {host} would have to hold {needed[name]} {name}, and has room for {room[name]}: "
+                f"{_whose(name, parts, statutes)}"
+            )
+
+
+def _whose(name: str, parts: Iterable[Part], statutes: Statutes) -> str:
+    match name:
+        case "vnics":
+            return "let some of its VMs run elsewhere"
+        case "endpoints":
+            return "its VMs are in routing domains that have too many addresses; let some of them run elsewhere"
+        case "prefixes":
+            costs = _prefixes_by_rule(statutes)
+        case _:
+            costs = _pages_by_rule(parts)
+    dearest = ", ".join(f"{rule} ({count})" for rule, count in costs.most_common(_NAMED))
+    return f"the rules that cost most are {dearest}"
+
+
+def _prefixes_by_rule(statutes: Statutes) -> collections.Counter[str]:
+    """Count how many prefixes each rule speaks of."""
+    costs: collections.Counter[str] = collections.Counter()
+    for each in statutes.everything():
+        for rules in each.policy.rules.values():
+            for rule in rules:
+                costs[rule.ref.text] += len({clause.peer for clause in rule.clauses if isinstance(clause.peer, InCidr)})
+    return costs
+
+
+def _pages_by_rule(parts: Iterable[Part]) -> collections.Counter[str]:
+    """Count on how many pages each rule decides."""
+    costs: collections.Counter[str] = collections.Counter()
+    decoder = msgspec.msgpack.Decoder(FrozenPart)
+    for part in parts:
+        read = decoder.decode(part.raw)
+        decisions = np.frombuffer(read.pages, PAGE)["decisions"]
+        spoken = np.where(np.isin(decisions["step"], (Step.ACCEPT, Step.DENY)), decisions["rule"], 0)
+        for text in read.rules:
+            costs[text] += int((spoken == RuleRef(text).id).any(axis=1).sum())
+    return costs

@@ -1,0 +1,101 @@
+"""What holds for every domain of a site, and what is there for some: all policies, at hand by scope."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+from serai.model.address import Prefix
+from serai.model.policy import Action, Direction, InCidr, Peer
+from serai.model.tenancy import ROOT, Scope
+from serai.policy.nest import Nest, nest
+from serai.policy.spell import SpelledPolicy, name_of_peer
+
+
+class Statutes:
+    """All policies, the site's last words and its quarantine. Never changes: what does is another one.
+
+    Attributes:
+        last_word: what is said of a connection that no tier decides.
+        quarantine: what VMs in quarantine may reach.
+        provider: the policies that may apply everywhere, by name.
+        peers: whom these and the quarantine speak of, each once.
+        peer_names: the 16 bytes that name each of them.
+        prefixes: the prefixes among them.
+        text: the provider's policies, written down.
+        title: the last words and the quarantine, written down.
+    """
+
+    def __init__(
+        self,
+        policies: Iterable[SpelledPolicy],
+        last_word: Mapping[Direction, Action],
+        quarantine: Sequence[Prefix],
+    ) -> None:
+        """Take all policies, in any order."""
+        self._by_scope: dict[Scope, tuple[SpelledPolicy, ...]] = {}
+        by_scope: dict[Scope, list[SpelledPolicy]] = {}
+        for each in policies:
+            by_scope.setdefault(each.policy.scope, []).append(each)
+        for scope, some in by_scope.items():
+            self._by_scope[scope] = tuple(sorted(some, key=_by_name))
+        self._hold_for_all(last_word, quarantine)
+
+    def _hold_for_all(self, last_word: Mapping[Direction, Action], quarantine: Sequence[Prefix]) -> None:
+        self.last_word = last_word
+        self.quarantine = tuple(quarantine)
+        self.provider = self._by_scope.get(ROOT, ())
+        named = {n: p for each in self.provider for n, p in zip(each.peer_names, each.peers, strict=True)}
+        named |= {name_of_peer(peer): peer for peer in (InCidr(prefix=prefix) for prefix in self.quarantine)}
+        self.peers: tuple[Peer, ...] = tuple(named.values())
+        self.peer_names = tuple(named)
+        self.known_peers = frozenset(named)
+        self.prefixes: tuple[Prefix, ...] = tuple(peer.prefix for peer in self.peers if isinstance(peer, InCidr))
+        self.known_prefixes = frozenset(map(str, self.prefixes))
+        self._nest = nest(self.prefixes)
+        self.text = "\n".join(each.text for each in self.provider)
+        words = [f"{direction} {last_word[direction]}" for direction in sorted(last_word)]
+        self.title = "\n".join((*words, *map(str, self.quarantine))).encode()
+
+    def replaced(
+        self,
+        policies: Mapping[tuple[Scope, str], SpelledPolicy | None],
+        last_word: Mapping[Direction, Action] | None = None,
+        quarantine: Sequence[Prefix] | None = None,
+    ) -> Statutes:
+        """Return the statutes with other policies under some names (None: with none), and what else is given."""
+        new = copy.copy(self)
+        new._by_scope = dict(self._by_scope)
+        for (scope, name), policy in policies.items():
+            others = [each for each in new._by_scope.get(scope, ()) if each.policy.name != name]
+            new._by_scope[scope] = tuple(sorted([*others, policy] if policy else others, key=_by_name))
+        if last_word is not None or quarantine is not None or any(scope == ROOT for scope, _ in policies):
+            new._hold_for_all(
+                self.last_word if last_word is None else last_word,
+                self.quarantine if quarantine is None else quarantine,
+            )
+        return new
+
+    def alike(self, other: Statutes) -> bool:
+        """Say whether what holds everywhere is the same."""
+        return (self.text, self.title) == (other.text, other.title)
+
+    def nest_with(self, prefixes: Sequence[Prefix]) -> Nest:
+        """Sort the provider's prefixes and these into each other; the provider's have the first places."""
+        if not prefixes:
+            return self._nest
+        return self._nest.with_apart(prefixes, len(self.prefixes)) or nest((*self.prefixes, *prefixes))
+
+    def everything(self) -> Iterator[SpelledPolicy]:
+        """Go through all policies."""
+        for some in self._by_scope.values():
+            yield from some
+
+    def below(self, scopes: Iterable[Scope]) -> Iterator[SpelledPolicy]:
+        """Go through the policies of some scopes, scope by scope, by name."""
+        for scope in scopes:
+            yield from self._by_scope.get(scope, ())
+
+
+def _by_name(each: SpelledPolicy) -> str:
+    return each.policy.name
