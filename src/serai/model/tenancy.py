@@ -61,6 +61,11 @@ class Scope(str):
         return self.parts[0] if self != "/" else None
 
     @property
+    def root(self) -> Scope:
+        """The scope of the tenant that this one belongs to; ``/`` for the provider's own."""
+        return self if self.count("/") == 1 else Scope("/" + self.parts[0])
+
+    @property
     def lineage(self) -> tuple[Scope, ...]:
         """All scopes from ``/`` down to and including this one."""
         parts = self.parts

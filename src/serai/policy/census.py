@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import hashlib
 import json
 from collections.abc import Callable, Collection, Iterator, Mapping
-from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,9 +14,7 @@ from numpy.typing import NDArray
 from serai.model.address import LINK_LOCAL, MAPPED
 from serai.model.columns import MODES, Columns, Places, ranges
 from serai.model.tenancy import ROOT, Mode, Scope
-
-OWN: Final = "$"
-"""Stands for a tenant's own scope; no scope, path, rule or prefix begins so."""
+from serai.policy.spell import OWN
 
 _KINDS_OF_ADDRESSES = 3
 _IPV4, _IPV6, _LINK_LOCAL = range(_KINDS_OF_ADDRESSES)
@@ -38,6 +36,11 @@ def spell_labels(labels: Mapping[str, str]) -> Labels:
     return json.dumps(dict(labels), sort_keys=True)
 
 
+def name_of_kind(domain: str, kind: Kind) -> bytes:
+    """Return the 8 bytes that name a kind of VM in a routing domain."""
+    return hashlib.blake2b("\n".join((domain, *map(str, kind))).encode(), digest_size=8, person=b"kind").digest()
+
+
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Members:
     """Who is in a routing domain."""
@@ -54,6 +57,8 @@ class Members:
     """The same, as they read from ``root``."""
     kinds: tuple[Kind, ...]
     local_kinds: tuple[Kind, ...]
+    kind_names: tuple[bytes, ...]
+    """The 8 bytes by which vNICs say to which kind they belong: whatever policies there are, they stay."""
     runs: tuple[tuple[bytes, bytes, int, int], ...]
     """Addresses that lie close to each other (IPv4, IPv6, link-local): the first, the last, where they begin and end."""
     cells: tuple[tuple[int, int], ...]
@@ -127,6 +132,7 @@ class _Reader:
         at = {each: where for where, each in enumerate(ordered)}
         meant = dict(zip(locally, classes, strict=True))
         kinds = {(columns.scopes[s], self._labels(lb), bool(alone)) for _, s, lb, alone in self._rows("kinds", place)[0]}
+        ordered_kinds = tuple(sorted(kinds))
         runs, first_run = self._rows("runs", place)
         cells, first_cell = self._rows("cells", place)
         begin, end = (runs[0][1], runs[-1][2]) if runs else (0, 0)
@@ -136,8 +142,9 @@ class _Reader:
             scopes=tuple(sorted({scope for lineage in lineages for scope in lineage[1:]})),
             classes=tuple([meant[each] for each in ordered]),
             local_classes=tuple(ordered),
-            kinds=tuple(sorted(kinds)),
-            local_kinds=tuple([(local(scope), labels, alone) for scope, labels, alone in sorted(kinds)]),
+            kinds=ordered_kinds,
+            local_kinds=tuple([(local(scope), labels, alone) for scope, labels, alone in ordered_kinds]),
+            kind_names=tuple([name_of_kind(name, kind) for kind in ordered_kinds]),
             runs=tuple([(addresses[a].tobytes(), addresses[b - 1].tobytes(), a - begin, b - begin) for _, a, b in runs]),
             cells=tuple([(at[locally[class_ - first_class]], run - first_run) for _, class_, run in cells]),
             addresses=addresses[begin:end],

@@ -14,7 +14,7 @@ from serai.model.columns import MODES, Card, Columns
 from serai.model.records import ENDPOINT
 from serai.model.ruleset_form import FrozenGuest, FrozenPart, FrozenSecurity, freeze_security
 from serai.model.tenancy import Mode, Scope
-from serai.policy.census import Kind, Members, spell_labels
+from serai.policy.census import Kind, Members, name_of_kind, spell_labels
 from serai.policy.domain import Domain, domain
 from serai.policy.instance import Instance, instances
 from serai.policy.part import Part
@@ -119,14 +119,10 @@ def _endpoints(template: Template, domains: Sequence[Domain], whole: Sequence[In
 
 def _compiled(members: Members, instance: Instance, endpoints: bytes) -> CompiledDomain:
     seen = instance.view + hashlib.sha256(endpoints + instance.prefixes).digest()[:8]
-    judged = [_name_of_kind(members.name, kind) + seen + by.egress + by.ingress for kind, by in instance.kinds.items()]
+    kinds = zip(members.kind_names, instance.kinds.values(), strict=True)
+    judged = [name + seen + by.egress + by.ingress for name, by in kinds]
     part = Part.of(FrozenPart([], b"".join(judged), [], endpoints, instance.prefixes, b"", b""))
     return CompiledDomain(part=part, books={kind: by.part for kind, by in instance.kinds.items()}, scopes=members.scopes)
-
-
-def _name_of_kind(domain: str, kind: Kind) -> bytes:
-    """Return the 8 bytes by which vNICs say to which kind they belong: whatever policies there are, it stays."""
-    return hashlib.blake2b("\n".join((domain, *map(str, kind))).encode(), digest_size=8, person=b"kind").digest()
 
 
 def guests(columns: Columns) -> Iterator[Guest]:
@@ -146,7 +142,7 @@ def guests(columns: Columns) -> Iterator[Guest]:
         mode = MODES[modes[at]]
         kind = columns.scopes[scopes[at]], labels(labelled[at]), mode is Mode.ISOLATE
         where = [network_domains[network] for network in networks[begin:end]]
-        kinds = {name: _name_of_kind(name, kind) for name in where}
+        kinds = {name: name_of_kind(name, kind) for name in where}
         guest = FrozenGuest(
             path,
             mode.value,

@@ -11,7 +11,6 @@ import contextlib
 import dataclasses
 import gc
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from types import MappingProxyType
 from typing import Final, Self, TypeVar
 
 from serai.model.address import Prefix
@@ -25,32 +24,19 @@ from serai.model.world import LAST_WORD
 from serai.policy.census import Members, census
 from serai.policy.compiled import CompiledDomain, Guest, Progress, Shapes, compile_domains, guests
 from serai.policy.fit import ROOM, Capacity, require_fit
+from serai.policy.host import Host
 from serai.policy.inventory import Inventory
 from serai.policy.part import Part
 from serai.policy.spell import SpelledPolicy
 from serai.policy.statutes import Statutes
+from serai.policy.update import Update
 
 _MANY: Final = 1000
 """From so many things on it is worth while to pause the garbage collector."""
 _STALE: Final = 2
 """How many shapes a domain may leave behind, one with another, before all are forgotten."""
-_NOWHERE: Final[frozenset[str]] = frozenset()
 
 T = TypeVar("T")
-
-
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
-class Update:
-    """What is otherwise from now on. What is not mentioned stays as it is."""
-
-    policies: Mapping[str, Policy | None] = dataclasses.field(default_factory=dict)
-    """By path (scope and name); None: it is gone."""
-    vms: Mapping[str, VirtualMachine | None] = dataclasses.field(default_factory=dict)
-    """By path; None: it is gone."""
-    places: Mapping[str, Collection[str]] = dataclasses.field(default_factory=dict)
-    """The hosts that need a VM's rules, by the VM's path: several while it moves, none while it runs nowhere."""
-    last_word: Mapping[Direction, Action] | None = None
-    quarantine: tuple[Prefix, ...] | None = None
 
 
 class Compiler:
@@ -75,11 +61,8 @@ class Compiler:
         self._guests: dict[str, Guest] = {}
         self._guests_in: dict[str, set[str]] = {}
         """The VMs in a routing domain."""
-        self._guests_on: dict[str, set[str]] = {}
-        """The VMs whose rules a host needs."""
         self._places: dict[str, frozenset[str]] = {}
-        self._parts: dict[str, Mapping[bytes, Part]] = {}
-        self._hosts: dict[str, HostRuleset] = {}
+        self._hosts: dict[str, Host] = {}
 
     @classmethod
     def of(
@@ -110,7 +93,7 @@ class Compiler:
                 guests={guest.path: guest for guest in guests(columns)},
                 places={path: frozenset(hosts) for path, hosts in places.items()},
             )  # fmt: skip
-            made._commit(change, made._rulesets(change))
+            made._commit(change, made._concerned(change))
         return made
 
     @property
@@ -119,13 +102,16 @@ class Compiler:
         return len(self._domains)
 
     @property
-    def hosts(self) -> Mapping[str, HostRuleset]:
-        """The ruleset of each host that needs some VM's rules, or once did, by its name."""
-        return MappingProxyType(self._hosts)
+    def hosts(self) -> Collection[str]:
+        """The hosts that need some VM's rules, or once did."""
+        return self._hosts.keys()
 
     def ruleset(self, host: str) -> HostRuleset:
         """Return the ruleset of ``host``: an empty one where it needs no VM's rules."""
-        return self._hosts.get(host) or HostRuleset.of(host, ())
+        return self._host(host).ruleset
+
+    def _host(self, name: str) -> Host:
+        return self._hosts.get(name) or Host.empty(name)
 
     def update(self, update: Update, progress: Progress = lambda done: None) -> dict[str, Delta]:
         """Take an update in; return what it changes, by host.
@@ -156,15 +142,11 @@ class Compiler:
                 statutes=statutes, shapes=shapes, members=members, domains=domains, guests=changed,
                 places={path: frozenset(hosts) for path, hosts in update.places.items()},
             )  # fmt: skip
-            rulesets = self._rulesets(change)
-            deltas = {
-                host: Delta.between(self.ruleset(host), new)
-                for host, (new, _) in rulesets.items()
-                if new.digest != self.ruleset(host).digest
-            }
+            hosts = self._concerned(change)
+            deltas = {name: Delta.between(self.ruleset(name), host.ruleset) for name, host in hosts.items()}
             self._inventory.change(update.vms)
-            self._commit(change, rulesets)
-        return deltas
+            self._commit(change, hosts)
+        return {name: delta for name, delta in deltas.items() if delta.before != delta.after}
 
     def _stirred(self, update: Update, statutes: Statutes) -> set[str]:
         """Name the routing domains in which something else may be said now."""
@@ -180,38 +162,30 @@ class Compiler:
         before = {path for name in moved for path in self._guests_in.get(name, ())}
         return census(self._inventory.columns(before, vms), moved)
 
-    def _rulesets(self, change: _Change) -> dict[str, tuple[HostRuleset, Mapping[bytes, Part]]]:
-        """Put together what each host needs that a change may concern."""
+    def _concerned(self, change: _Change) -> dict[str, Host]:
+        """Work out what becomes of each host that a change may concern, by name."""
         everybody = collections.ChainMap(change.guests, self._guests)
         domains = collections.ChainMap(change.domains, self._domains)
         places = collections.ChainMap(change.places, self._places)
-        concerned = {path for name in change.domains for path in self._guests_in.get(name, ())}
-        concerned |= change.guests.keys() | change.places.keys()
-        arriving: dict[str, set[str]] = {}
-        leaving: dict[str, set[str]] = {}
-        hosts: set[str] = set()
-        for path in concerned:
-            before, after = self._places.get(path, _NOWHERE), places.get(path, _NOWHERE)
-            hosts |= before | after
-            for host in after - before:
-                arriving.setdefault(host, set()).add(path)
-            for host in before - after:
-                leaving.setdefault(host, set()).add(path)
-        made = {}
-        for host in sorted(hosts):
-            needed = (self._guests_on.get(host, set()) | arriving.get(host, set())) - leaving.get(host, set())
-            parts = {
-                part.digest: part
-                for path in needed
-                if (guest := everybody.get(path))
-                for part in guest.parts(domains)
-            }
-            before = self._parts.get(host, {})
-            require_fit(host, (before | parts).values(), change.statutes, self._room)
-            made[host] = HostRuleset(host=host, parts={digest: part.raw for digest, part in parts.items()}), parts
-        return made
+        paths = {path for name in change.domains for path in self._guests_in.get(name, ())}
+        gone: dict[str, list[Part]] = {}
+        new: dict[str, list[Part]] = {}
+        for path in sorted(paths | change.guests.keys() | change.places.keys()):
+            before, after = self._guests.get(path), everybody.get(path)
+            if before:
+                parts = before.parts(self._domains)
+                for host in self._places.get(path, ()):
+                    gone.setdefault(host, []).extend(parts)
+            if after:
+                parts = after.parts(domains)
+                for host in places.get(path, ()):
+                    new.setdefault(host, []).extend(parts)
+        return {
+            host: self._host(host).changed(gone.get(host, ()), new.get(host, ()), change.statutes, self._room)
+            for host in sorted(gone.keys() | new.keys())
+        }
 
-    def _commit(self, change: _Change, rulesets: Mapping[str, tuple[HostRuleset, Mapping[bytes, Part]]]) -> None:
+    def _commit(self, change: _Change, hosts: Mapping[str, Host]) -> None:
         """Make a change what is. Nothing here can fail."""
         self._statutes, self._shapes = change.statutes, change.shapes
         for name, members in change.members.items():
@@ -228,17 +202,11 @@ class Compiler:
             if guest:
                 for name in guest.domains:
                     self._guests_in.setdefault(name, set()).add(path)
-        for path, hosts in change.places.items():
-            for host in self._places.get(path, _NOWHERE):
-                self._guests_on[host].discard(path)
-            for host in hosts:
-                self._guests_on.setdefault(host, set()).add(path)
         _patch(self._members, change.members)
         _patch(self._domains, change.domains)
         _patch(self._guests, change.guests)
         self._places |= change.places
-        self._hosts |= {host: ruleset for host, (ruleset, _) in rulesets.items()}
-        self._parts |= {host: parts for host, (_, parts) in rulesets.items()}
+        self._hosts |= hosts
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True, eq=False)

@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-import re
 from collections.abc import Iterable, Iterator
-from typing import Final
 
 from serai.model.policy import InCidr, Peer
-from serai.model.tenancy import ROOT, Scope
-from serai.policy.census import OWN, Members
+from serai.model.tenancy import ROOT
+from serai.policy.census import Members
 from serai.policy.nest import Nest, Within
-from serai.policy.spell import SpelledPolicy
+from serai.policy.spell import SpelledPolicy, impersonal
 from serai.policy.statutes import Statutes
-
-_PREFIX: Final = re.compile(r'(?<="prefix":")[^"]+')
 
 Cell = tuple[int, Within]
 """Addresses that nothing tells apart: the place of their class, and the prefixes that they are in."""
@@ -67,8 +63,9 @@ def domain(members: Members, statutes: Statutes) -> Domain:
         cells=cells,
         scattered=scattered,
         shape=(
-            _impersonal(statutes.text, members.root),
-            _without_prefixes(_impersonal("\n".join([policy.text for policy in own]), members.root), own, statutes),
+            impersonal(statutes.text, members.root),
+            tuple([policy.text if members.root == ROOT else policy.local for policy in own]),
+            _mentioned(own, statutes),
             members.local_classes,
             members.local_kinds,
             cells,
@@ -79,6 +76,13 @@ def domain(members: Members, statutes: Statutes) -> Domain:
     )
 
 
+def _mentioned(policies: Iterable[SpelledPolicy], statutes: Statutes) -> tuple[str | int, ...]:
+    """Tell which of the prefixes that policies mention are one, whatever they are; those that everybody has go by name."""
+    own: dict[str, int] = {}
+    known = statutes.known_prefixes
+    return tuple([each if each in known else own.setdefault(each, len(own)) for p in policies for each in p.mentions])
+
+
 def _scattered(members: Members, nested: Nest) -> Iterator[tuple[int, Cell]]:
     for first, last, begin, end in members.runs:
         if nested.at(first, last) is not None:
@@ -87,25 +91,3 @@ def _scattered(members: Members, nested: Nest) -> Iterator[tuple[int, Cell]]:
             address = members.addresses[at].tobytes()
             class_, _ = members.cells[int(members.address_cell[at])]
             yield at, (class_, nested.at(address, address) or ())
-
-
-def _impersonal(text: str, root: Scope) -> str:
-    """Take the tenant's own name out of a text, so that other tenants' read the same."""
-    if root == ROOT or f'"{root}' not in text:
-        return text
-    for mark in '"/:':
-        text = text.replace(f'"{root}{mark}', f'"{OWN}{mark}')
-    return text
-
-
-def _without_prefixes(text: str, policies: Iterable[SpelledPolicy], statutes: Statutes) -> str:
-    """Take prefixes out of the text of these policies, but for those that everybody has."""
-    own = {prefix for policy in policies for prefix in policy.prefixes} - statutes.known_prefixes
-    if not own:
-        return text
-    seen: dict[str, str] = {}
-
-    def token(match: re.Match[str]) -> str:
-        return seen.setdefault(match[0], f"{OWN}{len(seen)}") if match[0] in own else match[0]
-
-    return _PREFIX.sub(token, text)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import collections
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Final
 
 import msgspec
@@ -31,30 +31,31 @@ class FitError(ValueError):
 
 
 def require_fit(
-    host: str, parts: Collection[Part], statutes: Statutes, room: Capacity = ROOM
+    host: str, cost: int, parts: Mapping[bytes, Part], statutes: Statutes, room: Capacity
 ) -> None:
     """See to it that ``parts``, those in force and those to come, fit into the tables of ``host`` side by side.
 
     Args:
         host: its name, for the error.
-        parts: all that it must hold at once.
+        cost: of all parts together; more than it is where parts share records.
+        parts: all that it must hold at once, by digest.
         statutes: what was compiled into them.
         room: what the host has room for.
 
     Raises:
         FitError: they do not fit.
     """
-    needed = itemized(sum(part.cost for part in parts))
+    needed = itemized(cost)
     if all(needed[name] <= room[name] for name in room):
         return
     # Parts may share records: only now is it worth the time to count exactly.
-    ruleset = HostRuleset.of(host, (part.raw for part in parts))
-    needed = {"vnics": len({v.id for v in ruleset.vnics}), **{name: len(ruleset.tables[name]) for name in TABLES}}
+    ruleset = HostRuleset(host=host, parts={digest: part.raw for digest, part in parts.items()})
+    needed = {"vnics": itemized(cost)["vnics"], **{name: len(ruleset.tables[name]) for name in TABLES}}
     for name in room:
         if needed[name] > room[name]:
             raise FitError(
                 f"host {host} would have to hold {needed[name]} {name}, and has room for {room[name]}: "
-                f"{_whose(name, parts, statutes)}"
+                f"{_whose(name, parts.values(), statutes)}"
             )
 
 

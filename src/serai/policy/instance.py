@@ -134,26 +134,16 @@ def _name_of_group(peers: Sequence[bytes], group: tuple[int, ...]) -> bytes:
 
 def _prefixes(template: Template, domains: Sequence[Domain], identities: Numbers, views: Sequence[bytes]) -> list[bytes]:
     """Write down who is behind addresses that no VM holds: as many records for each domain."""
-    rows = len(domains[0].nest.rows)
-    if not rows:
+    if not domains[0].nest.rows:
         return [b""] * len(domains)
-    made = np.empty((len(domains), rows), PREFIX)
-    known: dict[int, tuple[list[int], list[int]]] = {}
-    lengths, places = [], []
-    for domain in domains:
-        nested = domain.nest
-        found = known.get(id(nested))
-        if found is None:
-            found = known[id(nested)] = (
-                [_VIEW_BITS + length for _, length, _ in nested.rows],
-                [template.prefixes[within] for _, _, within in nested.rows],
-            )
-        lengths.append(found[0])
-        places.append(found[1])
-    made["length"] = lengths
+    nests = [domain.nest for domain in domains]
+    rows = len(nests[0].rows)
+    which = np.frombuffer(b"".join([nest.which for nest in nests]), "<u4").reshape(-1, rows)
+    made = np.empty((len(nests), rows), PREFIX)
+    made["length"] = np.frombuffer(b"".join([nest.lengths for nest in nests]), "<u4").reshape(-1, rows) + _VIEW_BITS
     made["view"] = np.frombuffer(b"".join(views), "<u4").reshape(-1, 1, 2)
-    made["address"] = np.frombuffer(b"".join(domain.nest.addresses for domain in domains), np.uint8).reshape(-1, rows, 16)
-    made["identity"] = np.take_along_axis(identities, np.array(places), axis=1)
+    made["address"] = np.frombuffer(b"".join([nest.addresses for nest in nests]), np.uint8).reshape(-1, rows, 16)
+    made["identity"] = np.take_along_axis(identities, template.prefixes[which], axis=1)
     raw = made.tobytes()
     size = rows * PREFIX.itemsize
     return [raw[at : at + size] for at in range(0, len(raw), size)]

@@ -18,28 +18,28 @@ _IPV4: Final = IPv4Network("0.0.0.0/0")
 _MAPPED_FIRST, _MAPPED_LAST = int(MAPPED.network_address), int(MAPPED.broadcast_address)
 
 
-Row = tuple[bytes, int, Within]
-"""A prefix: its 16 bytes, how many of the 128 bits it fixes, and what it is in, itself included."""
-
-
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Nest:
     """Prefixes that each lie in another or apart from it, as all prefixes do."""
 
-    rows: tuple[Row, ...]
-    """Each prefix that needs a record, in order of address and length.
+    rows: tuple[tuple[bytes, int], ...]
+    """Each prefix that needs a record, by its 16 bytes and how many of the 128 bits it fixes, in that order.
 
-    An IPv6 prefix that covers the mapped addresses by its leading bits does not mean them:
-    a row for all of IPv4 says so, unless there is one anyway.
+    An IPv6 prefix that covers the mapped addresses by its leading bits does not mean them: a row for all of IPv4 says so,
+    unless there is one anyway.
     """
+    distinct: tuple[Within, ...]
+    """What rows are in, themselves included: each answer once."""
+    addresses: bytes
+    """The 16 bytes of each row."""
+    lengths: bytes
+    """How many bits each row fixes, in 4 bytes."""
+    which: bytes
+    """Which of ``distinct`` each row is in, in 4 bytes."""
     starts: tuple[int, ...]
     """Addresses, as numbers of 128 bits, from which on an answer holds; the first is 0."""
     within: tuple[Within, ...]
     """The answers."""
-    distinct: tuple[Within, ...]
-    """What rows are in: each answer once, in order."""
-    addresses: bytes
-    """Of the rows, one behind the other."""
 
     def at(self, first: bytes, last: bytes) -> Within | None:
         """Return what all addresses from ``first`` to ``last`` are in; None where that is not the same for all."""
@@ -56,7 +56,9 @@ class Nest:
 
         None where it takes ``nest``, which is slower: where some of them lie around others, or around what is here.
         """
-        rows, starts, within = list(self.rows), list(self.starts), list(self.within)
+        rows, distinct = list(self.rows), list(self.distinct)
+        addresses, lengths, which = self.addresses, self.lengths, self.which
+        starts, within = list(self.starts), list(self.within)
         taken: list[tuple[int, int]] = []
         for own, prefix in enumerate(prefixes, start=place):
             span = _span(prefix)
@@ -65,11 +67,15 @@ class Nest:
             if outer is None or covers_ipv4 or any(span.first <= end and begin <= span.last for begin, end in taken):
                 return None
             taken.append((span.first, span.last))
-            inside = (*outer, own)
-            row = bisect.bisect_left(rows, (span.raw, span.length, ()))
-            if row < len(rows) and rows[row][:2] == (span.raw, span.length):
+            row = bisect.bisect_left(rows, (span.raw, span.length))
+            if row < len(rows) and rows[row] == (span.raw, span.length):
                 return None
-            rows.insert(row, (span.raw, span.length, inside))
+            inside = (*outer, own)
+            rows.insert(row, (span.raw, span.length))
+            addresses = addresses[: 16 * row] + span.raw + addresses[16 * row :]
+            lengths = lengths[: 4 * row] + span.length.to_bytes(4, "little") + lengths[4 * row :]
+            which = which[: 4 * row] + len(distinct).to_bytes(4, "little") + which[4 * row :]
+            distinct.append(inside)
             at = bisect.bisect_left(starts, span.first)
             if at < len(starts) and starts[at] == span.first:
                 within[at] = inside
@@ -79,7 +85,10 @@ class Nest:
             if span.last + 1 < 1 << BITS and (at + 1 == len(starts) or starts[at + 1] > span.last + 1):
                 starts.insert(at + 1, span.last + 1)
                 within.insert(at + 1, outer)
-        return _nest(rows, starts, within)
+        return Nest(
+            rows=tuple(rows), distinct=tuple(distinct), addresses=addresses, lengths=lengths, which=which,
+            starts=tuple(starts), within=tuple(within),
+        )  # fmt: skip
 
 
 class _Span(NamedTuple):
@@ -97,16 +106,6 @@ def _span(prefix: Prefix) -> _Span:
     return _Span(first, first | (1 << BITS - length) - 1, raw, length)
 
 
-def _nest(rows: Sequence[Row], starts: Sequence[int], within: Sequence[Within]) -> Nest:
-    return Nest(
-        rows=tuple(rows),
-        starts=tuple(starts),
-        within=tuple(within),
-        distinct=tuple(sorted({inside for _, _, inside in rows})),
-        addresses=b"".join([raw for raw, _, _ in rows]),
-    )
-
-
 def nest(prefixes: Sequence[Prefix]) -> Nest:
     """Sort ``prefixes`` (no one twice) into each other; their places are the answers."""
     spans = [(_span(prefix), (place,)) for place, prefix in enumerate(prefixes)]
@@ -114,7 +113,9 @@ def nest(prefixes: Sequence[Prefix]) -> Nest:
     if covered and _IPV4 not in prefixes:
         spans.append((_span(_IPV4), ()))
     spans.sort(key=lambda each: (each[0].first, each[0].length))
-    rows: list[Row] = []
+    rows: list[tuple[bytes, int]] = []
+    distinct: dict[Within, int] = {}
+    which: list[int] = []
     starts, answers = [0], [Within()]
     around: list[tuple[int, Within]] = []
 
@@ -135,10 +136,16 @@ def nest(prefixes: Sequence[Prefix]) -> Nest:
         # Nothing of IPv6 reaches into IPv4.
         outer = around[-1][1] if around and (span.first, span.length) != (_MAPPED_FIRST, IPV4_AT) else ()
         inside = tuple(sorted((*outer, *own)))
-        rows.append((span.raw, span.length, inside))
+        rows.append((span.raw, span.length))
+        which.append(distinct.setdefault(inside, len(distinct)))
         around.append((span.last, inside))
         say(span.first, inside)
     leave(1 << BITS)
     if starts[-1] == 1 << BITS:
         del starts[-1], answers[-1]
-    return _nest(rows, starts, answers)
+    return Nest(
+        rows=tuple(rows), distinct=tuple(distinct), addresses=b"".join(raw for raw, _ in rows),
+        lengths=b"".join(length.to_bytes(4, "little") for _, length in rows),
+        which=b"".join(place.to_bytes(4, "little") for place in which),
+        starts=tuple(starts), within=tuple(answers),
+    )  # fmt: skip

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import collections
 import hashlib
+import re
 from collections.abc import Iterable
 from typing import Final
 
 import msgspec
 
 from serai.model.policy import Direction, Group, InCidr, OnNetwork, Peer, Policy, RuleRef
+from serai.model.tenancy import ROOT, Scope
 
 DIRECTIONS: Final = (Direction.EGRESS, Direction.INGRESS)
 """In the order in which everything here goes through them."""
@@ -37,6 +39,8 @@ class SpelledPolicy:
         policy: the policy.
         text: all that matters of it. Every scope, path and rule in it begins behind a quotation mark, every prefix stands
             behind ``"prefix":"``, and neither mark occurs anywhere else.
+        local: the text as it reads from the tenant whose policy it is: without its name, and without prefixes.
+        mentions: the prefixes in the text, as often as they stand there.
         digest: 16 bytes that name the text.
         refs: its rules, egress before ingress.
         texts: how each of them is called.
@@ -46,7 +50,7 @@ class SpelledPolicy:
         prefixes: the prefixes among the peers, written down.
     """
 
-    __slots__ = ("digest", "numbers", "peer_names", "peers", "policy", "prefixes", "refs", "text", "texts")
+    __slots__ = ("digest", "local", "mentions", "numbers", "peer_names", "peers", "policy", "prefixes", "refs", "text", "texts")
 
     def __init__(self, policy: Policy) -> None:
         """Write ``policy`` down."""
@@ -67,6 +71,7 @@ class SpelledPolicy:
         )
         self.policy = policy
         self.text: str = raw.decode()
+        self.local, self.mentions = _local(self.text, policy.scope)
         self.digest = hashlib.blake2b(raw, digest_size=16).digest()
         self.refs: tuple[RuleRef, ...] = tuple(rule.ref for rule in rules)
         self.texts = tuple(ref.text for ref in self.refs)
@@ -74,6 +79,30 @@ class SpelledPolicy:
         self.peers: tuple[Peer, ...] = tuple(peers)
         self.peer_names = tuple(map(_name_of_spelled, peers.values()))
         self.prefixes = tuple(str(peer.prefix) for peer in self.peers if isinstance(peer, InCidr))
+
+
+OWN: Final = "$"
+"""Stands for a tenant's own scope; no scope, path, rule or prefix begins so."""
+
+_PREFIX: Final = re.compile(r'(?<="prefix":")[^"]+')
+
+
+def _local(text: str, scope: Scope) -> tuple[str, tuple[str, ...]]:
+    if '"prefix":"' in text:
+        mentions = tuple(_PREFIX.findall(text))
+        text = _PREFIX.sub("", text)
+    else:
+        mentions = ()
+    return impersonal(text, scope.root), mentions
+
+
+def impersonal(text: str, root: Scope) -> str:
+    """Take a tenant's name out of a text, so that other tenants' read the same."""
+    if root == ROOT or f'"{root}' not in text:
+        return text
+    for mark in '"/:':
+        text = text.replace(f'"{root}{mark}', f'"{OWN}{mark}')
+    return text
 
 
 def name_of_peer(peer: Peer) -> bytes:

@@ -64,6 +64,8 @@ class Statutes:
         quarantine: Sequence[Prefix] | None = None,
     ) -> Statutes:
         """Return the statutes with other policies under some names (None: with none), and what else is given."""
+        if not policies and last_word is None and quarantine is None:
+            return self
         new = copy.copy(self)
         new._by_scope = dict(self._by_scope)
         for (scope, name), policy in policies.items():

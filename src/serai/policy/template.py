@@ -7,6 +7,9 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
+import numpy as np
+from numpy.typing import NDArray
+
 from serai.model.inventory import VirtualMachine
 from serai.model.policy import Clause, Direction, Group, InCidr, OnNetwork, Peer, Policy, Rule, RuleRef
 from serai.model.tenancy import Mode
@@ -14,7 +17,6 @@ from serai.policy.census import Class, Kind
 from serai.policy.domain import Cell, Domain
 from serai.policy.flatten import DecisionList, Stage, flatten
 from serai.policy.form import NOTHING, WORD, Form, Place
-from serai.policy.nest import Within
 from serai.policy.pages import Sheet, lay_out, spelled
 from serai.policy.spell import DIRECTIONS
 from serai.policy.stages import levels, quarantine, stages
@@ -63,8 +65,8 @@ class Template:
     """Which groups each identity is one of; ``EVERYBODY`` comes first."""
     cells: Mapping[Cell, int]
     """The identity of each cell."""
-    prefixes: Mapping[Within, int]
-    """The identity of addresses that no VM holds."""
+    prefixes: NDArray[np.int64]
+    """The identity of addresses that no VM holds, for each answer of the nest."""
     rulesets: tuple[bytes, ...]
     """What tells each ruleset from others of its view."""
     lists: tuple[tuple[bytes | Place, ...], ...]
@@ -110,7 +112,7 @@ class _ShapeCompiler:
             groups=self._groups,
             identities=tuple(tuple(sorted(groups)) for groups in self._identities),
             cells=cells,
-            prefixes=prefixes,
+            prefixes=np.array(prefixes, np.int64),
             rulesets=tuple(self._rulesets),
             lists=tuple(self._lists),
             inner=tuple(binder.inner),
@@ -118,12 +120,12 @@ class _ShapeCompiler:
             kinds=tuple(kinds),
         )
 
-    def _members(self) -> tuple[dict[Cell, int], dict[Within, int]]:
+    def _members(self) -> tuple[dict[Cell, int], list[int]]:
         """Tell everybody apart, as far as rules do."""
         domain = self._domain
         group_of_prefix = [self._group_of[peer] for peer in domain.peers if isinstance(peer, InCidr)]
         met_by_class = [self._met(class_) for class_ in domain.members.classes]
-        prefixes = {within: self._identity(group_of_prefix[at] for at in within) for within in domain.nest.distinct}
+        prefixes = [self._identity(group_of_prefix[at] for at in within) for within in domain.nest.distinct]
         cells = {
             (class_, within): self._identity((*met_by_class[class_], *(group_of_prefix[at] for at in within)))
             for class_, within in sorted(domain.met)
