@@ -6,7 +6,6 @@ Compiling 40,960 of them would measure the compiler. Numbers in tables are hashe
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Iterable, Iterator
 from ipaddress import IPv4Network
 from typing import Any, Final
@@ -83,7 +82,7 @@ def multiply(ruleset: HostRuleset, tenants: int) -> HostRuleset:
     Its vNICs stay the only ones, and its rules the only ones that have a text.
     """
     tables = {name: _multiply(records, masks(tenants)) for name, records in ruleset.tables.items()}
-    return dataclasses.replace(ruleset, tables=tables)
+    return HostRuleset.whole(host=ruleset.host, vnics=ruleset.vnics, rules=ruleset.rules, tables=tables)
 
 
 def masks(tenants: int) -> NDArray[np.uint64]:

@@ -57,8 +57,8 @@ def compiled(world: World) -> HostRuleset:
 
 def made(**records: set[bytes]) -> HostRuleset:
     """A ruleset of records made up: they need not mean anything to be loaded."""
-    return HostRuleset(
-        host="host", vnics=(), rules={}, tables={name: table(name, records.get(name, set())) for name in TABLES}
+    return HostRuleset.whole(
+        host="host", vnics=(), rules=(), tables={name: table(name, records.get(name, set())) for name in TABLES}
     )
 
 

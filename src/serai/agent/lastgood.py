@@ -10,7 +10,7 @@ from serai.model.ruleset import HostRuleset
 
 
 class LastGood:
-    """One file: the ruleset's digest, a newline, and what ``HostRuleset.encode`` writes."""
+    """One file: the SHA-256 of what follows, a newline, and what ``HostRuleset.encode`` writes."""
 
     def __init__(self, file: Path) -> None:
         """Use ``file``; nothing is read yet."""
@@ -38,9 +38,10 @@ class LastGood:
             OSError: the disk refuses.
         """
         fresh = self._file.with_suffix(".new")
+        encoded = ruleset.encode()
         self._file.parent.mkdir(parents=True, exist_ok=True)
         with fresh.open("wb") as file:
-            file.write(ruleset.digest.encode() + b"\n" + ruleset.encode())
+            file.write(hashlib.sha256(encoded).hexdigest().encode() + b"\n" + encoded)
             file.flush()
             os.fsync(file.fileno())
         fresh.replace(self._file)

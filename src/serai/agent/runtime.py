@@ -7,7 +7,7 @@ import errno
 import os
 import socket
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 
 import structlog
@@ -44,6 +44,7 @@ from serai.datapath.queue import flush
 from serai.inventory.domains import DefinitionError, tapless, taps_of
 from serai.model.inventory import Mac, VnicId
 from serai.model.ruleset import HostRuleset
+from serai.model.ruleset_delta import Delta
 from serai.wire import local
 
 _log = structlog.get_logger(__name__)
@@ -282,7 +283,9 @@ class Runtime:
             case local.Status():
                 return self._status()
             case local.Apply():
-                return self._apply(request.ruleset)
+                return self._apply(lambda: HostRuleset.decode(request.ruleset))
+            case local.Change():
+                return self._apply(lambda: self._changed(request.delta))
             case local.Guard():
                 return self._guard(request.definition)
             case local.Release():
@@ -341,9 +344,15 @@ class Runtime:
             vnics={str(vnic.id): vnic.path for vnic in ruleset.vnics} if ruleset else {},
         )
 
-    def _apply(self, raw: bytes) -> local.ApplyReply:
+    def _changed(self, raw: bytes) -> HostRuleset:
+        delta = Delta.decode(raw)
+        if self._core.ruleset is None:
+            raise RefusedError("this is a change of a ruleset, and there is none yet: send all of it")
+        return delta.apply(self._core.ruleset)
+
+    def _apply(self, read: Callable[[], HostRuleset]) -> local.ApplyReply:
         try:
-            ruleset = HostRuleset.decode(raw)
+            ruleset = read()
         except ValueError as error:
             raise RefusedError(str(error)) from error
         self._require_own(ruleset)

@@ -7,12 +7,15 @@ to be; never from the order in which that was learned.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 
+from serai.model.columns import Columns
 from serai.model.inventory import Mac, VnicId
 from serai.model.ruleset import HostRuleset
+from serai.model.ruleset_delta import Delta
 from serai.model.world import World
-from serai.policy.compile import compile_host
+from serai.policy.compiler import Compiler
+from serai.policy.update import Update
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,6 +61,8 @@ class SendRuleset:
     """Have a host enforce this; its acknowledgement comes back as ``HostReported``."""
 
     ruleset: HostRuleset
+    change: Delta | None
+    """What makes it out of the ruleset that the host holds; None where that one is not known here."""
 
 
 class Controller:
@@ -65,36 +70,68 @@ class Controller:
 
     def __init__(self) -> None:
         """Start knowing nothing."""
-        self._world: World | None = None
+        self._world = World()
+        self._compiler: Compiler | None = None
         self._hosts: dict[str, HostReported] = {}
         self._moves: dict[str, str] = {}
+        self._places: dict[str, frozenset[str]] = {}
+        self._sent: dict[str, dict[str, HostRuleset]] = {}
+        """What each host was told to enforce, by digest: the last, and the one that it says it holds."""
 
     def handle(self, event: Event) -> list[SendRuleset]:
-        """Take one event in and return which hosts need another ruleset than the one they hold."""
+        """Take one event in and return which hosts need another ruleset than the one they hold.
+
+        Raises:
+            FitError: a host has no room for what it would have to hold. A world that does not fit is not taken in.
+        """
         match event:
             case WorldChanged():
-                self._world = event.world
+                self._know(event.world)
             case HostReported():
                 self._hosts[event.host] = event
             case MovePlanned():
                 self._moves[event.vm] = event.to
             case MoveEnded():
                 self._moves.pop(event.vm, None)
-        if self._world is None:
+        if self._compiler is None:
             return []
-        wanted = (compile_host(self._world, host, vms) for host, vms in self.placement(self._world).items())
-        return [SendRuleset(ruleset=r) for r in wanted if r.digest != self._hosts[r.host].digest]
+        places = self._placed(self._world)
+        self._compiler.update(Update(places={path: p for path, p in places.items() if p != self._places.get(path)}))
+        self._places = places
+        return [self._send(host, self._compiler) for host in sorted(self._hosts) if self._lacks(host, self._compiler)]
+
+    def _know(self, world: World) -> None:
+        """Compile what is new about ``world``, with the VMs where they are."""
+        gone = dict.fromkeys(self._places.keys() - world.vms.keys(), frozenset[str]())
+        places = gone | self._placed(world)
+        if self._compiler is None:
+            self._compiler = Compiler.of(
+                world.policies, Columns.of(world.vms.values()), places, last_word=world.last_word, quarantine=world.quarantine
+            )  # fmt: skip
+        else:
+            self._compiler.update(Update.between(self._world, world).then(Update(places=places)))
+        self._world, self._places = world, places
+
+    def _lacks(self, host: str, compiler: Compiler) -> bool:
+        return compiler.ruleset(host).digest != self._hosts[host].digest
+
+    def _send(self, host: str, compiler: Compiler) -> SendRuleset:
+        wanted = compiler.ruleset(host)
+        held = self._sent.get(host, {}).get(self._hosts[host].digest or "")
+        self._sent[host] = {ruleset.digest: ruleset for ruleset in (held, wanted) if ruleset}
+        return SendRuleset(ruleset=wanted, change=Delta.between(held, wanted) if held else None)
 
     def placement(self, world: World) -> Mapping[str, frozenset[str]]:
         """For each host that has reported, the paths of the VMs whose rules it needs."""
-        reported: dict[str, set[str]] = {host: set() for host in self._hosts}
+        placed = self._placed(world)
+        return {host: frozenset(p for p, hosts in placed.items() if host in hosts) for host in sorted(self._hosts)}
+
+    def _placed(self, world: World) -> dict[str, frozenset[str]]:
+        """Of each VM, by path, the hosts that need its rules: those that have reported, and among them where it is or goes."""
+        reported = self._hosts.keys()
+        placed = {}
         for path, vm in world.vms.items():
             macs, ids = {vnic.mac for vnic in vm.vnics}, {vnic.id for vnic in vm.vnics}
             running = [host for host, report in self._hosts.items() if macs & report.macs or ids & report.vnics]
-            for host in self._places(running or [vm.host], path):
-                if host in reported:
-                    reported[host].add(path)
-        return {host: frozenset(vms) for host, vms in sorted(reported.items())}
-
-    def _places(self, now: Iterable[str | None], vm: str) -> set[str]:
-        return {host for host in (*now, self._moves.get(vm)) if host is not None}
+            placed[path] = frozenset({*(running or [vm.host]), self._moves.get(path)} & reported)
+        return placed

@@ -74,8 +74,7 @@ class ControllerRuntime:
             if host in failures:
                 continue
             try:
-                request = local.Apply(ruleset=command.ruleset.encode())
-                digests[host] = local.ask(self._agents[host], request, local.ApplyReply).digest
+                digests[host] = self._send(host, command)
             except AgentError as error:
                 failures[host] = str(error)
                 del digests[host]
@@ -86,6 +85,14 @@ class ControllerRuntime:
             message = f"not applied everywhere (applied on: {', '.join(sorted(digests)) or 'none'}): {wrong}"
             raise ApplyError(message)
         return Applied(digests=dict(sorted(digests.items())), changed=tuple(sorted(commands)))
+
+    def _send(self, host: str, command: SendRuleset) -> str:
+        """Have an agent enforce a ruleset, and return the digest of what its kernel holds then."""
+        if command.change is not None:
+            change = local.Change(delta=command.change.encode())
+            return local.ask(self._agents[host], change, local.ApplyReply).digest
+        request = local.Apply(ruleset=command.ruleset.encode())
+        return local.ask(self._agents[host], request, local.ApplyReply).digest
 
     def _report(self, host: str) -> HostReported:
         status = self.status(host)

@@ -36,6 +36,12 @@ class Apply(msgspec.Struct, tag_field="ask", tag="apply", frozen=True, kw_only=T
     ruleset: bytes
 
 
+class Change(msgspec.Struct, tag_field="ask", tag="change", frozen=True, kw_only=True):
+    """Enforce what this makes of the ruleset that you hold (see ``Delta``)."""
+
+    delta: bytes
+
+
 class Guard(msgspec.Struct, tag_field="ask", tag="guard", frozen=True, kw_only=True):
     """This domain is about to run: have gates on its taps before you answer."""
 
@@ -76,7 +82,7 @@ class ImportFlows(msgspec.Struct, tag_field="ask", tag="import", frozen=True, kw
     flows: bytes
 
 
-Request = Status | Apply | Guard | Release | Rows | Samples | ExportFlows | ImportFlows | HandedOver
+Request = Status | Apply | Change | Guard | Release | Rows | Samples | ExportFlows | ImportFlows | HandedOver
 
 
 class GateStatus(msgspec.Struct, frozen=True, kw_only=True):

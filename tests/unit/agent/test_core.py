@@ -49,7 +49,7 @@ def vnic(number: int, mac: Mac, *, egress: int = 7, mode: Mode = Mode.ENFORCE) -
 
 
 def rules(*vnics: GuardedVnic) -> HostRuleset:
-    return HostRuleset(host="a", vnics=vnics, rules={}, tables={n: np.empty(0, d) for n, d in TABLES.items()})
+    return HostRuleset.whole(host="a", vnics=vnics, rules=(), tables={n: np.empty(0, d) for n, d in TABLES.items()})
 
 
 WEB_VNIC, DB_VNIC = vnic(1, WEB), vnic(2, DB)

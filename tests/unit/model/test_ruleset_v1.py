@@ -67,7 +67,7 @@ def test_tables_are_as_if_written_now() -> None:
         found = list(records.rows(made))
         assert found == sorted(set(found))
     assert HostRuleset.decode(RULESET.encode()).encode() == RULESET.encode()
-    assert msgspec.msgpack.decode(RULESET.encode())["version"] == 2
+    assert msgspec.msgpack.decode(RULESET.encode())["version"] == 3
 
 
 numbers = st.integers(0, 2**64 - 1)
@@ -105,7 +105,7 @@ def test_prefixes(some: list[tuple[int, IPv4Address, int, int]]) -> None:
         {"vnics": [[1, "p", "52:54:00:00:00:01", [], "enforce", 1, 1, 1, -1]]},
         {"tables": {**dict.fromkeys(TABLES, b""), "endpoints": bytes(25)}},
         {"tables": {"endpoints": b""}},
-        {"version": 2}, {"version": 0}, {"version": 3}, {"more": 1},
+        {"version": 2}, {"version": 0}, {"version": 3}, {"version": 4}, {"more": 1},
     ],
     ids=str,
 )  # fmt: skip
