@@ -115,11 +115,15 @@ def subjects(*scopes: Scope) -> st.SearchStrategy[Group]:
 
 
 @functools.cache
+def cidrs(words: Vocabulary) -> st.SearchStrategy[Peer]:
+    return st.sampled_from(tuple(InCidr(prefix=prefix) for prefix in words.prefixes))
+
+
+@functools.cache
 def peers(words: Vocabulary) -> st.SearchStrategy[Peer]:
-    cidrs = st.sampled_from(tuple(InCidr(prefix=prefix) for prefix in words.prefixes))
     scopes = st.sampled_from(tuple(Group(scope=scope) for scope in words.scopes))
     networks = st.sampled_from(tuple(OnNetwork(path=path) for path in words.networks))
-    return st.one_of(groups(*words.scopes), cidrs, scopes, networks, cidrs, groups(*words.scopes))
+    return st.one_of(groups(*words.scopes), cidrs(words), scopes, networks, groups(*words.scopes))
 
 
 @functools.cache
@@ -135,7 +139,9 @@ def clauses(words: Vocabulary) -> st.SearchStrategy[tuple[Clause, ...]]:
     """The clauses of one rule, as its peers and ports make them."""
     named = tuple(service for service in words.services if service.group)
     one = st.one_of(peers(words), peers(words), *([st.sampled_from(named)] if named else []))
-    return st.builds(_clauses, st.none() | st.lists(one, min_size=1, max_size=3), st.none() | port_lists(words))
+    some = st.lists(one, min_size=1, max_size=3)
+    rings = st.lists(cidrs(words), min_size=3, max_size=5)
+    return st.builds(_clauses, st.one_of(st.none(), some, some, rings), st.none() | port_lists(words))
 
 
 def _clauses(several: list[Peer | Service] | None, ports: tuple[PortRange, ...] | None) -> tuple[Clause, ...]:
