@@ -32,7 +32,7 @@ from serai.model.world import LAST_WORD, World
 from serai.policy.compile import compile_host
 from serai.policy.evaluate import judge_side
 
-WORLDS = 200
+WORLDS = 150
 RARE, COMMON = 0.01, 0.1
 """In how many of the worlds a feature is at the least."""
 
@@ -134,7 +134,7 @@ def laid_out(world: World) -> Iterator[str]:
 
 def decided(world: World) -> Iterator[str]:
     """What has the last word on connections, and on whose behalf."""
-    for question in questions(world, 1, 100):
+    for question in questions(world, 1, 200):
         now, then = (
             judge_side(world, question.vm, question.vnic, *question.asked, staged=staged) for staged in (False, True)
         )
@@ -161,7 +161,7 @@ SEEN: dict[Callable[[World], Iterator[str]], dict[str, float]] = {
         **{f"level of {parts}": COMMON for parts in range(3)},
         **{f"{direction}: []": COMMON for direction in Direction},
         "Admin Pass": COMMON, "peer: another tenant": COMMON, "ports": COMMON, "no ports": COMMON, "staged": COMMON,
-        "subject: all of the scope": COMMON, "cidrs 2 deep": COMMON, "cidrs 3 deep": RARE,
+        "subject: all of the scope": COMMON, "cidrs 3 deep": COMMON, "cidrs 6 deep": RARE,
     },
     there: {
         **{f"mode {mode}": COMMON for mode in Mode},
