@@ -37,9 +37,9 @@ def packet(source: Address, target: Address, protocol: int, payload: bytes) -> t
     return IPV4, ipv4(str(source), str(target), protocol, payload)
 
 
-def frame(question: Question, source: int) -> bytes:
-    """A packet that opens the connection asked about."""
-    vnic, mine = question.vnic, question.mine
+def frame(question: Question, source: int, mine: Address | None = None) -> bytes:
+    """A packet that opens the connection asked about, from or to ``mine`` or else the vNIC's first fitting address."""
+    vnic, mine = question.vnic, mine or question.mine
     assert mine
     payload = body(question.protocol, source, question.port)
     if question.direction is Direction.EGRESS:
