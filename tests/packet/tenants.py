@@ -16,7 +16,7 @@ from serai.model.policy import Action, Direction, Expression, Group, Operator, P
 from serai.model.tenancy import Mode, Scope
 from serai.model.world import World
 
-NAMES = ("acme", "globex", "initech", "umbrella", "hooli", "soylent")
+NAMES = ("acme", "globex", "north", "south", "east", "west")
 HOSTS = ("h1", "h2", "h3")
 SHARED = Network(
     name="shared", scope=Scope("/"), routing_domain="provider",

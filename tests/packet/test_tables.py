@@ -9,7 +9,7 @@ from ipaddress import IPv6Address, IPv6Network
 import numpy as np
 import pytest
 from conftest import SIZES
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, event, given, settings
 from hypothesis import strategies as st
 from worlds import worlds
 
@@ -254,6 +254,7 @@ def test_a_world_fits_or_changes_nothing(small: Mapping[str, Map], first: World,
             len({r[: small[n].key.itemsize] for r in before[n] | records}) <= SMALL
             for n, records in wanted(ruleset).items()
         )
+        event("fits" if fits else "does not fit")
         if fits:
             tables.add(ruleset)
             assert all(records <= held(small)[name] for name, records in wanted(ruleset).items())

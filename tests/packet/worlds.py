@@ -113,7 +113,7 @@ SERVICES = (
 )  # fmt: skip
 WORDS = Vocabulary(scopes=SCOPES, networks=tuple(NETWORKS), prefixes=PREFIXES, services=SERVICES)
 _MODES = st.sampled_from((Mode.ENFORCE, Mode.ENFORCE, Mode.ENFORCE, Mode.ISOLATE, Mode.OBSERVE))
-_SIZES = st.sampled_from((0, 2, 3, 4, 5, 6, 7, 8, 9, 10))
+_SIZES = st.sampled_from((0, 2, 3, 4, 5, 6, 7, 8))
 _LABELS = st.sampled_from(LABELS)
 _QUARANTINES = st.sets(st.sampled_from(PREFIXES), max_size=2)
 _NAMES = st.sampled_from("xyz")
@@ -146,7 +146,7 @@ def machines(draw: st.DrawFn) -> dict[str, VirtualMachine]:
 
 @st.composite
 def worlds(draw: st.DrawFn) -> World:
-    """Up to seven VMs of two tenants with the same addresses, under up to ten policies; some in quarantine."""
+    """Up to seven VMs of two tenants with the same addresses, under up to eight policies; some in quarantine."""
     last_word = {direction: draw(st.sampled_from((Action.ACCEPT, Action.DENY))) for direction in Direction}
     several = [draw(policies(WORDS, name=f"{draw(_NAMES)}{number}")) for number in range(draw(_SIZES))]
     return World(

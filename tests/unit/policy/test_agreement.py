@@ -11,6 +11,7 @@ import random
 from hypothesis import event, given, settings
 from hypothesis import strategies as st
 from questions import questions, seeds
+from tenants import tenants
 from worlds import worlds
 
 from serai.model.policy import Action
@@ -26,10 +27,20 @@ STEPS = {Action.ACCEPT: Step.ACCEPT, Action.DENY: Step.DENY}
 @settings(max_examples=100, deadline=None)
 @given(worlds(), seeds)
 def test_evaluator_and_tables_agree(world: World, seed: int) -> None:
+    agree(world, seed, 250)
+
+
+@settings(max_examples=20, deadline=None)
+@given(tenants(), seeds)
+def test_evaluator_and_tables_agree_about_tenants_of_one_shape(world: World, seed: int) -> None:
+    agree(world, seed, 150)
+
+
+def agree(world: World, seed: int, count: int) -> None:
     ruleset = compile_host(world, "host", world.vms)
     lookup = Lookup(ruleset)
     guarded = {vnic.id: vnic for vnic in ruleset.vnics}
-    for question in questions(world, seed, 250):
+    for question in questions(world, seed, count):
         vm, vnic = question.vm, question.vnic
         found = lookup.decide(guarded[vnic.id], *question.asked)
         now, then = (judge_side(world, vm, vnic, *question.asked, staged=staged) for staged in (False, True))

@@ -6,13 +6,14 @@ import collections
 import random
 
 import pytest
+from histories import KINDS, History, histories
 from hypothesis import HealthCheck, Phase, event, given, settings
 from hypothesis import strategies as st
 from questions import seeds
 from renaming import Renaming
 from resources import written
 from tenants import HOSTS, tenants
-from updates import KINDS, ROOT, History, Update, apply, commute, histories, placement, scopes_of, split
+from updates import ROOT, Update, apply, commute, placement, scopes_of, split
 from worlds import worlds
 
 from serai.model.decode import decode
@@ -174,5 +175,5 @@ def test_updates_about_one_thing_do_not_commute() -> None:
 
 @pytest.mark.parametrize("path", ["/acme/shop:web", "/:rules"])
 def test_a_policy_keeps_its_path_where_only_others_are_renamed(path: str) -> None:
-    renaming = Renaming(scopes={Scope("/globex"): "/hooli"})
+    renaming = Renaming(scopes={Scope("/globex"): "/north"})
     assert renaming.path(path) == path

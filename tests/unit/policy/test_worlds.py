@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import collections
+import functools
 from collections.abc import Callable, Iterable, Iterator
 
 import pytest
 from hypothesis import HealthCheck, Phase, given, settings
-from hypothesis import strategies as st
 from policies import ICMP, ICMP_TYPES, WITH_PORTS
 from questions import questions
 from worlds import SERVICES, worlds
@@ -33,7 +33,7 @@ from serai.policy.compile import compile_host
 from serai.policy.evaluate import judge_side
 
 WORLDS = 150
-RARE, COMMON = 0.01, 0.1
+RARE, COMMON = 0.006, 0.05
 """In how many of the worlds a feature is at the least."""
 
 
@@ -184,28 +184,32 @@ SEEN: dict[Callable[[World], Iterator[str]], dict[str, float]] = {
 """What has to be in at least which part of the worlds, by who tells."""
 
 
-def shares(strategy: st.SearchStrategy[World], tell: Callable[[World], Iterable[str]]) -> dict[str, float]:
-    """In which part of the worlds each feature is; the same ones in every run."""
-    found: collections.Counter[str] = collections.Counter()
-    drawn = 0
+@functools.cache
+def sample() -> list[World]:
+    """Some worlds, the same ones in every run."""
+    drawn: list[World] = []
 
     @settings(
         max_examples=WORLDS, deadline=None, derandomize=True, database=None, phases=[Phase.generate],
         suppress_health_check=list(HealthCheck),
     )  # fmt: skip
-    @given(strategy)
-    def look(world: World) -> None:
-        nonlocal drawn
-        drawn += 1
-        found.update(set(tell(world)))
+    @given(worlds())
+    def draw(world: World) -> None:
+        drawn.append(world)
 
-    look()
-    assert drawn >= WORLDS
-    return {feature: count / drawn for feature, count in found.items()}
+    draw()
+    assert len(drawn) >= WORLDS
+    return drawn
+
+
+def shares(tell: Callable[[World], Iterable[str]]) -> dict[str, float]:
+    """In which part of the worlds each feature is."""
+    found = collections.Counter(feature for world in sample() for feature in set(tell(world)))
+    return {feature: count / len(sample()) for feature, count in found.items()}
 
 
 @pytest.mark.parametrize("tell", SEEN, ids=lambda tell: tell.__name__)
 def test_every_feature_comes_up_often_enough(tell: Callable[[World], Iterator[str]]) -> None:
-    seen = shares(worlds(), tell)
+    seen = shares(tell)
     rare = {feature: seen.get(feature, 0) for feature, least in SEEN[tell].items() if seen.get(feature, 0) < least}
     assert not rare, dict(sorted(seen.items()))
