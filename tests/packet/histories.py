@@ -59,7 +59,11 @@ KINDS = (
 _KINDS = st.sampled_from((*KINDS, *KINDS[:8]))
 _LENGTHS = st.sampled_from((1, 2, 3, 4, 5, 6, 8))
 _MODES, _HOSTS, _LABELS = st.sampled_from(tuple(Mode)), st.sampled_from(HOSTS), st.sampled_from(LABELS)
-_WORDS = st.fixed_dictionaries({d: st.sampled_from((Action.ACCEPT, Action.DENY)) for d in Direction})
+_WORDS = tuple(
+    {Direction.INGRESS: inward, Direction.EGRESS: outward}
+    for inward in (Action.DENY, Action.ACCEPT)
+    for outward in (Action.ACCEPT, Action.DENY)
+)
 
 
 @st.composite
@@ -84,7 +88,7 @@ def _update(draw: st.DrawFn, world: World, kind: str, step: int) -> Update | Non
     if kind == "change quarantine":
         return set_quarantine(draw(st.sets(st.sampled_from(PREFIXES), max_size=2)))
     if kind == "change defaults":
-        return set_last_word(draw(_WORDS))
+        return set_last_word(draw(st.sampled_from([word for word in _WORDS if word != dict(world.last_word)])))
     there = sorted({scope.tenant for scope in scopes_of(world) if scope.tenant})
     if not there or (len(there) < 2 and kind == "remove tenant"):
         return None

@@ -169,7 +169,7 @@ def test_records_that_end_in_zeros_are_told_apart(maps: Mapping[str, Map]) -> No
         assert held(maps) == wanted(ruleset)
 
 
-@ANYHOW
+@settings(ANYHOW, max_examples=25)
 @given(sequence=st.lists(worlds(), min_size=1, max_size=4), restarts=st.lists(st.booleans(), min_size=4, max_size=4))
 def test_any_sequence_of_worlds_ends_as_the_last(
     maps: Mapping[str, Map], sequence: list[World], restarts: list[bool]
