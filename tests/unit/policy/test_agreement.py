@@ -8,10 +8,12 @@ from __future__ import annotations
 import dataclasses
 import random
 
+from histories import History, histories
 from hypothesis import event, given, settings
 from hypothesis import strategies as st
 from questions import questions, seeds
 from tenants import tenants
+from updates import apply, placement, split
 from worlds import worlds
 
 from serai.model.policy import Action
@@ -61,6 +63,16 @@ def test_order_of_arrival_is_nothing(world: World, choice: random.Random) -> Non
     )
     vms = sorted(world.vms)[:4]
     assert compile_host(world, "host", vms).encode() == compile_host(other, "host", shuffled(vms)).encode()
+
+
+@settings(max_examples=20, deadline=None)
+@given(histories())
+def test_a_history_compiles_to_what_its_last_world_does(history: History) -> None:
+    """In smaller steps things come back in another order; what hosts are sent is the same."""
+    last, other = history.last, apply(history.world, split(history.updates))
+    event("things came back" if any(update.parts for update in history.updates) else "only what is new")
+    for host, vms in placement(last).items():
+        assert compile_host(last, host, vms).encode() == compile_host(other, host, vms).encode()
 
 
 @settings(max_examples=40, deadline=None)
