@@ -60,12 +60,14 @@ class GateUnderTest:
         self.flows = self.gates.flows
         self.world = World()
 
-    def guard(self, world: World, vm: str, *, mode: Mode | None = None, ifindex: int = testrun.LOOPBACK) -> None:
-        """Compile ``world`` and let the gate guard the first vNIC of ``vm``."""
+    def guard(
+        self, world: World, vm: str, *, card: str = "eth0", mode: Mode | None = None, ifindex: int = testrun.LOOPBACK
+    ) -> None:
+        """Compile ``world`` and let the gate guard the vNIC ``card`` of ``vm``."""
         self.world = world
         ruleset = compile_host(world, "host", [vm])
         self.gates.prepare(ruleset)
-        (vnic,) = (v for v in ruleset.vnics if v.path.startswith(f"{vm}/"))
+        (vnic,) = (v for v in ruleset.vnics if v.path == f"{vm}/{card}")
         if mode is not None:
             vnic = dataclasses.replace(vnic, mode=mode)
         self.gates.bind({ifindex: vnic})

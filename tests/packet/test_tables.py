@@ -9,7 +9,7 @@ from ipaddress import IPv6Address, IPv6Network
 import numpy as np
 import pytest
 from conftest import SIZES
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, event, given, settings
 from hypothesis import strategies as st
 from worlds import worlds
 
@@ -169,7 +169,7 @@ def test_records_that_end_in_zeros_are_told_apart(maps: Mapping[str, Map]) -> No
         assert held(maps) == wanted(ruleset)
 
 
-@ANYHOW
+@settings(ANYHOW, max_examples=25)
 @given(sequence=st.lists(worlds(), min_size=1, max_size=4), restarts=st.lists(st.booleans(), min_size=4, max_size=4))
 def test_any_sequence_of_worlds_ends_as_the_last(
     maps: Mapping[str, Map], sequence: list[World], restarts: list[bool]
@@ -254,6 +254,7 @@ def test_a_world_fits_or_changes_nothing(small: Mapping[str, Map], first: World,
             len({r[: small[n].key.itemsize] for r in before[n] | records}) <= SMALL
             for n, records in wanted(ruleset).items()
         )
+        event("fits" if fits else "does not fit")
         if fits:
             tables.add(ruleset)
             assert all(records <= held(small)[name] for name, records in wanted(ruleset).items())

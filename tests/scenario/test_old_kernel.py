@@ -96,7 +96,8 @@ def files_needed(work: Path, bytecode: Path) -> tuple[Files, list[str]]:
     # Whole packages, as they may load more of themselves later, and what they know of themselves.
     site = Path(sysconfig.get_path("purelib"))
     packages = {site / path.relative_to(site).parts[0] for path in loaded if path.is_relative_to(site)}
-    trees = (*filter(Path.is_dir, packages), *site.glob("*.dist-info"), CHECKOUT / "src", CHECKOUT / "tests" / "packet")
+    trees = (*filter(Path.is_dir, packages), *site.glob("*.dist-info"), CHECKOUT / "src")
+    trees += (CHECKOUT / "tests" / "packet", CHECKOUT / "tests" / "golden")
     for tree in (Path(sysconfig.get_path("stdlib")), *trees):
         files.add_tree(tree, without=UNUSED)
     files.add_tree(bytecode)

@@ -8,9 +8,13 @@ from __future__ import annotations
 import dataclasses
 import random
 
-from hypothesis import given, settings
+from histories import History, histories
+from hypothesis import event, given, settings
 from hypothesis import strategies as st
-from worlds import questions, worlds
+from questions import questions, seeds
+from tenants import tenants
+from updates import apply, placement, split
+from worlds import worlds
 
 from serai.model.policy import Action
 from serai.model.ruleset import Step
@@ -23,18 +27,29 @@ STEPS = {Action.ACCEPT: Step.ACCEPT, Action.DENY: Step.DENY}
 
 
 @settings(max_examples=100, deadline=None)
-@given(worlds(), st.randoms(use_true_random=False))
-def test_evaluator_and_tables_agree(world: World, choice: random.Random) -> None:
+@given(worlds(), seeds)
+def test_evaluator_and_tables_agree(world: World, seed: int) -> None:
+    agree(world, seed, 250)
+
+
+@settings(max_examples=20, deadline=None)
+@given(tenants(), seeds)
+def test_evaluator_and_tables_agree_about_tenants_of_one_shape(world: World, seed: int) -> None:
+    agree(world, seed, 150)
+
+
+def agree(world: World, seed: int, count: int) -> None:
     ruleset = compile_host(world, "host", world.vms)
     lookup = Lookup(ruleset)
     guarded = {vnic.id: vnic for vnic in ruleset.vnics}
-    for question in choice.sample(questions(world), 300):
-        vnic = question.vm.vnics[0]
+    for question in questions(world, seed, count):
+        vm, vnic = question.vm, question.vnic
         found = lookup.decide(guarded[vnic.id], *question.asked)
-        now, then = (judge_side(world, question.vm, vnic, *question.asked, staged=staged) for staged in (False, True))
+        now, then = (judge_side(world, vm, vnic, *question.asked, staged=staged) for staged in (False, True))
         assert found is not None
         assert (found.step, found.rule) == (STEPS[now.action], now.ref.text)
         assert (found.staged_step, found.staged_rule) == (STEPS[then.action], then.ref.text)
+        event(f"{now.tier or now.ref.text.partition('/')[0]}{' passed' if now.passed else ''}")
 
 
 @settings(max_examples=40, deadline=None)
@@ -50,11 +65,26 @@ def test_order_of_arrival_is_nothing(world: World, choice: random.Random) -> Non
     assert compile_host(world, "host", vms).encode() == compile_host(other, "host", shuffled(vms)).encode()
 
 
+@settings(max_examples=20, deadline=None)
+@given(histories())
+def test_a_history_compiles_to_what_its_last_world_does(history: History) -> None:
+    """In smaller steps things come back in another order; what hosts are sent is the same."""
+    last, other = history.last, apply(history.world, split(history.updates))
+    event("things came back" if any(update.parts for update in history.updates) else "only what is new")
+    for host, vms in placement(last).items():
+        assert compile_host(last, host, vms).encode() == compile_host(other, host, vms).encode()
+
+
 @settings(max_examples=40, deadline=None)
 @given(worlds())
 def test_a_host_gets_no_more_than_its_vms_can_meet(world: World) -> None:
     acme = [path for path, vm in world.vms.items() if vm.scope.tenant == "acme"]
+    met = {vnic.network.routing_domain for path in acme for vnic in world.vms[path].vnics}
+    near = {
+        path: dataclasses.replace(vm, vnics=tuple(v for v in vm.vnics if v.network.routing_domain in met))
+        for path, vm in world.vms.items()
+    }
+    without = dataclasses.replace(world, vms={path: vm for path, vm in near.items() if vm.vnics})
+    event(f"leaves out {len(list(world.vnics())) - len(list(without.vnics()))} vNICs of {len(list(world.vnics()))}")
     alone = compile_host(world, "host", acme)
-    globex = {path: vm for path, vm in world.vms.items() if path not in acme}
-    without = dataclasses.replace(world, vms={p: vm for p, vm in world.vms.items() if p not in globex})
     assert alone.encode() == compile_host(without, "host", acme).encode()
