@@ -264,7 +264,7 @@ struct {
 
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
-	__uint(max_entries, 4096);
+	__uint(max_entries, SLOTS);
 	__type(key, __u32);
 	__type(value, struct serai_meter);
 } meters SEC(".maps");
@@ -272,7 +272,7 @@ struct {
 /* Which slot a vNIC has: read by user space only, but pinned with the rest. */
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
-	__uint(max_entries, 4096);
+	__uint(max_entries, SLOTS);
 	__uint(map_flags, BPF_F_NO_PREALLOC);
 	__type(key, __u64);
 	__type(value, __u32);
@@ -296,7 +296,7 @@ struct {
 
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
-	__uint(max_entries, 1048576);
+	__uint(max_entries, ROOM_ENDPOINTS);
 	__uint(map_flags, BPF_F_NO_PREALLOC);
 	__type(key, struct serai_endpoint_key);
 	__type(value, __u64);
@@ -304,7 +304,7 @@ struct {
 
 struct {
 	__uint(type, BPF_MAP_TYPE_LPM_TRIE);
-	__uint(max_entries, 262144);
+	__uint(max_entries, ROOM_PREFIXES);
 	__uint(map_flags, BPF_F_NO_PREALLOC);
 	__type(key, struct serai_prefix_key);
 	__type(value, __u64);
@@ -312,7 +312,7 @@ struct {
 
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
-	__uint(max_entries, 1048576);
+	__uint(max_entries, ROOM_LISTS);
 	__uint(map_flags, BPF_F_NO_PREALLOC);
 	__type(key, struct serai_list_key);
 	__type(value, __u64);
@@ -320,7 +320,7 @@ struct {
 
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
-	__uint(max_entries, 524288);
+	__uint(max_entries, ROOM_PAGES);
 	__uint(map_flags, BPF_F_NO_PREALLOC);
 	__type(key, struct serai_page_key);
 	__type(value, struct serai_page);
@@ -337,7 +337,7 @@ struct serai_flow_table {
 
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY_OF_MAPS);
-	__uint(max_entries, 4096);
+	__uint(max_entries, SLOTS);
 	__type(key, __u32);
 	__array(values, struct serai_flow_table);
 } flows SEC(".maps");

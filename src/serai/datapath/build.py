@@ -13,7 +13,7 @@ import sysconfig
 from pathlib import Path
 
 from serai.datapath.object import OBJECT
-from serai.model import tunnels
+from serai.model import records, tunnels
 from serai.model.flow import FRAGMENTS_SECONDS, IDLE_CLASSES, IdleSeconds
 from serai.model.reasons import REASON_SLOTS, Reason
 
@@ -34,7 +34,7 @@ def model_header() -> str:
     return "\n".join(
         (
             "/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */",
-            "/* Made from reasons.py, flow.py and tunnels.py of serai/model: change those. */",
+            "/* Made from reasons.py, flow.py, records.py and tunnels.py of serai/model: change those. */",
             "#pragma once",
             f"#define REASON_SLOTS {REASON_SLOTS}",
             "enum serai_reason {",
@@ -44,6 +44,8 @@ def model_header() -> str:
             *idle,
             "\tIDLE_CLASSES,",
             "};",
+            *(f"#define ROOM_{name.upper()} {room}" for name, room in records.CAPACITY.items()),
+            f"#define SLOTS {records.VNICS + 1} /* one is nobody's */",
             f"#define FRAGMENTS_SECONDS {FRAGMENTS_SECONDS}",
             f"#define TUNNEL_PORTS(swap) {ports}",
             f"#define TUNNEL_PROTOCOLS {protocols}",
@@ -65,7 +67,7 @@ def build(sources: Path = SOURCES, target: Path = OBJECT, work: Path | None = No
     if clang is None:
         message = "clang is missing: install it (apt-get install clang) or run tools/setup"
         raise BuildError(message)
-    made_from = (sys.modules[part.__module__].__file__ for part in (Reason, IdleSeconds, tunnels.is_tunnel))
+    made_from = (sys.modules[part.__module__].__file__ for part in (Reason, IdleSeconds, records.Step, tunnels.is_tunnel))
     inputs = [*sources.glob("*.[ch]"), Path(__file__), *(Path(name) for name in made_from if name)]
     if target.exists() and target.stat().st_mtime > max(path.stat().st_mtime for path in inputs):
         return False

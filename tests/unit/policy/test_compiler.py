@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import itertools
 import random
+import re
+from collections.abc import Mapping
 
-from hypothesis import given, settings
+from hypothesis import event, given, settings
 from hypothesis import strategies as st
+from histories import History, histories
+from tenants import HOSTS
+from updates import commute, split
 from worlds import worlds
 
 from serai.model.columns import Columns
@@ -13,35 +19,47 @@ from serai.model.ruleset_delta import Delta
 from serai.model.world import World
 from serai.policy.compile import compile_host
 from serai.policy.compiler import Compiler
+from serai.policy.fit import ROOM, FitError
 from serai.policy.update import Update
 
-HOSTS = ("a", "b", "c")
-
-
 def placed(world: World, choice: random.Random) -> dict[str, tuple[str, ...]]:
+    """Places for all VMs: some run nowhere, some are on their way."""
     return {path: tuple(choice.sample(HOSTS, choice.choice((0, 1, 1, 2)))) for path in sorted(world.vms)}
 
 
-def require_as_new(compiler: Compiler, world: World, places: dict[str, tuple[str, ...]]) -> None:
+def declared(world: World) -> dict[str, tuple[str, ...]]:
+    return {path: (vm.host,) if vm.host else () for path, vm in world.vms.items()}
+
+
+def compiler_of(world: World, places: Mapping[str, tuple[str, ...]]) -> Compiler:
+    columns = Columns.of(world.vms.values())
+    return Compiler.of(world.policies, columns, places, last_word=world.last_word, quarantine=world.quarantine)
+
+
+def change(old: World, new: World) -> Update:
+    """The way from one world to another, VMs and all."""
+    gone = dict.fromkeys(old.vms.keys() - new.vms.keys(), ())
+    return Update.between(old, new).then(Update(places={**gone, **declared(new)}))
+
+
+def require_as_new(compiler: Compiler, world: World, places: Mapping[str, tuple[str, ...]]) -> None:
     for host in HOSTS:
         mine = [path for path, hosts in places.items() if host in hosts and path in world.vms]
         assert compiler.ruleset(host).encode() == compile_host(world, host, mine).encode()
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(st.lists(worlds(), min_size=2, max_size=4), st.randoms(use_true_random=False))
 def test_one_world_after_another(several: list[World], choice: random.Random) -> None:
     world = several[0]
     places = placed(world, choice)
-    compiler = Compiler.of(
-        world.policies, Columns.of(world.vms.values()), places, last_word=world.last_word, quarantine=world.quarantine
-    )
+    compiler = compiler_of(world, places)
     require_as_new(compiler, world, places)
     for following in several[1:]:
         held = {host: compiler.ruleset(host) for host in HOSTS}
         moved = placed(following, choice)
-        change = Update.between(world, following).then(Update(places=moved | dict.fromkeys(places.keys() - moved.keys(), ())))
-        deltas = compiler.update(change)
+        gone = dict.fromkeys(places.keys() - moved.keys(), ())
+        deltas = compiler.update(Update.between(world, following).then(Update(places=moved | gone)))
         world, places = following, moved
         require_as_new(compiler, world, places)
         for host in HOSTS:
@@ -50,3 +68,53 @@ def test_one_world_after_another(several: list[World], choice: random.Random) ->
                 assert delta.apply(held[host]).encode() == compiler.ruleset(host).encode()
             else:
                 assert held[host].digest == compiler.ruleset(host).digest
+
+
+@settings(max_examples=60, deadline=None)
+@given(histories())
+def test_step_by_step(history: History) -> None:
+    compiler = compiler_of(history.world, declared(history.world))
+    for before, after in itertools.pairwise(history.worlds):
+        compiler.update(change(before, after))
+        require_as_new(compiler, after, declared(after))
+
+
+@settings(max_examples=40, deadline=None)
+@given(histories(), st.randoms(use_true_random=False))
+def test_whatever_way_it_comes(history: History, choice: random.Random) -> None:
+    """Split, with neighbours that have nothing to do with each other swapped, squashed here and there, and some said twice."""
+    steps = list(split(history.updates))
+    for at in range(len(steps) - 1):
+        if commute(steps[at], steps[at + 1]) and choice.random() < 0.5:
+            steps[at : at + 2] = reversed(steps[at : at + 2])
+    worlds_on_the_way = History(history.world, tuple(steps)).worlds
+    compiler = compiler_of(history.world, declared(history.world))
+    pending, now = Update(), history.world
+    for world in worlds_on_the_way[1:]:
+        pending, now = pending.then(change(now, world)), world
+        if choice.random() < 0.5:
+            compiler.update(pending)
+            assert compiler.update(pending) == {}, "what is so already changes nothing"
+            pending = Update()
+    compiler.update(pending)
+    require_as_new(compiler, now, declared(now))
+
+
+@settings(max_examples=40, deadline=None)
+@given(histories(), st.randoms(use_true_random=False))
+def test_an_update_that_does_not_fit_changes_nothing(history: History, choice: random.Random) -> None:
+    """And says which rules cost most; what comes later is compiled as if it had never been tried."""
+    places = declared(history.world)
+    compiler = compiler_of(history.world, places)
+    held = {host: compiler.ruleset(host).encode() for host in HOSTS}
+    table = choice.choice(("endpoints", "prefixes", "lists", "pages", "vnics"))
+    compiler._room = {**ROOM, table: 0}
+    try:
+        compiler.update(change(history.world, history.last))
+    except FitError as error:
+        assert re.search(rf"^host \w+ would have to hold \d+ {table}, and has room for 0: ", str(error))
+        assert {host: compiler.ruleset(host).encode() for host in HOSTS} == held
+        event(f"{table} did not fit")
+        compiler._room = ROOM
+        compiler.update(change(history.world, history.last))
+    require_as_new(compiler, history.last, declared(history.last))

@@ -19,7 +19,7 @@ from worlds import worlds
 from serai.model.decode import decode
 from serai.model.tenancy import Scope
 from serai.model.world import World
-from serai.policy.spell import spell_policy
+from serai.policy.spell import SpelledPolicy
 
 SOUND = settings(max_examples=60, deadline=None)
 OFTEN = settings(
@@ -63,7 +63,7 @@ def shape_of(world: World, tenant: str) -> frozenset[str]:
     scopes = [scope for scope in scopes_of(world) if scope.tenant == tenant]
     general = {scope: f"/t/{at}" if at else "/t" for at, scope in enumerate(scopes)}
     renaming = Renaming(scopes=general)
-    return frozenset(spell_policy(renaming.policy(p)) for p in world.policies if p.scope.tenant == tenant)
+    return frozenset(SpelledPolicy(renaming.policy(p)).text for p in world.policies if p.scope.tenant == tenant)
 
 
 def test_most_tenants_have_the_shape_of_another_and_some_do_not() -> None:
