@@ -15,8 +15,11 @@ _MODULES = {
     "agent": "serai.cli.agent",
     "can": "serai.cli.can",
     "check": "serai.cli.check",
+    "compile": "serai.cli.compile",
     "lab": "serai.cli.lab",
+    "scale": "serai.cli.scale",
 }
+_NAMES = {"compile": "compile_"}  # Python has a `compile` of its own
 
 
 class _Sentence(click.ClickException):
@@ -36,7 +39,7 @@ class _Verbs(click.Group):
         del ctx
         if cmd_name not in _MODULES:
             return None
-        command: click.Command = getattr(importlib.import_module(_MODULES[cmd_name]), cmd_name)
+        command: click.Command = getattr(importlib.import_module(_MODULES[cmd_name]), _NAMES.get(cmd_name, cmd_name))
         return command
 
     def invoke(self, ctx: click.Context) -> Any:  # noqa: ANN401 (as click declares it)
