@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
+import signal
 import subprocess
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
@@ -81,6 +84,15 @@ class Servers:
                 continue
             if any(change.get("new", {}).get(column, -1) >= least for change in changes):
                 return
+
+    @contextlib.contextmanager
+    def paused(self, name: str) -> Iterator[None]:
+        """Let a server find all that the body does at once."""
+        self._processes[name].send_signal(signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            self._processes[name].send_signal(signal.SIGCONT)
 
     def settle(self) -> None:
         """Wait until none of them has work left."""

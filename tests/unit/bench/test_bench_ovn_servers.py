@@ -61,6 +61,16 @@ def test_settled_is_who_uses_no_cpu_time(servers: Servers) -> None:
     assert servers.cpu_seconds() - before < 0.003
 
 
+def test_a_paused_server_does_nothing_meanwhile(servers: Servers) -> None:
+    servers.start("northd", "busy")
+    with servers.paused("northd"):
+        servers.settle()
+    before, deadline = servers.cpu_seconds(), time.monotonic() + 30
+    while servers.cpu_seconds() - before < 0.02:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
 def test_closing_ends_them(servers: Servers) -> None:
     servers.start("northd", "busy")
     number = process(servers, "northd")
