@@ -113,6 +113,8 @@ class _Compiler:
         with self._servers.paused("northd"):
             self._southbound.transact(binds)
             self._northbound.transact([self._ask()])
+            self._southbound.tell()
+            self._northbound.tell()
 
     def _grow_set(self, number: int) -> None:
         """Deny one more address to everybody."""

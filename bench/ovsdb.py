@@ -54,6 +54,11 @@ class Database:
         rows = self.transact([{"op": "select", "table": table, "where": [], "columns": [*columns]}])[0]["rows"]
         return rows
 
+    def tell(self) -> None:
+        """Return once the server has told everybody else what was done here: it may do so after it has answered us."""
+        for _ in range(3):  # rounds of the server, in each of which it serves everybody once
+            self._call("echo", [])
+
     def watch(self, table: str, column: str) -> None:
         """Let ``update`` tell of a column's changes from now on."""
         self._call("monitor", [self._name, None, {table: {"columns": [column]}}])

@@ -92,3 +92,10 @@ def test_a_server_that_ends_is_noticed(pair: tuple[Database, Server]) -> None:
     server._connection.close()
     with pytest.raises((EOFError, OSError)):
         database.watch("Thing", "count")
+
+
+def test_a_server_is_asked_until_it_has_told_everybody(pair: tuple[Database, Server]) -> None:
+    database, server = pair
+    server.say(*({"id": number, "result": [], "error": None} for number in (1, 2, 3)))
+    database.tell()
+    assert server.heard() == [{"method": "echo", "params": [], "id": number} for number in (1, 2, 3)]
