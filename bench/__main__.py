@@ -8,9 +8,9 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from bench import gate, lab, testrun
+from bench import gate, lab, ovn, testrun
 
-_BENCHMARKS = {"gate": gate.measure, "testrun": testrun.measure, "lab": lab.measure}
+_BENCHMARKS = {"gate": gate.measure, "testrun": testrun.measure, "lab": lab.measure, "ovn": ovn.measure}
 
 
 @click.command()
