@@ -170,15 +170,15 @@ class Compiler:
         paths = {path for name in change.domains for path in self._guests_in.get(name, ())}
         gone: dict[str, list[Part]] = {}
         new: dict[str, list[Part]] = {}
-        for path in sorted(paths | change.guests.keys() | change.places.keys()):
-            before, after = self._guests.get(path), everybody.get(path)
-            if before:
+        for path in paths | change.guests.keys() | change.places.keys():
+            was, will = self._places.get(path, ()), places.get(path, ())
+            if was and (before := self._guests.get(path)):
                 parts = before.parts(self._domains)
-                for host in self._places.get(path, ()):
+                for host in was:
                     gone.setdefault(host, []).extend(parts)
-            if after:
+            if will and (after := everybody.get(path)):
                 parts = after.parts(domains)
-                for host in places.get(path, ()):
+                for host in will:
                     new.setdefault(host, []).extend(parts)
         return {
             host: self._host(host).changed(gone.get(host, ()), new.get(host, ()), change.statutes, self._room)

@@ -50,7 +50,7 @@ def domain(members: Members, statutes: Statutes) -> Domain:
         for name, peer in zip(policy.peer_names, policy.peers, strict=True)
         if name not in statutes.known_peers
     }
-    nested = statutes.nest_with([peer.prefix for peer in more.values() if isinstance(peer, InCidr)])
+    nested = statutes.nest_with([peer.prefix for peer in more.values() if type(peer) is InCidr])
     within = [nested.at(first, last) for first, last, _, _ in members.runs]
     cells = tuple([None if (found := within[run]) is None else (class_, found) for class_, run in members.cells])
     scattered = tuple(_scattered(members, nested)) if None in cells else ()

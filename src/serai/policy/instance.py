@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import operator
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Final
 
 import numpy as np
@@ -49,55 +49,87 @@ class Instance:
 
 
 class Numbering:
-    """Gives numbers to the domains of one shape."""
+    """Gives numbers to the domains of one shape. What is the same for all of them is worked out once."""
 
-    def __init__(self, template: Template, statutes: Statutes, names: Names) -> None:
-        """Fill in ``template``, under ``statutes``."""
+    def __init__(self, template: Template, first: Domain, statutes: Statutes, names: Names) -> None:
+        """Fill in ``template``, under ``statutes``; ``first`` is any domain of the shape."""
         self._template, self._statutes, self._names = template, statutes, names
-        constants: dict[bytes, int] = {}
-        places = [
-            [part if isinstance(part, int) else -1 - constants.setdefault(part, len(constants)) for part in said]
-            for said in template.lists
-        ]
-        # Constants stand behind the numbers of rules, last first, so that a negative place finds them there.
-        self._constants = list(constants)[::-1]
-        self._list_parts = [operator.itemgetter(*said) for said in places]
-        shared = len(statutes.peers)
+        shared_peers = len(statutes.peers)
         self._groups: list[bytes | tuple[int, ...]] = [
-            _name_of_group(statutes.peer_names, group) if max(group) < shared else group for group in template.groups
+            _name_of_group(first.peer_names, group) if max(group) < shared_peers else group for group in template.groups
         ]
+        self._identities: list[bytes | tuple[int, ...]] = []
+        for groups in template.identities:
+            own = any(isinstance(self._groups[at], tuple) for at in groups)
+            self._identities.append(groups if own else self._identity(groups, self._groups))
+        shared_rules = sum(len(policy.numbers) for policy in statutes.provider)
+        builtin = sum(len(policy.numbers) for policy in first.policies)
+        known = self._known(first)
+        constants: dict[bytes, int] = {}
+        self._lists: list[bytes | Callable[[Sequence[bytes]], Sequence[bytes]]] = []
+        for said in template.lists:
+            rules = [part for part in said if isinstance(part, int)]
+            if all(place <= shared_rules or place > builtin for place in rules):
+                content = b"".join(known[part] if isinstance(part, int) else part for part in said)
+                self._lists.append(give(b"list", content))
+                names.note(self._lists[-1:], [content])
+            else:
+                # Constants stand behind the numbers of rules, last first, so that a negative place finds them there.
+                places = [
+                    part if isinstance(part, int) else -1 - constants.setdefault(part, len(constants)) for part in said
+                ]
+                self._lists.append(operator.itemgetter(*places))
+        self._constants = list(constants)[::-1]
 
-    def numbers(self, domain: Domain) -> tuple[bytes, list[bytes]]:
-        """Return the number of the domain's view, and those that the template's forms are filled in from."""
-        template = self._template
+    def _known(self, domain: Domain) -> list[bytes]:
+        """The numbers that rules have by themselves."""
         known = [NOBODY]
         for policy in domain.policies:
             known += policy.numbers
         known += _BUILTIN
+        return known
+
+    def _identity(self, groups: Sequence[int], names: Sequence[bytes | tuple[int, ...]]) -> bytes:
+        if not groups:
+            return NOBODY
+        content = joined([name for at in groups if isinstance(name := names[at], bytes)])
+        name = give(b"identity", content)
+        self._names.note((name,), (content,))
+        return name
+
+    def numbers(self, domain: Domain) -> tuple[bytes, list[bytes]]:
+        """Return the number of the domain's view, and those that the template's forms are filled in from."""
+        template = self._template
+        known = self._known(domain)
         # Policies are part of the view's name: under a view endpoints may change, what their identities mean may not.
         policies = b"".join([policy.digest for policy in domain.policies])
         title = b"\n".join((policies, domain.members.name.encode(), self._statutes.title))
         view = give(b"view", title)
         peers = domain.peer_names
         groups = [g if isinstance(g, bytes) else _name_of_group(peers, g) for g in self._groups]
-        members = [joined([groups[at] for at in each]) for each in template.identities]
-        identities = [give(b"identity", each) if each else NOBODY for each in members]
+        identities = [each if isinstance(each, bytes) else self._identity(each, groups) for each in self._identities]
         rules = [view + key for key in template.rulesets]
         rulesets = [give(b"ruleset", each) for each in rules]
         said = known + self._constants
-        says = [b"".join(parts(said)) for parts in self._list_parts]
-        lists = [give(b"list", each) for each in says]
+        lists: list[bytes] = []
+        for each in self._lists:
+            if isinstance(each, bytes):
+                lists.append(each)
+                continue
+            content = b"".join(each(said))
+            lists.append(give(b"list", content))
+            rules.append(content)
         inner = [lists[at] + what for at, what in template.inner]
         pages = [give(b"page", each) for each in inner]
-        self._names.note((view, *identities, *rulesets, *lists, *pages), (title, *members, *rules, *says, *inner))
-        for policy in domain.policies:
+        self._names.note((view, *rulesets, *lists, *pages), (title, *rules, *inner))
+        for policy in domain.policies[len(self._statutes.provider) :]:
             self._names.note(policy.numbers, policy.texts)
         return view, [*known, *identities, *rulesets, *lists, *pages]
 
 
 def instances(template: Template, domains: Sequence[Domain], statutes: Statutes, names: Names) -> Iterator[Instance]:
     """Fill ``template`` in for ``domains``, all of its shape."""
-    numbering = Numbering(template, statutes, names)
+    numbering = Numbering(template, domains[0], statutes, names)
     named = [numbering.numbers(domain) for domain in domains]
     width = len(named[0][1])
     table = np.frombuffer(b"".join(b"".join(numbers) for _, numbers in named), np.uint64).reshape(-1, width)

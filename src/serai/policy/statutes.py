@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Final
 
 from serai.model.address import Prefix
 from serai.model.policy import Action, Direction, InCidr, Peer
 from serai.model.tenancy import ROOT, Scope
 from serai.policy.nest import Nest, nest
 from serai.policy.spell import SpelledPolicy, name_of_peer
+
+_NESTS: Final = 1 << 14
+"""How many nests are kept at hand: many tenants have the same few prefixes of their own."""
 
 
 class Statutes:
@@ -53,6 +57,7 @@ class Statutes:
         self.prefixes: tuple[Prefix, ...] = tuple(peer.prefix for peer in self.peers if isinstance(peer, InCidr))
         self.known_prefixes = frozenset(map(str, self.prefixes))
         self._nest = nest(self.prefixes)
+        self._nests: dict[tuple[str, ...], Nest] = {}
         self.text = "\n".join(each.text for each in self.provider)
         words = [f"{direction} {last_word[direction]}" for direction in sorted(last_word)]
         self.title = "\n".join((*words, *map(str, self.quarantine))).encode()
@@ -86,7 +91,13 @@ class Statutes:
         """Sort the provider's prefixes and these into each other; the provider's have the first places."""
         if not prefixes:
             return self._nest
-        return self._nest.with_apart(prefixes, len(self.prefixes)) or nest((*self.prefixes, *prefixes))
+        key = tuple(map(str, prefixes))
+        found = self._nests.get(key)
+        if found is None:
+            found = self._nest.with_apart(prefixes, len(self.prefixes)) or nest((*self.prefixes, *prefixes))
+            if len(self._nests) < _NESTS:
+                self._nests[key] = found
+        return found
 
     def everything(self) -> Iterator[SpelledPolicy]:
         """Go through all policies."""
