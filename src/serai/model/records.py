@@ -63,8 +63,13 @@ PAGE = np.dtype(
 )
 """Port intervals of one protocol: interval i starts at ``first[i - 1]`` (65535 where unused), interval 0 at port 0."""
 
-JUDGED = np.dtype([("kind", "<u8"), ("view", "<u8"), ("members", "<u8"), ("egress", "<u8"), ("ingress", "<u8")])
-"""By what the vNICs of one kind are judged: not a table of the gate, which has these numbers in each vNIC's own record."""
+JUDGED = np.dtype(
+    [("kind", "<u8"), ("view", "<u8"), ("members", "<u8"), ("egress", "<u8"), ("ingress", "<u8"), ("book", "u1", (32,))]
+)
+"""By what the vNICs of one kind are judged: not a table of the gate, which has these numbers in each vNIC's own record.
+
+``book`` is the digest of the part that says what the two rulesets are; all zero where it is said otherwise.
+"""
 
 TABLES: Mapping[str, np.dtype[Any]] = {
     "endpoints": ENDPOINT,

@@ -12,7 +12,7 @@ import functools
 import hashlib
 import itertools
 from collections.abc import Iterable, Iterator, Mapping
-from typing import ClassVar, Self
+from typing import ClassVar, Final, Self
 
 import msgspec
 import numpy as np
@@ -35,11 +35,12 @@ from serai.model.records import (
     rows,
     table,
 )
+from serai.model.ruleset_contents import Contents
 from serai.model.ruleset_form import (
     VERSION,
     FrozenGuest,
-    FrozenPart,
     FrozenRuleset,
+    FrozenWhole,
     Version,
     freeze_security,
     thaw_security,
@@ -54,6 +55,7 @@ __all__ = [
 ]  # fmt: skip
 
 _NUMBERS = 1 << 64
+_NO_BOOK: Final = (0,) * 32
 _Judged = tuple[int, int, int, int]
 """View, members, and the rulesets of egress and ingress."""
 
@@ -112,8 +114,8 @@ class HostRuleset:
         guarded = sorted(vnics, key=lambda v: (v.path, v.id))
         by_vm = itertools.groupby(guarded, lambda v: (v.path.rpartition("/")[0], v.mode))
         kinds = {(v.view, v.members, v.egress, v.ingress): _kind(v) for v in guarded}
-        judged = np.array(sorted((kind, *numbers) for numbers, kind in kinds.items()), JUDGED)
-        part = FrozenPart(
+        judged = np.array(sorted((kind, *numbers, _NO_BOOK) for numbers, kind in kinds.items()), JUDGED)
+        part = FrozenWhole(
             guests=[_freeze(path, mode, list(group)) for (path, mode), group in by_vm],
             judged=judged.tobytes(),
             rules=sorted(rules),
@@ -134,17 +136,16 @@ class HostRuleset:
             ValueError: it is not said by what one of them is judged, or in two ways.
         """
         judged: dict[int, _Judged] = {}
-        for part in self._read:
-            for kind, *numbers in np.frombuffer(part.judged, JUDGED).tolist():
-                if judged.setdefault(kind, tuple(numbers)) != tuple(numbers):
-                    raise ValueError(f"the kind {kind:#x} is judged in two ways")
-        thawed = (v for part in self._read for guest in part.guests for v in _thaw(guest, judged))
+        for kind, *numbers, _ in self._read.judged.tolist():
+            if judged.setdefault(kind, tuple(numbers)) != tuple(numbers):
+                raise ValueError(f"the kind {kind:#x} is judged in two ways")
+        thawed = (v for guest in self._read.guests for v in _thaw(guest, judged))
         return tuple(sorted(thawed, key=lambda v: v.id))
 
     @functools.cached_property
     def rules(self) -> Mapping[str, int]:
         """The text of every rule that can decide here, and its number, in order of text."""
-        return {text: RuleRef(text).id for text in sorted({text for part in self._read for text in part.rules})}
+        return {text: RuleRef(text).id for text in sorted(set(self._read.rules))}
 
     @functools.cached_property
     def tables(self) -> Mapping[str, Records]:
@@ -153,12 +154,11 @@ class HostRuleset:
         Raises:
             ValueError: one key stands for two things.
         """
-        return {name: _merged(name, [getattr(part, name) for part in self._read]) for name in TABLES}
+        return {name: _merged(name, raw) for name, raw in self._read.tables.items()}
 
     @functools.cached_property
-    def _read(self) -> list[FrozenPart]:
-        decoder = msgspec.msgpack.Decoder(FrozenPart)
-        return [decoder.decode(self.parts[digest]) for digest in sorted(self.parts)]
+    def _read(self) -> Contents:
+        return Contents.of(self.parts)
 
     def encode(self) -> bytes:
         """Write it down; equal rulesets give equal bytes on every machine."""
@@ -233,9 +233,9 @@ def manifest_digest(host: str, parts: Iterable[bytes]) -> bytes:
     return hashlib.sha256(b"".join((f"serai ruleset {VERSION}\n{host}\n".encode(), *sorted(parts)))).digest()
 
 
-def _merged(name: str, parts: Iterable[bytes]) -> Records:
+def _merged(name: str, raw: bytes) -> Records:
     layout = TABLES[name]
-    found = np.unique(np.frombuffer(b"".join(parts), f"S{layout.itemsize}"))
+    found = np.unique(np.frombuffer(raw, f"S{layout.itemsize}"))
     keys = found.view(np.uint8).reshape(len(found), layout.itemsize)[:, : KEYS[name]]
     twice = np.flatnonzero((keys[1:] == keys[:-1]).all(axis=1))
     if len(twice):

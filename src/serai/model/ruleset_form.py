@@ -1,7 +1,8 @@
 """How a ruleset is written down: plain values and bytes, equal for equal rulesets on every machine.
 
-A ruleset is a set of *parts*, each named by the hash of its bytes. A part is the same on every host that needs it, and a change
-replaces some: what one host is told about a tenant, another has been told in the same bytes.
+A ruleset is a set of *parts*, each named by the hash of its bytes. There is a part for each VM, one for each routing domain that
+some of the VMs are in, and *books*: what rules say, with the numbers left open. Domains whose policies have one shape share their
+books, and bring the numbers. A part is the same on every host that needs it, and a change replaces some.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ class FrozenSecurity(msgspec.Struct, frozen=True, array_like=True, forbid_unknow
     new_flows_per_second: int | None = None
 
 
-class FrozenGuest(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+class FrozenGuest(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True, tag="guest"):
     """The vNICs of one VM; what there is of each stands one behind the other."""
 
     path: str
@@ -56,19 +57,51 @@ class FrozenGuest(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_f
     """8 bytes each: by which record of ``JUDGED`` it is judged."""
 
 
-class FrozenPart(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
-    """A part of a ruleset; any of it may be empty."""
+class FrozenDomain(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True, tag="domain"):
+    """A routing domain."""
+
+    root: str
+    """What stands for ``$`` at the beginning of its rules' names."""
+    numbers: bytes
+    """What the gaps in its books are filled from, 8 bytes each."""
+    judged: bytes
+    """Records of ``JUDGED``: the books, by kind of vNIC."""
+    endpoints: bytes
+    prefixes: bytes
+    """The records of either table, one behind the other."""
+
+
+class FrozenForm(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+    """A ``Form``."""
+
+    text: bytes
+    gaps: bytes
+
+
+class FrozenBook(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True, tag="book"):
+    """What the gates of one kind of vNIC look decisions up in."""
+
+    lists: FrozenForm
+    pages: FrozenForm
+    rules: list[str]
+    """The names of the rules that decide in it."""
+
+
+class FrozenWhole(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True, tag="whole"):
+    """Everything in one part."""
 
     guests: list[FrozenGuest]
     judged: bytes
-    """Records of ``JUDGED``."""
+    """Records of ``JUDGED``, without books."""
     rules: list[str]
-    """The texts of rules that decide in ``pages``."""
     endpoints: bytes
     prefixes: bytes
     lists: bytes
     pages: bytes
-    """The records of each table, one behind the other."""
+
+
+FrozenPart = FrozenGuest | FrozenDomain | FrozenBook | FrozenWhole
+"""A part of a ruleset."""
 
 
 class FrozenRuleset(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -6,7 +6,7 @@ import dataclasses
 import functools
 import hashlib
 import json
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from serai.model.address import LINK_LOCAL, MAPPED
 from serai.model.columns import MODES, Columns, Places, ranges
 from serai.model.tenancy import ROOT, Mode, Scope
-from serai.policy.spell import OWN
+from serai.policy.spell import local_to
 
 _KINDS_OF_ADDRESSES = 3
 _IPV4, _IPV6, _LINK_LOCAL = range(_KINDS_OF_ADDRESSES)
@@ -125,7 +125,7 @@ class _Reader:
         lineages = [self._lineage(scope) for _, scope, _, _ in rows]
         roots = {lineage[1] if len(lineage) > 1 else ROOT for lineage in lineages}
         root = roots.pop() if len(roots) == 1 else ROOT
-        local = _local(root)
+        local = local_to(root)
         classes = [(columns.scopes[s], self._labels(lb), columns.networks[n].path) for _, s, lb, n in rows]
         locally = [(local(scope), labels, local(network)) for scope, labels, network in classes]
         ordered = sorted(set(locally))
@@ -155,19 +155,6 @@ class _Reader:
         """Return the rows of a domain, and the place of the first."""
         begin, end = self._ends[name][place : place + 2]
         return self._tables[name][begin:end], begin
-
-
-def _local(root: Scope) -> Callable[[str], str]:
-    """Return how scopes and paths read from ``root``."""
-    if root == ROOT:
-        return str
-    size = len(root)
-
-    def local(path: str) -> str:
-        inside = path.startswith(root) and path[size : size + 1] in {"", "/", ":"}
-        return OWN + path[size:] if inside else str(path)
-
-    return local
 
 
 def _distinct(*columns: Places) -> tuple[Places, Places]:

@@ -29,4 +29,5 @@ def compile_host(world: World, host: str, vms: Collection[str]) -> HostRuleset:
     columns = Columns.of(met)
     statutes = Statutes(map(SpelledPolicy, world.policies), world.last_word, world.quarantine)
     domains = compile_domains(list(census(columns, wanted)), statutes, {})
-    return HostRuleset.of(host, (part.raw for guest in guests(Columns.of(mine)) for part in guest.parts(domains)))
+    parts = [part for guest in guests(Columns.of(mine)) for part in guest.parts(domains)]
+    return HostRuleset.of(host, (part.raw for part in parts if part.raw))

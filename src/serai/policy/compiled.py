@@ -12,7 +12,7 @@ import numpy as np
 
 from serai.model.columns import MODES, Card, Columns
 from serai.model.records import ENDPOINT
-from serai.model.ruleset_form import FrozenGuest, FrozenPart, FrozenSecurity, freeze_security
+from serai.model.ruleset_form import FrozenDomain, FrozenGuest, FrozenSecurity, freeze_security
 from serai.model.tenancy import Mode, Scope
 from serai.policy.census import Kind, Members, name_of_kind, spell_labels
 from serai.policy.domain import Domain, domain
@@ -37,9 +37,9 @@ class CompiledDomain:
     """A routing domain, as gates see it."""
 
     part: Part
-    """Endpoints, prefixes, and by what each kind of vNIC is judged."""
-    books: Mapping[Kind, Part]
-    """The rules for each kind of VM."""
+    """Endpoints, prefixes, numbers, and by what each kind of vNIC is judged."""
+    books: Mapping[Kind, tuple[Part, Part]]
+    """The rules for each kind of VM, and what it costs to have them here."""
     scopes: tuple[Scope, ...]
     """The scopes below the provider's whose policies matter there."""
 
@@ -57,7 +57,7 @@ class Guest:
     def parts(self, domains: Mapping[str, CompiledDomain]) -> list[Part]:
         """Return what a host needs to guard it: itself, and of each domain that it is in who is there and its rules."""
         found = [domains[name] for name in self.domains]
-        return [self.part, *(domain.part for domain in found), *(domain.books[self.kind] for domain in found)]
+        return [self.part, *(part for domain in found for part in (domain.part, *domain.books[self.kind]))]
 
 
 def compile_domains(
@@ -87,7 +87,7 @@ def compile_domains(
                 template = shapes[shape] = compile_shape(alike[0], statutes)
             whole = list(instances(template, alike, statutes, names))
             for each, instance, endpoints in zip(alike, whole, _endpoints(template, alike, whole), strict=True):
-                done[each.members.name] = _compiled(each.members, instance, endpoints)
+                done[each.members.name] = _compiled(each.members, template, instance, endpoints)
         progress(len(domains))
     names.check()
     return done
@@ -117,12 +117,23 @@ def _endpoints(template: Template, domains: Sequence[Domain], whole: Sequence[In
         yield raw[(end - length) * size : end * size]
 
 
-def _compiled(members: Members, instance: Instance, endpoints: bytes) -> CompiledDomain:
+def _compiled(members: Members, template: Template, instance: Instance, endpoints: bytes) -> CompiledDomain:
     seen = instance.view + hashlib.sha256(endpoints + instance.prefixes).digest()[:8]
-    kinds = zip(members.kind_names, instance.kinds.values(), strict=True)
-    judged = [name + seen + by.egress + by.ingress for name, by in kinds]
-    part = Part.of(FrozenPart([], b"".join(judged), [], endpoints, instance.prefixes, b"", b""))
-    return CompiledDomain(part=part, books={kind: by.part for kind, by in instance.kinds.items()}, scopes=members.scopes)
+    books = [template.books[at] for at in template.kinds]
+    numbers = instance.rulesets
+    judged = [
+        b"".join((name, seen, numbers[book.egress], numbers[book.ingress], book.part.digest))
+        for name, book in zip(members.kind_names, books, strict=True)
+    ]
+    part = Part.of(
+        FrozenDomain(str(members.root), b"".join(instance.numbers), b"".join(judged), endpoints, instance.prefixes)
+    )
+    used = {id(book): (book.part, Part.use(part, book.part, book.lists, book.pages)) for book in books}
+    return CompiledDomain(
+        part=part,
+        books={kind: used[id(book)] for kind, book in zip(members.kinds, books, strict=True)},
+        scopes=members.scopes,
+    )
 
 
 def guests(columns: Columns) -> Iterator[Guest]:
@@ -153,9 +164,7 @@ def guests(columns: Columns) -> Iterator[Guest]:
             addresses[16 * addresses_at[begin] : 16 * addresses_at[end]],
             b"".join([kinds[name] for name in where]),
         )
-        yield Guest(
-            path=path, kind=kind, domains=tuple(kinds), part=Part.of(FrozenPart([guest], b"", [], b"", b"", b"", b""))
-        )
+        yield Guest(path=path, kind=kind, domains=tuple(kinds), part=Part.of(guest))
 
 
 def _freeze(cards: Sequence[Card]) -> list[tuple[str, FrozenSecurity]]:

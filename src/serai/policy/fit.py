@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import collections
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Final
 
-import msgspec
 import numpy as np
 
-from serai.model.policy import InCidr, RuleRef
-from serai.model.records import CAPACITY, PAGE, TABLES, VNICS, Step
+from serai.model.policy import InCidr
+from serai.model.records import CAPACITY, TABLES, VNICS, Step
 from serai.model.ruleset import HostRuleset
-from serai.model.ruleset_form import FrozenPart
 from serai.policy.part import Part, itemized
 from serai.policy.statutes import Statutes
 
@@ -49,17 +47,17 @@ def require_fit(
     if all(needed[name] <= room[name] for name in room):
         return
     # Parts may share records: only now is it worth the time to count exactly.
-    ruleset = HostRuleset(host=host, parts={digest: part.raw for digest, part in parts.items()})
+    ruleset = HostRuleset(host=host, parts={digest: part.raw for digest, part in parts.items() if part.raw})
     needed = {"vnics": itemized(cost)["vnics"], **{name: len(ruleset.tables[name]) for name in TABLES}}
     for name in room:
         if needed[name] > room[name]:
             raise FitError(
                 f"host {host} would have to hold {needed[name]} {name}, and has room for {room[name]}: "
-                f"{_whose(name, parts.values(), statutes)}"
+                f"{_whose(name, ruleset, statutes)}"
             )
 
 
-def _whose(name: str, parts: Iterable[Part], statutes: Statutes) -> str:
+def _whose(name: str, ruleset: HostRuleset, statutes: Statutes) -> str:
     match name:
         case "vnics":
             return "let some of its VMs run elsewhere"
@@ -68,7 +66,7 @@ def _whose(name: str, parts: Iterable[Part], statutes: Statutes) -> str:
         case "prefixes":
             costs = _prefixes_by_rule(statutes)
         case _:
-            costs = _pages_by_rule(parts)
+            costs = _pages_by_rule(ruleset)
     dearest = ", ".join(f"{rule} ({count})" for rule, count in costs.most_common(_NAMED))
     return f"the rules that cost most are {dearest}"
 
@@ -83,14 +81,10 @@ def _prefixes_by_rule(statutes: Statutes) -> collections.Counter[str]:
     return costs
 
 
-def _pages_by_rule(parts: Iterable[Part]) -> collections.Counter[str]:
-    """Count on how many pages each rule decides."""
-    costs: collections.Counter[str] = collections.Counter()
-    decoder = msgspec.msgpack.Decoder(FrozenPart)
-    for part in parts:
-        read = decoder.decode(part.raw)
-        decisions = np.frombuffer(read.pages, PAGE)["decisions"]
-        spoken = np.where(np.isin(decisions["step"], (Step.ACCEPT, Step.DENY)), decisions["rule"], 0)
-        for text in read.rules:
-            costs[text] += int((spoken == RuleRef(text).id).any(axis=1).sum())
-    return costs
+def _pages_by_rule(ruleset: HostRuleset) -> collections.Counter[str]:
+    """Count in how many intervals of pages each rule decides."""
+    decisions = ruleset.tables["pages"]["decisions"]
+    spoken = decisions["rule"][np.isin(decisions["step"], (Step.ACCEPT, Step.DENY))]
+    texts = ruleset.rule_texts()
+    numbers, counts = np.unique(spoken, return_counts=True)
+    return collections.Counter({texts[at]: n for at, n in zip(numbers.tolist(), counts.tolist(), strict=True)})

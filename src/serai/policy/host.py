@@ -18,7 +18,7 @@ class Host:
 
     ruleset: HostRuleset
     parts: Mapping[bytes, Part]
-    """By digest."""
+    """By digest; those that are sent, and what else costs something."""
     needed: Mapping[bytes, int]
     """By how many VMs, by digest; none by nobody."""
     cost: int
@@ -47,13 +47,15 @@ class Host:
             needed[part.digest] = needed.get(part.digest, 0) + 1
             if part.digest not in parts:
                 parts[part.digest] = part
-                raws[part.digest] = part.raw
+                if part.raw:
+                    raws[part.digest] = part.raw
                 cost += part.cost
         # While gates switch, what is new and what is old stand side by side.
         require_fit(self.ruleset.host, cost, parts, statutes, room)
         for part in gone:
             needed[part.digest] -= 1
             if not needed[part.digest]:
-                del needed[part.digest], parts[part.digest], raws[part.digest]
+                del needed[part.digest], parts[part.digest]
+                raws.pop(part.digest, None)
                 cost -= part.cost
         return Host(ruleset=HostRuleset(host=self.ruleset.host, parts=raws), parts=parts, needed=needed, cost=cost)

@@ -1,39 +1,24 @@
-"""Fills a compiled shape in for the domains that have it: numbers, and the parts of rulesets that are made of them."""
+"""Gives the domains of a compiled shape their numbers."""
 
 from __future__ import annotations
 
 import dataclasses
 import hashlib
 import operator
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Final
 
 import numpy as np
+from numpy.typing import NDArray
 
 from serai.model.records import PREFIX
-from serai.model.ruleset_form import FrozenPart
-from serai.policy.census import Kind
 from serai.policy.domain import Domain
-from serai.policy.form import Numbers
-from serai.policy.part import Part
 from serai.policy.spell import NOBODY, Names, give, joined
-from serai.policy.template import BUILTIN, Book, Template
+from serai.policy.template import BUILTIN, Template
 from serai.policy.statutes import Statutes
 
 _BUILTIN: Final = tuple(ref.id.to_bytes(8, "little") for ref in BUILTIN)
-_BUILTIN_TEXTS: Final = tuple(ref.text for ref in BUILTIN)
 _VIEW_BITS: Final = 64
-
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Judged:
-    """What gates of one kind of VM judge by in a domain."""
-
-    egress: bytes
-    ingress: bytes
-    """The numbers of the rulesets, 8 bytes each."""
-    part: Part
-    """What they say."""
-
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Instance:
@@ -41,11 +26,14 @@ class Instance:
 
     view: bytes
     """Its number, 8 bytes."""
+    numbers: list[bytes]
+    """What the template's books are filled in from, 8 bytes each."""
     identities: bytes
-    """The numbers of its identities, 8 bytes each."""
+    """Those of its identities."""
+    rulesets: list[bytes]
+    """Those of its rulesets."""
     prefixes: bytes
     """Records of ``PREFIX``."""
-    kinds: Mapping[Kind, Judged]
 
 
 class Numbering:
@@ -133,28 +121,16 @@ def instances(template: Template, domains: Sequence[Domain], statutes: Statutes,
     named = [numbering.numbers(domain) for domain in domains]
     width = len(named[0][1])
     table = np.frombuffer(b"".join(b"".join(numbers) for _, numbers in named), np.uint64).reshape(-1, width)
-    filled = [(book.lists.filled(table), book.pages.filled(table)) for book in template.books]
     first_identity = width - len(template.inner) - len(template.lists) - len(template.rulesets) - len(template.identities)
     first_ruleset = first_identity + len(template.identities)
     prefixes = _prefixes(template, domains, table[:, first_identity:], [view for view, _ in named])
-    for at, (domain, (view, numbers)) in enumerate(zip(domains, named, strict=True)):
-        texts = [text for policy in domain.policies for text in policy.texts]
-        texts += _BUILTIN_TEXTS
-        judged = []
-        for book, (lists, pages) in zip(template.books, filled, strict=True):
-            part = FrozenPart([], b"", [texts[rule] for rule in book.rules], b"", b"", lists[at], pages[at])
-            judged.append(
-                Judged(
-                    egress=numbers[first_ruleset + book.egress],
-                    ingress=numbers[first_ruleset + book.ingress],
-                    part=Part.of(part),
-                )
-            )
+    for (view, numbers), records in zip(named, prefixes, strict=True):
         yield Instance(
             view=view,
+            numbers=numbers,
             identities=b"".join(numbers[first_identity:first_ruleset]),
-            prefixes=prefixes[at],
-            kinds={kind: judged[book] for kind, book in zip(domain.members.kinds, template.kinds, strict=True)},
+            rulesets=numbers[first_ruleset : first_ruleset + len(template.rulesets)],
+            prefixes=records,
         )
 
 
@@ -164,7 +140,7 @@ def _name_of_group(peers: Sequence[bytes], group: tuple[int, ...]) -> bytes:
     return hashlib.blake2b(joined([peers[at] for at in group]), digest_size=16).digest()
 
 
-def _prefixes(template: Template, domains: Sequence[Domain], identities: Numbers, views: Sequence[bytes]) -> list[bytes]:
+def _prefixes(template: Template, domains: Sequence[Domain], identities: NDArray[np.uint64], views: Sequence[bytes]) -> list[bytes]:
     """Write down who is behind addresses that no VM holds: as many records for each domain."""
     if not domains[0].nest.rows:
         return [b""] * len(domains)

@@ -7,11 +7,11 @@ from typing import Final
 
 import numpy as np
 
+from serai.model.form import NOTHING, WORD, Form, Place
 from serai.model.policy import RuleRef
 from serai.model.records import DECISION, INTERVALS, PAGE, Step
 from serai.model.tenancy import ContentId, content_id
 from serai.policy.flatten import DecisionList, Interval
-from serai.policy.form import NOTHING, WORD, Form, Place
 
 _PAGE_WORDS: Final = PAGE.itemsize // WORD
 _FIRST: Final = 16
@@ -64,7 +64,7 @@ class Sheet:
 
     def form(self) -> Form:
         """Return what was written."""
-        return Form(b"".join(self._text), self._gaps)
+        return Form.of(b"".join(self._text), self._gaps)
 
 
 def spelled(decisions: DecisionList, place_of: Callable[[RuleRef], Place]) -> tuple[bytes | Place, ...]:
@@ -132,7 +132,7 @@ def pages(decisions: DecisionList) -> tuple[ContentId, set[bytes]]:
 
     sheet = Sheet()
     sheet.write(lay_out(decisions, len(refs) + 1, place_of, inner))
-    (raw,) = sheet.form().filled(np.array([numbers], np.uint64))
+    raw = sheet.form().filled(np.array([numbers], np.uint64))
     return number, {raw[at : at + PAGE.itemsize] for at in range(0, len(raw), PAGE.itemsize)}
 
 

@@ -6,13 +6,12 @@ from typing import Final, NamedTuple, Self
 
 import msgspec
 
-from serai.model.records import TABLES
+from serai.model.records import ENDPOINT, PREFIX, TABLES
 from serai.model.ruleset import digest_of
-from serai.model.ruleset_form import FrozenPart
+from serai.model.ruleset_form import FrozenDomain, FrozenGuest, FrozenPart
 
 _ENCODER: Final = msgspec.msgpack.Encoder()
 _FIELD_BITS: Final = 40
-_SIZES: Final = tuple(layout.itemsize for layout in TABLES.values())
 _NAMES: Final = ("vnics", *TABLES)
 
 
@@ -21,7 +20,7 @@ class Part(NamedTuple):
 
     digest: bytes
     raw: bytes
-    """A ``FrozenPart``, encoded."""
+    """A ``FrozenPart``, encoded; empty for what costs a host something and is not sent."""
     cost: int
     """vNICs, and records of each table: numbers of 40 bits side by side, so that costs can be added up as they are."""
 
@@ -29,15 +28,22 @@ class Part(NamedTuple):
     def of(cls, part: FrozenPart) -> Self:
         """Encode ``part``."""
         raw = _ENCODER.encode(part)
-        endpoints, prefixes, lists, pages = _SIZES
-        cost = (
-            sum(len(guest.cards) for guest in part.guests)
-            | len(part.endpoints) // endpoints << _FIELD_BITS
-            | len(part.prefixes) // prefixes << 2 * _FIELD_BITS
-            | len(part.lists) // lists << 3 * _FIELD_BITS
-            | len(part.pages) // pages << 4 * _FIELD_BITS
-        )
+        match part:
+            case FrozenGuest():
+                cost = len(part.cards)
+            case FrozenDomain():
+                cost = (
+                    len(part.endpoints) // ENDPOINT.itemsize << _FIELD_BITS
+                    | len(part.prefixes) // PREFIX.itemsize << 2 * _FIELD_BITS
+                )
+            case _:
+                cost = 0  # of a book: that of its uses
         return cls(digest_of(raw), raw, cost)
+
+    @classmethod
+    def use(cls, domain: Self, book: Self, lists: int, pages: int) -> Self:
+        """What it costs to fill ``book`` in for ``domain``: so many records."""
+        return cls(domain.digest + book.digest, b"", lists << 3 * _FIELD_BITS | pages << 4 * _FIELD_BITS)
 
 
 def itemized(cost: int) -> dict[str, int]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Final
 
 import msgspec
@@ -93,6 +93,19 @@ def _local(text: str, scope: Scope) -> tuple[str, tuple[str, ...]]:
     else:
         mentions = ()
     return impersonal(text, scope.root), mentions
+
+
+def local_to(root: Scope) -> Callable[[str], str]:
+    """Return how scopes, paths and names of rules read from ``root``."""
+    if root == ROOT:
+        return str
+    size = len(root)
+
+    def local(path: str) -> str:
+        inside = path.startswith(root) and path[size : size + 1] in {"", "/", ":"}
+        return OWN + path[size:] if inside else str(path)
+
+    return local
 
 
 def impersonal(text: str, root: Scope) -> str:

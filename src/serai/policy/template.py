@@ -10,15 +10,18 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from serai.model.form import NOTHING, WORD, Form, Place
 from serai.model.inventory import VirtualMachine
 from serai.model.policy import Clause, Direction, Group, InCidr, OnNetwork, Peer, Policy, Rule, RuleRef
+from serai.model.records import LIST, PAGE
+from serai.model.ruleset_form import FrozenBook, FrozenForm
 from serai.model.tenancy import Mode
 from serai.policy.census import Class, Kind
 from serai.policy.domain import Cell, Domain
 from serai.policy.flatten import DecisionList, Stage, flatten
-from serai.policy.form import NOTHING, WORD, Form, Place
 from serai.policy.pages import Sheet, lay_out, spelled
-from serai.policy.spell import DIRECTIONS
+from serai.policy.part import Part
+from serai.policy.spell import DIRECTIONS, local_to
 from serai.policy.stages import levels, quarantine, stages
 from serai.policy.statutes import Statutes
 
@@ -43,19 +46,18 @@ class Book:
     egress: int
     """Its place among the rulesets."""
     ingress: int
-    lists: Form
-    """Records of ``LIST``."""
-    pages: Form
-    """Records of ``PAGE``."""
-    rules: tuple[int, ...]
-    """Which rules decide in it, by their places among the domain's rules and ``BUILTIN``."""
+    part: Part
+    """A ``FrozenBook``."""
+    lists: int
+    """How many records it makes for each domain."""
+    pages: int
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Template:
     """A shape of policies, compiled.
 
-    Its forms are filled in from a list of numbers: 0, that of each rule, those of ``BUILTIN``, and that of each identity,
+    Its books are filled in from a list of numbers: 0, that of each rule, those of ``BUILTIN``, and that of each identity,
     ruleset, decision list and inner page.
     """
 
@@ -106,7 +108,10 @@ class _ShapeCompiler:
         for kind in self._domain.members.kinds:
             egress, ingress = (self._ruleset(kind, direction) for direction in DIRECTIONS)
             kinds.append(pairs.setdefault((egress, ingress), len(pairs)))
-        binder = _Binder(self._rules, len(self._identities), list(self._rulesets.values()), self._contents)
+        texts = [text for each in self._domain.policies for text in each.texts]
+        local = local_to(self._domain.members.root)
+        names = [*map(local, texts), *(ref.text for ref in BUILTIN)]
+        binder = _Binder(self._rules, names, len(self._identities), list(self._rulesets.values()), self._contents)
         books = tuple(binder.book(egress, ingress) for egress, ingress in pairs)
         return Template(
             groups=self._groups,
@@ -214,11 +219,12 @@ class _Binder:
     def __init__(
         self,
         rules: Mapping[RuleRef, Place],
+        names: Sequence[str],
         identities: int,
         rulesets: Sequence[Sequence[tuple[int, int]]],
         lists: Sequence[DecisionList],
     ) -> None:
-        self._rulesets = rulesets
+        self._rulesets, self._names = rulesets, names
         self._first_identity = 1 + len(rules)
         self._first_ruleset = self._first_identity + identities
         self._first_list = self._first_ruleset + len(rulesets)
@@ -249,13 +255,17 @@ class _Binder:
         sheet = Sheet()
         for found in used:
             sheet.write(self._pages[found])
-        return Book(
-            egress=egress,
-            ingress=ingress,
-            lists=Form(bytes(len(gaps) * WORD), gaps),
-            pages=sheet.form(),
-            rules=tuple(sorted(set().union(*(self._spoken[found] for found in used)))),
+        lists, pages = Form.of(bytes(len(gaps) * WORD), gaps), sheet.form()
+        spoken = sorted(set().union(*(self._spoken[found] for found in used)))
+        book = FrozenBook(
+            lists=FrozenForm(lists.text, lists.gaps),
+            pages=FrozenForm(pages.text, pages.gaps),
+            rules=[self._names[at] for at in spoken],
         )
+        return Book(
+            egress=egress, ingress=ingress, part=Part.of(book),
+            lists=len(lists.text) // LIST.itemsize, pages=len(pages.text) // PAGE.itemsize,
+        )  # fmt: skip
 
 
 def _group(domain: Domain, statutes: Statutes) -> tuple[tuple[tuple[int, ...], ...], Mapping[Peer, int]]:

@@ -1,0 +1,106 @@
+"""What the parts of a ruleset say together: books filled in with the numbers of the domains that use them."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any, Self
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from serai.model.form import GAP, WORD, Form
+from serai.model.records import JUDGED
+from serai.model.ruleset_form import FrozenBook, FrozenDomain, FrozenForm, FrozenGuest, FrozenPart, FrozenWhole
+
+_NO_BOOK = bytes(32)
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Contents:
+    """Everything in a ruleset, as bytes and texts."""
+
+    guests: list[FrozenGuest]
+    judged: NDArray[Any]
+    """Records of ``JUDGED``."""
+    rules: list[str]
+    tables: Mapping[str, bytes]
+    """The records of each table, one behind the other, in no order, some of them several times."""
+
+    @classmethod
+    def of(cls, parts: Mapping[bytes, bytes]) -> Self:
+        """Read parts, by their digest; only what VMs among them need is filled in.
+
+        Raises:
+            ValueError: a part is damaged, or one that is needed is missing.
+        """
+        decoder = msgspec.msgpack.Decoder(FrozenPart)
+        read: dict[bytes, FrozenPart] = {digest: decoder.decode(raw) for digest, raw in sorted(parts.items())}
+        wholes = [part for part in read.values() if isinstance(part, FrozenWhole)]
+        domains = [part for part in read.values() if isinstance(part, FrozenDomain)]
+        guests = [part for part in read.values() if isinstance(part, FrozenGuest)]
+        guests += [guest for whole in wholes for guest in whole.guests]
+        judged = np.frombuffer(b"".join([part.judged for part in (*domains, *wholes)]), JUDGED)
+        filled = _Filled(read, {kind for guest in guests for kind in np.frombuffer(guest.kinds, "<u8").tolist()})
+        for domain in domains:
+            filled.take(domain)
+        lists, pages = filled.records()
+        return cls(
+            guests=guests,
+            judged=judged,
+            rules=[*filled.rules, *(rule for whole in wholes for rule in whole.rules)],
+            tables={
+                "endpoints": b"".join([part.endpoints for part in (*domains, *wholes)]),
+                "prefixes": b"".join([part.prefixes for part in (*domains, *wholes)]),
+                "lists": b"".join([lists, *(whole.lists for whole in wholes)]),
+                "pages": b"".join([pages, *(whole.pages for whole in wholes)]),
+            },
+        )
+
+
+class _Filled:
+    """Books, and the numbers of all domains that use them: each book is filled in once for all."""
+
+    def __init__(self, parts: Mapping[bytes, FrozenPart], kinds: set[int]) -> None:
+        self._parts, self._kinds = parts, kinds
+        self._numbers: dict[bytes, list[bytes]] = {}
+        self.rules: set[str] = set()
+
+    def take(self, domain: FrozenDomain) -> None:
+        records = np.frombuffer(domain.judged, JUDGED)
+        books = {
+            book.tobytes() for kind, book in zip(records["kind"].tolist(), records["book"], strict=True) if kind in self._kinds
+        }
+        for digest in books - {_NO_BOOK}:
+            self._numbers.setdefault(digest, []).append(domain.numbers)
+            self.rules.update(_name(rule, domain.root) for rule in self._book(digest).rules)
+
+    def records(self) -> tuple[bytes, bytes]:
+        """Return the lists and the pages of all domains."""
+        lists: list[bytes] = []
+        pages: list[bytes] = []
+        for digest, several in sorted(self._numbers.items()):
+            book = self._book(digest)
+            by_width: dict[int, list[bytes]] = {}
+            for numbers in several:
+                by_width.setdefault(len(numbers), []).append(numbers)
+            for width, alike in by_width.items():
+                table = np.frombuffer(b"".join(alike), np.uint64).reshape(len(alike), width // WORD)
+                lists.append(_thaw(book.lists).filled(table))
+                pages.append(_thaw(book.pages).filled(table))
+        return b"".join(lists), b"".join(pages)
+
+    def _book(self, digest: bytes) -> FrozenBook:
+        book = self._parts.get(digest)
+        if not isinstance(book, FrozenBook):
+            raise ValueError(f"the book {digest.hex()[:12]} is missing")  # noqa: TRY004 (whoever wrote it is wrong, not its type)
+        return book
+
+
+def _name(rule: str, root: str) -> str:
+    return root + rule[1:] if rule.startswith("$") else rule
+
+
+def _thaw(form: FrozenForm) -> Form:
+    return Form(form.text, np.frombuffer(form.gaps, GAP))
