@@ -37,7 +37,9 @@ def compile_(directory: str, file: Path | None, host: str | None, json_: bool) -
     """
     world = load(directory)
     if host is not None and host not in world.hosts:
-        raise CompileError(f"there is no host {host!r} in {directory}: its hosts are {', '.join(sorted(world.hosts)) or 'none'}")
+        raise CompileError(
+            f"there is no host {host!r} in {directory}: its hosts are {', '.join(sorted(world.hosts)) or 'none'}"
+        )
     rulesets = _rulesets(world, world.hosts if host is None else (host,))
     if file is not None:
         raw = rulesets[host].encode() if host is not None else _archive(rulesets)
@@ -47,9 +49,14 @@ def compile_(directory: str, file: Path | None, host: str | None, json_: bool) -
             raise CompileError(f"{file} cannot be written: {error.strerror or error}") from error
     nowhere = sorted(path for path, vm in world.vms.items() if vm.host is None)
     if json_:
-        as_json(console(), {"hosts": {name: _fields(ruleset) for name, ruleset in rulesets.items()}, "placed_nowhere": nowhere})
+        as_json(
+            console(),
+            {"hosts": {name: _fields(ruleset) for name, ruleset in rulesets.items()}, "placed_nowhere": nowhere},
+        )
         return
-    table = Table("HOST", "VMS", "VNICS", *(name.upper() for name in TABLES), "BYTES", "DIGEST", box=None, pad_edge=False)
+    table = Table(
+        "HOST", "VMS", "VNICS", *(name.upper() for name in TABLES), "BYTES", "DIGEST", box=None, pad_edge=False
+    )
     for column in table.columns[1:-1]:
         column.justify = "right"
     for name, ruleset in rulesets.items():

@@ -22,13 +22,24 @@ _GIGABYTE = 1e9
 @click.option("--hosts", default=512, show_default=True, help="Hypervisors.")
 @click.option("--vms", default=320, show_default=True, help="VMs on each host.")
 @click.option("--vnics", default=10, show_default=True, help="vNICs of each VM.")
-@click.option("--tenants", default=40_000, show_default=True, help="Tenants, each with a network and policies of its own.")
-@click.option("--seed", default=1, show_default=True, help="Where VMs are placed, and what is changed, follows from this.")
+@click.option(
+    "--tenants", default=40_000, show_default=True, help="Tenants, each with a network and policies of its own."
+)
+@click.option(
+    "--seed", default=1, show_default=True, help="Where VMs are placed, and what is changed, follows from this."
+)
 @click.option("--shapes", is_flag=True, help="Let every tenant's policies differ in more than names and addresses.")
 @click.option("--changes", default=100, show_default=True, help="How many single edits and moves are tried afterwards.")
 @click.option("--json", "json_", is_flag=True, help="Answer in JSON.")
 def scale(  # noqa: PLR0917  # one argument an option
-    hosts: int, vms: int, vnics: int, tenants: int, seed: int, shapes: bool, changes: int, json_: bool  # noqa: FBT001
+    hosts: int,
+    vms: int,
+    vnics: int,
+    tenants: int,
+    seed: int,
+    shapes: bool,  # noqa: FBT001
+    changes: int,
+    json_: bool,  # noqa: FBT001
 ) -> None:
     """Build a data center in memory, compile it to a ruleset for every host, and change things in it.
 
@@ -61,13 +72,25 @@ def scale(  # noqa: PLR0917  # one argument an option
         )
         return
     rules = sum(len(side) for policy in center.policies for side in policy.rules.values())
-    line(out, f"{hosts * vms * vnics:,} vNICs of {tenants:,} tenants on {hosts:,} hosts, under {len(center.policies):,} policies with {rules:,} rules.")
-    line(out, f"  Compiled     {outcome.taken.seconds:8.2f} s    {outcome.taken.hosts:,} rulesets, {outcome.resident_bytes / _GIGABYTE:.1f} GB of memory")
+    line(
+        out,
+        f"{hosts * vms * vnics:,} vNICs of {tenants:,} tenants on {hosts:,} hosts, under {len(center.policies):,} policies with {rules:,} rules.",
+    )
+    line(
+        out,
+        f"  Compiled     {outcome.taken.seconds:8.2f} s    {outcome.taken.hosts:,} rulesets, {outcome.resident_bytes / _GIGABYTE:.1f} GB of memory",
+    )
     for what, taken in (("One edit", edits), ("One move", moves)):
         if taken:
-            line(out, f"  {what:12} {_median(taken):8.2f} ms   (99 of 100: {_percentile(taken):.2f} ms), changes {_hosts(taken)}")
+            line(
+                out,
+                f"  {what:12} {_median(taken):8.2f} ms   (99 of 100: {_percentile(taken):.2f} ms), changes {_hosts(taken)}",
+            )
     line(out, f"  Rule for all {everybody.seconds:8.2f} s    changes {everybody.hosts:,} hosts")
-    line(out, f"  The largest ruleset has {outcome.largest_bytes / _MEGABYTE:.1f} MB ({outcome.largest}). Digest of all: {outcome.digest[:12]}.")
+    line(
+        out,
+        f"  The largest ruleset has {outcome.largest_bytes / _MEGABYTE:.1f} MB ({outcome.largest}). Digest of all: {outcome.digest[:12]}.",
+    )
 
 
 def _bar(out: Console) -> Progress:

@@ -133,5 +133,7 @@ class Controller:
         for path, vm in world.vms.items():
             macs, ids = {vnic.mac for vnic in vm.vnics}, {vnic.id for vnic in vm.vnics}
             running = [host for host, report in self._hosts.items() if macs & report.macs or ids & report.vnics]
-            placed[path] = frozenset({*(running or [vm.host]), self._moves.get(path)} & reported)
+            declared = [vm.host] if vm.host else []
+            going = [self._moves[path]] if path in self._moves else []
+            placed[path] = frozenset((*(running or declared), *going)) & reported
         return placed

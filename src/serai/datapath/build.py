@@ -67,7 +67,9 @@ def build(sources: Path = SOURCES, target: Path = OBJECT, work: Path | None = No
     if clang is None:
         message = "clang is missing: install it (apt-get install clang) or run tools/setup"
         raise BuildError(message)
-    made_from = (sys.modules[part.__module__].__file__ for part in (Reason, IdleSeconds, records.Step, tunnels.is_tunnel))
+    made_from = (
+        sys.modules[part.__module__].__file__ for part in (Reason, IdleSeconds, records.Step, tunnels.is_tunnel)
+    )
     inputs = [*sources.glob("*.[ch]"), Path(__file__), *(Path(name) for name in made_from if name)]
     if target.exists() and target.stat().st_mtime > max(path.stat().st_mtime for path in inputs):
         return False

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import dataclasses
 import random
-from collections.abc import Iterator, Mapping, Sequence
-from ipaddress import IPv4Address, IPv4Network
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from ipaddress import IPv4Network
 from typing import Final
 
 import numpy as np
@@ -18,7 +18,6 @@ from serai.model.address import MAPPED, Prefix
 from serai.model.columns import MODES, Columns
 from serai.model.inventory import ORDINARY, Network, vnic_id
 from serai.model.policy import (
-    ANY_PROTOCOL,
     Action,
     Clause,
     Direction,
@@ -72,7 +71,9 @@ class Scale:
         if min(self.hosts, self.vms, self.vnics, self.tenants) < 1:
             raise ScaleError("hosts, VMs, vNICs and tenants are at least one each")
         if self.tenants > self.hosts * self.vms:
-            raise ScaleError(f"{self.tenants} tenants cannot share {self.hosts * self.vms} VMs: each needs one at least")
+            raise ScaleError(
+                f"{self.tenants} tenants cannot share {self.hosts * self.vms} VMs: each needs one at least"
+            )
         if (self.hosts * self.vms // self.tenants + 1) * self.vnics > _MOST_VNICS_OF_A_TENANT:
             raise ScaleError(f"a tenant's vNICs do not fit into {SUBNET}: take more tenants, or fewer VMs or vNICs")
 
@@ -91,7 +92,10 @@ def build(scale: Scale) -> DataCenter:
     """Build a data center in memory."""
     return DataCenter(
         columns=_columns(scale),
-        policies=[*provider_policies(), *(p for tenant in range(scale.tenants) for p in tenant_policies(tenant, scale))],
+        policies=[
+            *provider_policies(),
+            *(p for tenant in range(scale.tenants) for p in tenant_policies(tenant, scale)),
+        ],
         places=_places(scale),
     )
 
@@ -185,7 +189,7 @@ def tenant_policies(tenant: int, scale: Scale) -> list[Policy]:
     everybody = Group(scope=scope)
     web, app, db, mgmt = (_role(scope, role) for role in ROLES)
     users: list[Peer] = [InCidr(prefix=prefix) for prefix in corporate(tenant)]
-    port = _different(tenant, scale) if scale.shapes else (lambda _, port: (_port(TCP, port),))
+    port = _different(tenant, scale) if scale.shapes else _usual
     ingress, egress = Direction.INGRESS, Direction.EGRESS
     accept = Action.ACCEPT
     return [
@@ -194,42 +198,50 @@ def tenant_policies(tenant: int, scale: Scale) -> list[Policy]:
             {
                 ingress: [
                     ("ping", accept, [everybody], (PortRange(protocol=ICMP),)),
-                    ("ssh", accept, [mgmt], port("ssh", 22)),
+                    ("ssh", accept, [mgmt], port(22)),
                 ],
                 egress: [("inside", accept, [everybody], ())],
             },
         ),
         _policy(
             scope, "web", Tier.TENANT, web,
-            {ingress: [("from-users", accept, users, (*port("web", 80), _port(TCP, 443)))]},
+            {ingress: [("from-users", accept, users, (*port(80), _port(TCP, 443)))]},
         ),
         _policy(
             scope, "app", Tier.TENANT, app,
             {
-                ingress: [("from-web", accept, [web], port("app", 8080))],
-                egress: [("to-users", accept, users, port("users", 443))],
+                ingress: [("from-web", accept, [web], port(8080))],
+                egress: [("to-users", accept, users, port(443))],
             },
         ),
         _policy(
             scope, "db", Tier.TENANT, db,
             {
                 ingress: [
-                    ("from-app", accept, [app], port("db", 5432)),
-                    ("among-themselves", accept, [db], port("replicas", 5433)),
+                    ("from-app", accept, [app], port(5432)),
+                    ("among-themselves", accept, [db], port(5433)),
                 ],
             },
         ),
     ]  # fmt: skip
 
 
-def _different(tenant: int, scale: Scale):
-    choice = random.Random(f"{scale.seed} {tenant}")
+def _different(tenant: int, scale: Scale) -> Callable[[int], tuple[PortRange, ...]]:
+    """Let a tenant have ports of its own beside the usual ones."""
+    choice = random.Random(f"{scale.seed} {tenant}")  # noqa: S311 (the same every time, on purpose)
 
-    def ports(_: str, usual: int) -> tuple[PortRange, ...]:
-        first = choice.sample(range(1024, 60000), choice.randint(1, 3))
-        return (_port(TCP, usual), *(PortRange(protocol=choice.choice((TCP, UDP)), first=at, last=at + choice.randrange(100)) for at in first))
+    def own() -> PortRange:
+        first = choice.randrange(1024, 60000)
+        return PortRange(protocol=choice.choice((TCP, UDP)), first=first, last=first + choice.randrange(100))
+
+    def ports(usual: int) -> tuple[PortRange, ...]:
+        return (_port(TCP, usual), *(own() for _ in range(choice.randint(1, 3))))
 
     return ports
+
+
+def _usual(port: int) -> tuple[PortRange, ...]:
+    return (_port(TCP, port),)
 
 
 def _port(protocol: int, port: int) -> PortRange:

@@ -16,7 +16,7 @@ from serai.lab.scale import DataCenter, Scale, host_name, tenant_policies, vm_pa
 from serai.model.policy import Action, Clause, Direction, InCidr, Policy, PortRange, Rule, RuleRef
 from serai.model.ports import TCP
 from serai.model.ruleset_delta import Delta
-from serai.policy.compiled import Progress
+from serai.policy.compiled import Progress, untold
 from serai.policy.compiler import Compiler
 from serai.policy.update import Update
 
@@ -53,7 +53,7 @@ class Trial:
     def __init__(self, scale: Scale, center: DataCenter) -> None:
         """Nothing is compiled yet."""
         self._scale, self._center = scale, center
-        self._choice = random.Random(scale.seed)
+        self._choice = random.Random(scale.seed)  # noqa: S311 (the same every time, on purpose)
         self._compiler = Compiler()
 
     @property
@@ -61,7 +61,7 @@ class Trial:
         """What ``compile`` made."""
         return self._compiler
 
-    def compile(self, progress: Progress = lambda done: None) -> Outcome:
+    def compile(self, progress: Progress = untold) -> Outcome:
         """Compile everything, up to the digest of every host."""
         center = self._center
         with _timed() as taken:

@@ -64,7 +64,12 @@ class Columns:
         machines = list(vms)
         vnics = [vnic for vm in machines for vnic in vm.vnics]
         held = [vnic.held for vnic in vnics]
-        scopes, labels, networks, cards = _Shared[Scope](), _Shared[Mapping[str, str]](), _Shared[Network](), _Shared[tuple[Card, ...]]()
+        scopes, labels, networks, cards = (
+            _Shared[Scope](),
+            _Shared[Mapping[str, str]](),
+            _Shared[Network](),
+            _Shared[tuple[Card, ...]](),
+        )
         return cls(
             paths=[vm.path for vm in machines],
             vm_scope=_column(scopes.place(vm.scope, vm.scope) for vm in machines),
@@ -151,7 +156,8 @@ def ranges(begins: Places, ends: Places) -> Places:
     """Return the places from each of ``begins`` up to its end, one range behind the other."""
     lengths = ends - begins
     before = np.cumsum(lengths) - lengths
-    return np.arange(int(lengths.sum())) + np.repeat(begins - before, lengths)
+    found: Places = np.arange(int(lengths.sum())) + np.repeat(begins - before, lengths)
+    return found
 
 
 def _column(values: Iterable[int]) -> Places:

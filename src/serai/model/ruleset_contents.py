@@ -39,9 +39,10 @@ class Contents:
         read: dict[bytes, FrozenPart] = {digest: decoder.decode(raw) for digest, raw in sorted(parts.items())}
         wholes = [part for part in read.values() if isinstance(part, FrozenWhole)]
         domains = [part for part in read.values() if isinstance(part, FrozenDomain)]
+        spread: list[FrozenDomain | FrozenWhole] = [*domains, *wholes]
         guests = [part for part in read.values() if isinstance(part, FrozenGuest)]
         guests += [guest for whole in wholes for guest in whole.guests]
-        judged = np.frombuffer(b"".join([part.judged for part in (*domains, *wholes)]), JUDGED)
+        judged = np.frombuffer(b"".join([part.judged for part in spread]), JUDGED)
         filled = _Filled(read, {kind for guest in guests for kind in np.frombuffer(guest.kinds, "<u8").tolist()})
         for domain in domains:
             filled.take(domain)
@@ -51,8 +52,8 @@ class Contents:
             judged=judged,
             rules=[*filled.rules, *(rule for whole in wholes for rule in whole.rules)],
             tables={
-                "endpoints": b"".join([part.endpoints for part in (*domains, *wholes)]),
-                "prefixes": b"".join([part.prefixes for part in (*domains, *wholes)]),
+                "endpoints": b"".join([part.endpoints for part in spread]),
+                "prefixes": b"".join([part.prefixes for part in spread]),
                 "lists": b"".join([lists, *(whole.lists for whole in wholes)]),
                 "pages": b"".join([pages, *(whole.pages for whole in wholes)]),
             },
@@ -70,7 +71,9 @@ class _Filled:
     def take(self, domain: FrozenDomain) -> None:
         records = np.frombuffer(domain.judged, JUDGED)
         books = {
-            book.tobytes() for kind, book in zip(records["kind"].tolist(), records["book"], strict=True) if kind in self._kinds
+            book.tobytes()
+            for kind, book in zip(records["kind"].tolist(), records["book"], strict=True)
+            if kind in self._kinds
         }
         for digest in books - {_NO_BOOK}:
             self._numbers.setdefault(digest, []).append(domain.numbers)

@@ -45,7 +45,9 @@ class Delta:
             ValueError: ``old`` is not the ruleset that this changes, or something else comes out.
         """
         if (old.host, old.digest) != (self.host, self.before):
-            raise ValueError(f"this change is for ruleset {self.before[:12]} of host {self.host}, not for {old.digest[:12]} of {old.host}")
+            raise ValueError(
+                f"this change is for ruleset {self.before[:12]} of host {self.host}, not for {old.digest[:12]} of {old.host}"
+            )
         kept = {digest: raw for digest, raw in old.parts.items() if digest not in set(self.drop)}
         new = HostRuleset(host=self.host, parts={**kept, **{digest_of(raw): raw for raw in self.add}})
         if new.digest != self.after:

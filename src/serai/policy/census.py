@@ -25,9 +25,9 @@ _LARGEST = 1 << 62
 
 Labels = str
 """Labels, written down: the same labels, the same text."""
-Class = tuple[str, Labels, str]
+Class = tuple[Scope, Labels, str]
 """What selectors and networks can tell apart: scope, labels, and the network's path."""
-Kind = tuple[str, Labels, bool]
+Kind = tuple[Scope, Labels, bool]
 """What policies can govern: scope, labels, and whether in quarantine."""
 
 
@@ -53,10 +53,10 @@ class Members:
     """Where policies stand that may matter here, from the tenants down."""
     classes: tuple[Class, ...]
     """In order of how they read from ``root``."""
-    local_classes: tuple[Class, ...]
+    local_classes: tuple[tuple[str, Labels, str], ...]
     """The same, as they read from ``root``."""
     kinds: tuple[Kind, ...]
-    local_kinds: tuple[Kind, ...]
+    local_kinds: tuple[tuple[str, Labels, bool], ...]
     kind_names: tuple[bytes, ...]
     """The 8 bytes by which vNICs say to which kind they belong: whatever policies there are, they stay."""
     runs: tuple[tuple[bytes, bytes, int, int], ...]
@@ -131,7 +131,9 @@ class _Reader:
         ordered = sorted(set(locally))
         at = {each: where for where, each in enumerate(ordered)}
         meant = dict(zip(locally, classes, strict=True))
-        kinds = {(columns.scopes[s], self._labels(lb), bool(alone)) for _, s, lb, alone in self._rows("kinds", place)[0]}
+        kinds = {
+            (columns.scopes[s], self._labels(lb), bool(alone)) for _, s, lb, alone in self._rows("kinds", place)[0]
+        }
         ordered_kinds = tuple(sorted(kinds))
         runs, first_run = self._rows("runs", place)
         cells, first_cell = self._rows("cells", place)
@@ -145,7 +147,9 @@ class _Reader:
             kinds=ordered_kinds,
             local_kinds=tuple([(local(scope), labels, alone) for scope, labels, alone in ordered_kinds]),
             kind_names=tuple([name_of_kind(name, kind) for kind in ordered_kinds]),
-            runs=tuple([(addresses[a].tobytes(), addresses[b - 1].tobytes(), a - begin, b - begin) for _, a, b in runs]),
+            runs=tuple(
+                [(addresses[a].tobytes(), addresses[b - 1].tobytes(), a - begin, b - begin) for _, a, b in runs]
+            ),
             cells=tuple([(at[locally[class_ - first_class]], run - first_run) for _, class_, run in cells]),
             addresses=addresses[begin:end],
             address_cell=address_cell[begin:end] - first_cell,

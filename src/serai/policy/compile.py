@@ -27,7 +27,7 @@ def compile_host(world: World, host: str, vms: Collection[str]) -> HostRuleset:
     wanted = {vnic.network.routing_domain for vm in mine for vnic in vm.vnics}
     met = (vm for vm in world.vms.values() if any(vnic.network.routing_domain in wanted for vnic in vm.vnics))
     columns = Columns.of(met)
-    statutes = Statutes(map(SpelledPolicy, world.policies), world.last_word, world.quarantine)
+    statutes = Statutes.of(map(SpelledPolicy, world.policies), world.last_word, world.quarantine)
     domains = compile_domains(list(census(columns, wanted)), statutes, {})
     parts = [part for guest in guests(Columns.of(mine)) for part in guest.parts(domains)]
     return HostRuleset.of(host, (part.raw for part in parts if part.raw))

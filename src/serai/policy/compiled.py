@@ -19,14 +19,19 @@ from serai.policy.domain import Domain, domain
 from serai.policy.instance import Instance, instances
 from serai.policy.part import Part
 from serai.policy.spell import Names
-from serai.policy.template import Template, compile_shape
 from serai.policy.statutes import Statutes
+from serai.policy.template import Template, compile_shape
 
 Shapes = MutableMapping[object, Template]
 """What has been compiled already, by shape; good for one set of statutes."""
 
 Progress = Callable[[int], None]
 """Told how many more domains are done."""
+
+
+def untold(done: int) -> None:
+    """Tell nobody."""
+
 
 _AT_ONCE: Final = 128
 """Domains that are in the making at the same time: memory for them stays small, and near."""
@@ -56,12 +61,20 @@ class Guest:
 
     def parts(self, domains: Mapping[str, CompiledDomain]) -> list[Part]:
         """Return what a host needs to guard it: itself, and of each domain that it is in who is there and its rules."""
-        found = [domains[name] for name in self.domains]
-        return [self.part, *(part for domain in found for part in (domain.part, *domain.books[self.kind]))]
+        return [self.part, *self.surroundings(domains)]
+
+    def surroundings(self, domains: Mapping[str, CompiledDomain]) -> list[Part]:
+        """Return what a host needs of the domains that it is in."""
+        parts: list[Part] = []
+        for name in self.domains:
+            domain = domains[name]
+            parts.append(domain.part)
+            parts += domain.books[self.kind]
+        return parts
 
 
 def compile_domains(
-    everybody: Sequence[Members], statutes: Statutes, shapes: Shapes, progress: Progress = lambda done: None
+    everybody: Sequence[Members], statutes: Statutes, shapes: Shapes, progress: Progress = untold
 ) -> dict[str, CompiledDomain]:
     """Compile routing domains; return them by name.
 

@@ -22,8 +22,8 @@ from serai.model.ruleset_delta import Delta
 from serai.model.tenancy import Scope
 from serai.model.world import LAST_WORD
 from serai.policy.census import Members, census
-from serai.policy.compiled import CompiledDomain, Guest, Progress, Shapes, compile_domains, guests
-from serai.policy.fit import ROOM, Capacity, require_fit
+from serai.policy.compiled import CompiledDomain, Guest, Progress, Shapes, compile_domains, guests, untold
+from serai.policy.fit import ROOM, Capacity
 from serai.policy.host import Host
 from serai.policy.inventory import Inventory
 from serai.policy.part import Part
@@ -51,7 +51,7 @@ class Compiler:
     ) -> None:
         """Begin with nothing: no policies, no VMs, no hosts. ``room`` is what each host has room for."""
         self._room = room
-        self._statutes = Statutes((), last_word, quarantine)
+        self._statutes = Statutes({}, last_word, quarantine)
         self._shapes: Shapes = {}
         self._inventory = Inventory(Columns.of(()))
         self._members: dict[str, Members] = {}
@@ -74,7 +74,7 @@ class Compiler:
         last_word: Mapping[Direction, Action] = LAST_WORD,
         quarantine: Sequence[Prefix] = (),
         room: Capacity = ROOM,
-        progress: Progress = lambda done: None,
+        progress: Progress = untold,
     ) -> Self:
         """Compile a whole data center at once: ``places`` are as in ``Update``.
 
@@ -85,7 +85,7 @@ class Compiler:
         made = cls(last_word=last_word, quarantine=quarantine, room=room)
         with _collector_paused(len(columns.paths)):
             made._inventory = Inventory(columns)
-            made._statutes = Statutes(map(SpelledPolicy, policies), last_word, quarantine)
+            made._statutes = Statutes.of(map(SpelledPolicy, policies), last_word, quarantine)
             members = {each.name: each for each in census(columns)}
             domains = compile_domains(list(members.values()), made._statutes, made._shapes, progress)
             change = _Change(
@@ -113,7 +113,7 @@ class Compiler:
     def _host(self, name: str) -> Host:
         return self._hosts.get(name) or Host.empty(name)
 
-    def update(self, update: Update, progress: Progress = lambda done: None) -> dict[str, Delta]:
+    def update(self, update: Update, progress: Progress = untold) -> dict[str, Delta]:
         """Take an update in; return what it changes, by host.
 
         Raises:
@@ -121,7 +121,7 @@ class Compiler:
             ValueError: two different things would have the same number; nothing has changed.
         """
         statutes = self._statutes.replaced(
-            {_parted(path): policy and SpelledPolicy(policy) for path, policy in update.policies.items()},
+            {_parted(path): SpelledPolicy(policy) if policy else None for path, policy in update.policies.items()},
             update.last_word,
             update.quarantine,
         )
@@ -164,24 +164,36 @@ class Compiler:
 
     def _concerned(self, change: _Change) -> dict[str, Host]:
         """Work out what becomes of each host that a change may concern, by name."""
-        everybody = collections.ChainMap(change.guests, self._guests)
-        domains = collections.ChainMap(change.domains, self._domains)
-        places = collections.ChainMap(change.places, self._places)
-        paths = {path for name in change.domains for path in self._guests_in.get(name, ())}
-        gone: dict[str, list[Part]] = {}
-        new: dict[str, list[Part]] = {}
-        for path in paths | change.guests.keys() | change.places.keys():
-            was, will = self._places.get(path, ()), places.get(path, ())
-            if was and (before := self._guests.get(path)):
+        gone: dict[str, list[Part]] = collections.defaultdict(list)
+        new: dict[str, list[Part]] = collections.defaultdict(list)
+        domains = _Layered(change.domains, self._domains)
+        for path in change.guests.keys() | change.places.keys():
+            before = self._guests.get(path)
+            after = change.guests.get(path, before)
+            was = self._places.get(path, ())
+            if before and was:
                 parts = before.parts(self._domains)
                 for host in was:
-                    gone.setdefault(host, []).extend(parts)
-            if will and (after := everybody.get(path)):
+                    gone[host] += parts
+            if after and (will := change.places.get(path, was)):
                 parts = after.parts(domains)
                 for host in will:
-                    new.setdefault(host, []).extend(parts)
+                    new[host] += parts
+        # Of all others only what is around them changes.
+        for name in change.domains:
+            for path in self._guests_in.get(name, ()):
+                if path not in change.guests and path not in change.places and (hosts := self._places.get(path)):
+                    guest = self._guests[path]
+                    if len(guest.domains) > 1 and name != next(
+                        each for each in guest.domains if each in change.domains
+                    ):
+                        continue  # that was told of another of its domains
+                    old, young = guest.surroundings(self._domains), guest.surroundings(domains)
+                    for host in hosts:
+                        gone[host] += old
+                        new[host] += young
         return {
-            host: self._host(host).changed(gone.get(host, ()), new.get(host, ()), change.statutes, self._room)
+            host: self._host(host).changed(gone[host], new[host], change.statutes, self._room)
             for host in sorted(gone.keys() | new.keys())
         }
 
@@ -219,6 +231,22 @@ class _Change:
     domains: Mapping[str, CompiledDomain | None]
     guests: Mapping[str, Guest | None]
     places: Mapping[str, frozenset[str]]
+
+
+class _Layered(Mapping[str, CompiledDomain]):
+    """Domains as they will be, and below those as they are: a lookup in two tables, and nothing else."""
+
+    def __init__(self, above: Mapping[str, CompiledDomain | None], below: Mapping[str, CompiledDomain]) -> None:
+        self._above, self._below = above, below
+
+    def __getitem__(self, name: str) -> CompiledDomain:
+        return self._above.get(name) or self._below[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._above.keys() | self._below.keys())
+
+    def __len__(self) -> int:
+        return len(self._above.keys() | self._below.keys())
 
 
 def _patch(table: dict[str, T], changes: Mapping[str, T | None]) -> None:

@@ -63,7 +63,9 @@ def flatten(stages: Sequence[Stage], direction: Direction, last_word: Action) ->
     last = Said(step_of(last_word), RuleRef.builtin(direction))
     differ = any(stage.closes_staged or any(line.staged for line in stage.lines) for stage in stages)
     lists: dict[int, tuple[Interval, ...]] = {}
-    for protocol in sorted({ANY_PROTOCOL, *(r.protocol for stage in stages for line in stage.lines for r in line.ports)}):
+    for protocol in sorted(
+        {ANY_PROTOCOL, *(r.protocol for stage in stages for line in stage.lines for r in line.ports)}
+    ):
         now = _paint(stages, protocol, last, staged=False)
         then = _paint(stages, protocol, last, staged=True) if differ else now
         lists[protocol] = tuple(_intervals(now, then))

@@ -44,18 +44,21 @@ class Host:
         parts, needed, raws = dict(self.parts), dict(self.needed), dict(self.ruleset.parts)
         cost = self.cost
         for part in new:
-            needed[part.digest] = needed.get(part.digest, 0) + 1
-            if part.digest not in parts:
-                parts[part.digest] = part
-                if part.raw:
-                    raws[part.digest] = part.raw
-                cost += part.cost
+            digest, raw, more = part
+            times = needed.get(digest, 0)
+            needed[digest] = times + 1
+            if not times:
+                parts[digest] = part
+                if raw:
+                    raws[digest] = raw
+                cost += more
         # While gates switch, what is new and what is old stand side by side.
         require_fit(self.ruleset.host, cost, parts, statutes, room)
-        for part in gone:
-            needed[part.digest] -= 1
-            if not needed[part.digest]:
-                del needed[part.digest], parts[part.digest]
-                raws.pop(part.digest, None)
-                cost -= part.cost
+        for digest, _, less in gone:
+            times = needed[digest] - 1
+            needed[digest] = times
+            if not times:
+                del needed[digest], parts[digest]
+                raws.pop(digest, None)
+                cost -= less
         return Host(ruleset=HostRuleset(host=self.ruleset.host, parts=raws), parts=parts, needed=needed, cost=cost)

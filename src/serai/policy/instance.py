@@ -14,11 +14,12 @@ from numpy.typing import NDArray
 from serai.model.records import PREFIX
 from serai.policy.domain import Domain
 from serai.policy.spell import NOBODY, Names, give, joined
-from serai.policy.template import BUILTIN, Template
 from serai.policy.statutes import Statutes
+from serai.policy.template import BUILTIN, Template
 
 _BUILTIN: Final = tuple(ref.id.to_bytes(8, "little") for ref in BUILTIN)
 _VIEW_BITS: Final = 64
+
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Instance:
@@ -59,8 +60,9 @@ class Numbering:
             rules = [part for part in said if isinstance(part, int)]
             if all(place <= shared_rules or place > builtin for place in rules):
                 content = b"".join(known[part] if isinstance(part, int) else part for part in said)
-                self._lists.append(give(b"list", content))
-                names.note(self._lists[-1:], [content])
+                name = give(b"list", content)
+                names.note((name,), (content,))
+                self._lists.append(name)
             else:
                 # Constants stand behind the numbers of rules, last first, so that a negative place finds them there.
                 places = [
@@ -121,7 +123,9 @@ def instances(template: Template, domains: Sequence[Domain], statutes: Statutes,
     named = [numbering.numbers(domain) for domain in domains]
     width = len(named[0][1])
     table = np.frombuffer(b"".join(b"".join(numbers) for _, numbers in named), np.uint64).reshape(-1, width)
-    first_identity = width - len(template.inner) - len(template.lists) - len(template.rulesets) - len(template.identities)
+    first_identity = (
+        width - len(template.inner) - len(template.lists) - len(template.rulesets) - len(template.identities)
+    )
     first_ruleset = first_identity + len(template.identities)
     prefixes = _prefixes(template, domains, table[:, first_identity:], [view for view, _ in named])
     for (view, numbers), records in zip(named, prefixes, strict=True):
@@ -140,7 +144,9 @@ def _name_of_group(peers: Sequence[bytes], group: tuple[int, ...]) -> bytes:
     return hashlib.blake2b(joined([peers[at] for at in group]), digest_size=16).digest()
 
 
-def _prefixes(template: Template, domains: Sequence[Domain], identities: NDArray[np.uint64], views: Sequence[bytes]) -> list[bytes]:
+def _prefixes(
+    template: Template, domains: Sequence[Domain], identities: NDArray[np.uint64], views: Sequence[bytes]
+) -> list[bytes]:
     """Write down who is behind addresses that no VM holds: as many records for each domain."""
     if not domains[0].nest.rows:
         return [b""] * len(domains)

@@ -19,7 +19,7 @@ class Inventory:
 
     def columns(self, paths: Iterable[str], changes: Mapping[str, VirtualMachine | None]) -> Columns:
         """Return the VMs at ``paths``, and those of ``changes``, as they would be after these."""
-        later = {path: self._later[path] for path in paths if path in self._later} | changes
+        later = {path: self._later[path] for path in paths if path in self._later} | dict(changes)
         rows = sorted(self._rows[path] for path in paths if path not in later)
         return self._columns.take(rows).joined(Columns.of(vm for _, vm in sorted(later.items()) if vm))
 

@@ -63,8 +63,11 @@ class Nest:
         for own, prefix in enumerate(prefixes, start=place):
             span = _span(prefix)
             outer = self._at(span.first, span.last)
-            covers_ipv4 = span.first <= _MAPPED_FIRST and _MAPPED_LAST <= span.last and span.length < IPV4_AT
-            if outer is None or covers_ipv4 or any(span.first <= end and begin <= span.last for begin, end in taken):
+            if (
+                outer is None
+                or _covers_ipv4(span)
+                or any(span.first <= end and begin <= span.last for begin, end in taken)
+            ):
                 return None
             taken.append((span.first, span.last))
             row = bisect.bisect_left(rows, (span.raw, span.length))
@@ -106,10 +109,15 @@ def _span(prefix: Prefix) -> _Span:
     return _Span(first, first | (1 << BITS - length) - 1, raw, length)
 
 
+def _covers_ipv4(span: _Span) -> bool:
+    """Say whether an IPv6 prefix has the mapped addresses in it, by its leading bits only."""
+    return span.length < IPV4_AT and span.first <= _MAPPED_FIRST and span.last >= _MAPPED_LAST
+
+
 def nest(prefixes: Sequence[Prefix]) -> Nest:
     """Sort ``prefixes`` (no one twice) into each other; their places are the answers."""
-    spans = [(_span(prefix), (place,)) for place, prefix in enumerate(prefixes)]
-    covered = any(s.first <= _MAPPED_FIRST and _MAPPED_LAST <= s.last and s.length < IPV4_AT for s, _ in spans)
+    spans: list[tuple[_Span, Within]] = [(_span(prefix), (place,)) for place, prefix in enumerate(prefixes)]
+    covered = any(_covers_ipv4(span) for span, _ in spans)
     if covered and _IPV4 not in prefixes:
         spans.append((_span(_IPV4), ()))
     spans.sort(key=lambda each: (each[0].first, each[0].length))

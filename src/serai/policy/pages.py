@@ -123,7 +123,9 @@ def pages(decisions: DecisionList) -> tuple[ContentId, set[bytes]]:
         return refs.index(ref) + 1
 
     parts = spelled(decisions, place_of)
-    number = content_id("list", b"".join(p if isinstance(p, bytes) else numbers[p].to_bytes(8, "little") for p in parts))
+    number = content_id(
+        "list", b"".join(p if isinstance(p, bytes) else numbers[p].to_bytes(8, "little") for p in parts)
+    )
     numbers.append(number)
 
     def inner(what: bytes) -> Place:

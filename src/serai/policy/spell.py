@@ -49,7 +49,19 @@ class SpelledPolicy:
         prefixes: the prefixes among the peers, written down.
     """
 
-    __slots__ = ("digest", "local", "mentions", "numbers", "peer_names", "peers", "policy", "prefixes", "refs", "text", "texts")
+    __slots__ = (
+        "digest",
+        "local",
+        "mentions",
+        "numbers",
+        "peer_names",
+        "peers",
+        "policy",
+        "prefixes",
+        "refs",
+        "text",
+        "texts",
+    )
 
     def __init__(self, policy: Policy) -> None:
         """Write ``policy`` down."""
@@ -66,7 +78,15 @@ class SpelledPolicy:
             for side in sides
         ]  # fmt: skip
         raw = _ENCODER.encode(
-            (policy.tier, policy.priority, policy.staged, str(policy.scope), policy.name, msgspec.Raw(spell_peer(policy.subject)), written)
+            (
+                policy.tier,
+                policy.priority,
+                policy.staged,
+                str(policy.scope),
+                policy.name,
+                msgspec.Raw(spell_peer(policy.subject)),
+                written,
+            )
         )
         self.policy = policy
         self.text: str = raw.decode()

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Final
+from typing import Final, Self
 
 from serai.model.address import Prefix
 from serai.model.policy import Action, Direction, InCidr, Peer
@@ -32,23 +31,15 @@ class Statutes:
 
     def __init__(
         self,
-        policies: Iterable[SpelledPolicy],
+        by_scope: Mapping[Scope, Sequence[SpelledPolicy]],
         last_word: Mapping[Direction, Action],
         quarantine: Sequence[Prefix],
     ) -> None:
-        """Take all policies, in any order."""
-        self._by_scope: dict[Scope, tuple[SpelledPolicy, ...]] = {}
-        by_scope: dict[Scope, list[SpelledPolicy]] = {}
-        for each in policies:
-            by_scope.setdefault(each.policy.scope, []).append(each)
-        for scope, some in by_scope.items():
-            self._by_scope[scope] = tuple(sorted(some, key=_by_name))
-        self._hold_for_all(last_word, quarantine)
-
-    def _hold_for_all(self, last_word: Mapping[Direction, Action], quarantine: Sequence[Prefix]) -> None:
+        """Take the policies of each scope, by name; ``of`` brings them into that order."""
+        self._by_scope = by_scope
         self.last_word = last_word
         self.quarantine = tuple(quarantine)
-        self.provider = self._by_scope.get(ROOT, ())
+        self.provider = tuple(by_scope.get(ROOT, ()))
         named = {n: p for each in self.provider for n, p in zip(each.peer_names, each.peers, strict=True)}
         named |= {name_of_peer(peer): peer for peer in (InCidr(prefix=prefix) for prefix in self.quarantine)}
         self.peers: tuple[Peer, ...] = tuple(named.values())
@@ -62,26 +53,37 @@ class Statutes:
         words = [f"{direction} {last_word[direction]}" for direction in sorted(last_word)]
         self.title = "\n".join((*words, *map(str, self.quarantine))).encode()
 
+    @classmethod
+    def of(
+        cls,
+        policies: Iterable[SpelledPolicy],
+        last_word: Mapping[Direction, Action],
+        quarantine: Sequence[Prefix],
+    ) -> Self:
+        """Take all policies, in any order."""
+        by_scope: dict[Scope, list[SpelledPolicy]] = {}
+        for each in sorted(policies, key=_by_name):
+            by_scope.setdefault(each.policy.scope, []).append(each)
+        return cls(by_scope, last_word, quarantine)
+
     def replaced(
         self,
         policies: Mapping[tuple[Scope, str], SpelledPolicy | None],
-        last_word: Mapping[Direction, Action] | None = None,
-        quarantine: Sequence[Prefix] | None = None,
+        last_word: Mapping[Direction, Action] | None,
+        quarantine: Sequence[Prefix] | None,
     ) -> Statutes:
         """Return the statutes with other policies under some names (None: with none), and what else is given."""
         if not policies and last_word is None and quarantine is None:
             return self
-        new = copy.copy(self)
-        new._by_scope = dict(self._by_scope)
+        by_scope = dict(self._by_scope)
         for (scope, name), policy in policies.items():
-            others = [each for each in new._by_scope.get(scope, ()) if each.policy.name != name]
-            new._by_scope[scope] = tuple(sorted([*others, policy] if policy else others, key=_by_name))
-        if last_word is not None or quarantine is not None or any(scope == ROOT for scope, _ in policies):
-            new._hold_for_all(
-                self.last_word if last_word is None else last_word,
-                self.quarantine if quarantine is None else quarantine,
-            )
-        return new
+            others = [each for each in by_scope.get(scope, ()) if each.policy.name != name]
+            by_scope[scope] = sorted([*others, policy] if policy else others, key=_by_name)
+        return Statutes(
+            by_scope,
+            self.last_word if last_word is None else last_word,
+            self.quarantine if quarantine is None else quarantine,
+        )
 
     def alike(self, other: Statutes) -> bool:
         """Say whether what holds everywhere is the same."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
@@ -236,7 +237,7 @@ class _Binder:
             return first_inner + len(self.inner) - 1
 
         self._pages = [
-            lay_out(decisions, self._first_list + at, rules.__getitem__, lambda what, at=at: inner(at, what))
+            lay_out(decisions, self._first_list + at, rules.__getitem__, functools.partial(inner, at))
             for at, decisions in enumerate(lists)
         ]
         self._spoken = [
@@ -281,7 +282,7 @@ def _group(domain: Domain, statutes: Statutes) -> tuple[tuple[tuple[int, ...], .
                         places[clause.peer].append((direction, id(rule), clause.ports))
     groups: dict[frozenset[object], list[int]] = {}
     group_of: dict[Peer, int] = {}
-    for at, (peer, found) in enumerate(places.items()):
+    for at, found in enumerate(places.values()):
         key = frozenset(found)
         members = groups.setdefault(key, [])
         members.append(at)
