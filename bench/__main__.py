@@ -8,9 +8,16 @@ import click
 from rich.console import Console
 from rich.table import Table
 
+from bench import compile as compiler
 from bench import gate, lab, ovn, testrun
 
-_BENCHMARKS = {"gate": gate.measure, "testrun": testrun.measure, "lab": lab.measure, "ovn": ovn.measure}
+_BENCHMARKS = {
+    "compile": compiler.measure,
+    "gate": gate.measure,
+    "lab": lab.measure,
+    "ovn": ovn.measure,
+    "testrun": testrun.measure,
+}
 
 
 @click.command()
