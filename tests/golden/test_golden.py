@@ -7,16 +7,18 @@ import yaml
 
 from serai.cli.question import connections, parse_end, parse_service
 from serai.inventory.files import read_directory
-from serai.model.decode import decode
+from serai.model.decode import decode, decode_with_places
 from serai.model.definitions import DefinitionErrors
 from serai.model.policy import Action
 from serai.model.tenancy import Mode
 from serai.model.world import World
 from serai.policy.evaluate import judge
+from serai.policy.hygiene import Finding, Kind, examine
 
 HERE = Path(__file__).parent
 ERRORS = sorted(HERE.glob("error-*"))
 SEMANTICS = sorted(HERE.glob("semantics-*"))
+HYGIENE = sorted(HERE.glob("hygiene-*"))
 
 # The two parsers of PyYAML word syntax errors differently; wheels bring the one in C.
 NEEDS_C_PARSER = {"error-yaml-syntax", "error-yaml-tab", "error-yaml-surrogate"}
@@ -37,6 +39,25 @@ def test_every_question_gets_the_written_answer(case: Path) -> None:
     expected = (case / "expected.txt").read_text().splitlines()
     answered = [line if line.startswith("#") else answer(world, line.partition(": ")[0]) for line in expected]
     assert answered == expected
+
+
+@pytest.mark.parametrize("case", HYGIENE, ids=lambda case: case.name)
+def test_what_should_be_tidied_up_is_what_is_written(case: Path) -> None:
+    found = examine(*decode_with_places(read_directory(case / "in")))
+    assert [line for finding in found for line in lines(finding)] == (case / "expected.txt").read_text().splitlines()
+    assert case.name.removeprefix("hygiene-") in {finding.kind for finding in found}
+    # Near misses are called so.
+    assert not any("fine-" in finding.rule for finding in found)
+
+
+def test_there_is_a_case_for_every_kind_of_finding() -> None:
+    assert {case.name.removeprefix("hygiene-") for case in HYGIENE} == set(Kind)
+
+
+def lines(finding: Finding) -> list[str]:
+    """Write a finding in two lines and one more for each other rule."""
+    others = [f"    {other.file}:{other.line} {other.rule}" for other in finding.others]
+    return [f"{finding.file}:{finding.line} {finding.kind} {finding.rule}", f"    {finding.message}", *others]
 
 
 def answer(world: World, question: str) -> str:

@@ -6,7 +6,7 @@ Each kind of other end that a class of VMs can meet is asked about all ports at 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
 from serai.model.inventory import VirtualMachine, Vnic
 from serai.model.policy import Action, Direction, Peer, Policy, RuleRef, Tier
@@ -76,6 +76,16 @@ class _Step:
     """What matches nothing is denied here."""
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Meeting:
+    """VMs about which the same is asked in a direction, and whom they can meet."""
+
+    direction: Direction
+    levels: Sequence[_Level]
+    kinds: Collection[Kind]
+    """As far as the levels tell them apart."""
+
+
 class _Surveyor:
     def __init__(self, world: World, cells: Cells) -> None:
         self._world = world
@@ -90,6 +100,16 @@ class _Surveyor:
         self._subjects = dict.fromkeys(self._policies, 0)
 
     def survey(self) -> Survey:
+        meetings = list(self._meetings())
+        for meeting in meetings:
+            for steps in self._ways(meeting):
+                self._note_decisions(meeting.direction, steps)
+        for meeting in meetings:
+            for steps in self._ways(meeting):
+                self._note_needs(meeting.direction, steps)
+        return Survey(rules=self._records, subjects=self._subjects)
+
+    def _meetings(self) -> Iterator[_Meeting]:
         domains: dict[str, list[tuple[VirtualMachine, Vnic]]] = {}
         for vm, vnic in self._world.vnics():
             domains.setdefault(vnic.network.routing_domain, []).append((vm, vnic))
@@ -99,8 +119,12 @@ class _Surveyor:
             numbers = self._numbers(here)
             met = kinds(members, numbers)
             for direction, named in here:
-                self._look(direction, [[self._policies[name] for name in level] for level in named], met, numbers)
-        return Survey(rules=self._records, subjects=self._subjects)
+                policies = ([self._policies[name] for name in level] for level in named)
+                prepared = [_Level(level, direction, self._cells, numbers) for level in policies]
+                told_apart = 0
+                for level in prepared:
+                    told_apart |= level.told_apart
+                yield _Meeting(direction, prepared, {kind & told_apart for kind in met})
 
     def _classes(self) -> dict[_Looks, list[_Asked]]:
         """Find what is asked about each class of VMs, and note which policies select it."""
@@ -128,75 +152,86 @@ class _Surveyor:
         )
         return {peer: number for number, peer in enumerate(dict.fromkeys(peer for peer in peers if peer))}
 
-    def _look(
-        self, direction: Direction, asked: list[list[Policy]], met: frozenset[Kind], numbers: Mapping[Peer, int]
-    ) -> None:
-        """Ask the levels ``asked`` about every kind of other end that they tell apart."""
-        prepared = [_Level(level, direction, self._cells, numbers) for level in asked]
-        told_apart = 0
-        for level in prepared:
-            told_apart |= level.told_apart
-        views = (False, True) if any(level.staged for level in prepared) else (False,)
-        for kind in {kind & told_apart for kind in met}:
+    def _ways(self, meeting: _Meeting) -> Iterator[list[_Step]]:
+        """Go through all that can be asked one after the other, with the staged policies in force or without."""
+        views = (False, True) if any(level.staged for level in meeting.levels) else (False,)
+        for kind in meeting.kinds:
             for staged in views:
-                self._walk(direction, [level.step(kind, staged=staged) for level in prepared])
+                yield [level.step(kind, staged=staged) for level in meeting.levels]
 
-    def _walk(self, direction: Direction, steps: Sequence[_Step]) -> None:
-        """Follow all ports down the steps, and note what each rule does to them."""
+    def _taken(self, steps: Sequence[_Step]) -> Iterator[tuple[int, int, int]]:
+        """Follow all ports down the steps: the step, the line in it, and the ports for which the line is the first."""
         undecided = self._cells.everything
-        final: list[tuple[str, int]] = []
         for at, step in enumerate(steps):
             passed = 0
-            passes: list[tuple[str, int]] = []
             for number, line in enumerate(step.lines):
-                record = self._records[line.rule]
-                record.matches = True
                 took = line.ports & undecided
-                if not took:
-                    if not record.decides:
-                        record.before |= {rule for rule, ports in (*passes, *final) if ports & line.ports}
-                    continue
                 undecided &= ~took
-                if line.action is Action.PASS:
-                    passes.append((line.rule, took))
-                    passed |= took
-                else:
-                    final.append((line.rule, took))
-                record.decides = True
-                if not record.needed:
-                    tail = _Step(step.tier, step.lines[number + 1 :], step.closes)
-                    record.needed = not self._said_anyway(
-                        direction, line.action, took, [tail, *steps[at + 1 :]], record
-                    )
-            if step.closes and undecided:
-                final.append((RuleRef.unmatched(direction).text, undecided))
-                undecided = 0
-            undecided |= passed
+                passed |= took if line.action is Action.PASS else 0
+                yield at, number, took
+            undecided = passed if step.closes else undecided | passed
 
-    def _said_anyway(
-        self, direction: Direction, action: Action, ports: int, behind: Iterable[_Step], record: Record
-    ) -> bool:
-        """Say whether the steps ``behind`` a line say its ``action`` of all ``ports`` as well.
+    def _note_decisions(self, direction: Direction, steps: Sequence[_Step]) -> None:
+        """Note which lines decide, and what decides before the others."""
+        before: list[tuple[int | None, str, int]] = []
+        for at, number, took in self._taken(steps):
+            line = steps[at].lines[number]
+            record = self._records[line.rule]
+            record.matches = True
+            if took:
+                record.decides = True
+                before.append((at if line.action is Action.PASS else None, line.rule, took))
+            elif not record.decides:
+                left = line.ports
+                for level, rule, ports in before:
+                    if ports & line.ports and level in {None, at}:  # a Pass ends its own level only
+                        record.before.add(rule)
+                        left &= ~ports
+                if left:
+                    record.before.add(RuleRef.unmatched(direction).text)
+
+    def _note_needs(self, direction: Direction, steps: Sequence[_Step]) -> None:
+        """Note which lines that decide something are needed for that."""
+        for at, number, took in self._taken(steps):
+            step, line = steps[at], steps[at].lines[number]
+            record = self._records[line.rule]
+            if not took or record.needed:
+                continue
+            behind = [_Step(step.tier, step.lines[number + 1 :], step.closes), *steps[at + 1 :]]
+            # Neither with the rules that never decide, nor when somebody has taken those away.
+            alive = [
+                _Step(s.tier, [other for other in s.lines if self._records[other.rule].decides], s.closes)
+                for s in behind
+            ]
+            instead = self._instead(direction, line.action, took, alive)
+            if instead is None or self._instead(direction, line.action, took, behind) is None:
+                record.needed = True
+            else:
+                record.instead |= instead
+
+    def _instead(self, direction: Direction, action: Action, ports: int, behind: Iterable[_Step]) -> set[str] | None:
+        """Return what ``behind`` a line says its ``action`` of all ``ports`` as well; None where something else is said.
 
         In the Admin tier only the line's own level counts: what a level wants to be sure of does not become needless
         because those below it want the same for the time being.
         """
+        found: set[str] = set()
         for step in behind:
             for line in step.lines:
                 if line.ports & ports:
                     if line.action is not action:
-                        return False
-                    record.instead.add(line.rule)
+                        return None
+                    found.add(line.rule)
                     ports &= ~line.ports
             if not ports:
-                return True
+                return found
             if step.tier is Tier.ADMIN:  # a Pass goes on at the next level, and so does what nothing matches
-                return action is Action.PASS
+                return found if action is Action.PASS else None
             if step.closes:
-                record.instead.add(RuleRef.unmatched(direction).text)
-                return action is Action.DENY
-        record.instead.add(RuleRef.builtin(direction).text)
-        return action is self._world.last_word[direction]
+                found.add(RuleRef.unmatched(direction).text)
+                return found if action is Action.DENY else None
+        found.add(RuleRef.builtin(direction).text)
+        return found if action is self._world.last_word[direction] else None
 
 
 class _Level:
