@@ -43,9 +43,9 @@ class Kind(enum.StrEnum):
 class Other:
     """Another rule that has to do with a finding."""
 
-    rule: str
     file: str
     line: int
+    rule: str
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,7 +61,7 @@ class Finding:
     message: str
     """One or two sentences: what it is, and what to do."""
     others: tuple[Other, ...]
-    """The rules that it has to do with, in the order of their names; the tiers' own last words are none."""
+    """The rules that it has to do with, by file and line; the tiers' own last words are none."""
 
 
 def examine(world: World, places: Places) -> tuple[Finding, ...]:
@@ -78,7 +78,7 @@ def examine(world: World, places: Places) -> tuple[Finding, ...]:
     found = []
     for kind, name, message, others in _Examiner(world, cells).remarks():
         place = places.of(name)
-        at = [Other(other, places.of(other).file, places.of(other).line) for other in sorted(others)]
+        at = sorted(Other(places.of(other).file, places.of(other).line, other) for other in others)
         found.append(Finding(kind=kind, file=place.file, line=place.line, rule=name, message=message, others=tuple(at)))
     return tuple(sorted(found, key=lambda f: (f.file, f.line, f.rule, f.kind)))
 
@@ -157,8 +157,8 @@ class _Examiner:
             what = f"Says {rule.action} where {twin.ref.text} says {twin.action} before it, of the same traffic"
             return Kind.CONTRADICTORY, name, f"{what}: it never counts. Take one of the two away.", (twin.ref.text,)
         if policy.tier is Tier.BASELINE and not self._subjects(policy) & ~self._governed[direction]:
-            what = f"Is never asked: Tenant policies govern the {direction} of every VM that its policy selects"
-            return Kind.SHADOWED, name, f"{what}. Take it away, unless it waits for other VMs.", ()
+            what = f"Never asked: Tenant policies govern the {direction} of all VMs of its policy"
+            return Kind.SHADOWED, name, f"{what}. Take it away, unless other VMs are to come.", ()
         before = self._survey.rules[name].before
         rules = self._written(before)
         what = f"{_listed(rules)} {'decides' if len(rules) == 1 else 'decide'} first"
