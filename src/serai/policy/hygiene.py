@@ -87,12 +87,17 @@ _Remark = tuple[Kind, str, str, tuple[str, ...]]
 """Kind, rule or policy, message, other rules."""
 
 
+_Level = tuple[Tier, Scope | None]
+"""A tier and, outside the Tenant tier, the scope."""
+
+
 class _Examiner:
     def __init__(self, world: World, cells: Cells) -> None:
         self._world = world
         self._cells = cells
         self._survey = survey(world, cells)
         self._traffic = {rule.ref.text: Traffic.of(rule, cells) for rule in _rules(world.policies)}
+        self._levels = {rule.ref.text: _level(policy) for policy in world.policies for rule in _rules([policy])}
         self._governed = dict.fromkeys(Direction, 0)
         for policy in world.policies:
             if policy.tier is Tier.TENANT and not policy.staged:
@@ -100,16 +105,15 @@ class _Examiner:
                     self._governed[direction] |= self._subjects(policy)
 
     def remarks(self) -> Iterator[_Remark]:
-        levels: dict[tuple[Tier, Scope | None, Direction], list[Policy]] = {}
+        levels: dict[tuple[_Level, Direction], list[Policy]] = {}
         for policy in self._world.policies:
             if not self._subjects(policy):
                 name = f"{policy.scope}:{policy.name}"
                 yield Kind.UNUSED, name, "Selects no VM: correct its subject, or take it away.", ()
                 continue
             for direction in policy.rules:
-                scope = None if policy.tier is Tier.TENANT else policy.scope
-                levels.setdefault((policy.tier, scope, direction), []).append(policy)
-        for (_, _, direction), policies in levels.items():
+                levels.setdefault((_level(policy), direction), []).append(policy)
+        for (_, direction), policies in levels.items():
             yield from self._level(sorted(policies, key=lambda p: (p.priority, p.name, p.scope)), direction)
 
     def _level(self, policies: Iterable[Policy], direction: Direction) -> Iterator[_Remark]:
@@ -164,7 +168,9 @@ class _Examiner:
         what = f"{_listed(rules)} {'decides' if len(rules) == 1 else 'decide'} first"
         if len(rules) < len(before):
             what += f", and the rest is denied by the Tenant tier ({RuleRef.unmatched(direction).text})"
-        return Kind.SHADOWED, name, f"Never decides: {what}. Take it away, or move it up.", rules
+        # What another level or tier has decided, no other place in its own would change.
+        movable = any(self._levels[other] == self._levels[name] for other in rules)
+        return Kind.SHADOWED, name, f"Never decides: {what}. Take it away{', or move it up' if movable else ''}.", rules
 
     def _covers(self, earlier: Policy, later: Policy) -> bool:
         """Say whether the earlier policy is asked whenever the later one is."""
@@ -206,6 +212,10 @@ class _Examiner:
 
 def _rules(policies: Iterable[Policy]) -> Iterator[Rule]:
     return (rule for policy in policies for rules in policy.rules.values() for rule in rules)
+
+
+def _level(policy: Policy) -> _Level:
+    return policy.tier, None if policy.tier is Tier.TENANT else policy.scope
 
 
 def _listed(refs: Sequence[str]) -> str:
