@@ -6,7 +6,7 @@ Each kind of other end that a class of VMs can meet is asked about all ports at 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 
 from serai.model.inventory import VirtualMachine, Vnic
 from serai.model.policy import Action, Direction, Peer, Policy, RuleRef, Tier
@@ -86,6 +86,18 @@ class _Meeting:
     """As far as the levels tell them apart."""
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
+class _State:
+    """What has become of all ports behind some levels."""
+
+    undecided: int
+    final: tuple[tuple[str, int], ...] = ()
+    """The lines that have decided, each with what it took."""
+
+
+_Note = Callable[[Direction, _Step, Iterator[_Step], _State], _State]
+
+
 class _Surveyor:
     def __init__(self, world: World, cells: Cells) -> None:
         self._world = world
@@ -101,12 +113,12 @@ class _Surveyor:
 
     def survey(self) -> Survey:
         meetings = list(self._meetings())
-        for meeting in meetings:
-            for steps in self._ways(meeting):
-                self._note_decisions(meeting.direction, steps)
-        for meeting in meetings:
-            for steps in self._ways(meeting):
-                self._note_needs(meeting.direction, steps)
+        for note in (self._note_decisions, self._note_needs):
+            known: dict[tuple[_Level, Kind, bool], _State] = {}
+            for meeting in meetings:
+                for kind in meeting.kinds:
+                    for staged in (False, True) if meeting.levels and meeting.levels[-1].staged else (False,):
+                        self._follow(meeting, kind, known, note, staged=staged)
         return Survey(rules=self._records, subjects=self._subjects)
 
     def _meetings(self) -> Iterator[_Meeting]:
@@ -118,13 +130,18 @@ class _Surveyor:
             here = {each for vm, _ in members for each in asked[_looks(vm)]}
             numbers = self._numbers(here)
             met = kinds(members, numbers)
+            made: dict[_Asked, _Level] = {}
             for direction, named in here:
-                policies = ([self._policies[name] for name in level] for level in named)
-                prepared = [_Level(level, direction, self._cells, numbers) for level in policies]
-                told_apart = 0
-                for level in prepared:
-                    told_apart |= level.told_apart
-                yield _Meeting(direction, prepared, {kind & told_apart for kind in met})
+                path_levels: list[_Level] = []
+                for until in range(1, len(named) + 1):
+                    path = direction, named[:until]
+                    if path not in made:
+                        policies = [self._policies[name] for name in named[until - 1]]
+                        above = path_levels[-1] if path_levels else None
+                        made[path] = _Level(policies, direction, self._cells, numbers, above)
+                    path_levels.append(made[path])
+                told_apart = path_levels[-1].told_apart if path_levels else 0
+                yield _Meeting(direction, path_levels, {kind & told_apart for kind in met})
 
     def _classes(self) -> dict[_Looks, list[_Asked]]:
         """Find what is asked about each class of VMs, and note which policies select it."""
@@ -152,62 +169,75 @@ class _Surveyor:
         )
         return {peer: number for number, peer in enumerate(dict.fromkeys(peer for peer in peers if peer))}
 
-    def _ways(self, meeting: _Meeting) -> Iterator[list[_Step]]:
-        """Go through all that can be asked one after the other, with the staged policies in force or without."""
-        views = (False, True) if any(level.staged for level in meeting.levels) else (False,)
-        for kind in meeting.kinds:
-            for staged in views:
-                yield [level.step(kind, staged=staged) for level in meeting.levels]
+    def _follow(
+        self,
+        meeting: _Meeting,
+        kind: Kind,
+        known: dict[tuple[_Level, Kind, bool], _State],
+        note: _Note,
+        *,
+        staged: bool,
+    ) -> None:
+        """Take all ports down the levels. Many VMs ask the same first, and nothing is noted of that twice."""
+        state = _State(self._cells.everything)
+        for at, level in enumerate(meeting.levels):
+            key = level, kind & level.told_apart, staged and level.staged
+            if key not in known:
+                steps = (below.step(kind, staged=staged) for below in meeting.levels[at:])
+                state = note(meeting.direction, next(steps), steps, state)
+                # What comes behind matters in the tiers below.
+                if level.tier is Tier.ADMIN:
+                    known[key] = state
+            else:
+                state = known[key]
 
-    def _taken(self, steps: Sequence[_Step]) -> Iterator[tuple[int, int, int]]:
-        """Follow all ports down the steps: the step, the line in it, and the ports for which the line is the first."""
-        undecided = self._cells.everything
-        for at, step in enumerate(steps):
-            passed = 0
-            for number, line in enumerate(step.lines):
-                took = line.ports & undecided
-                undecided &= ~took
-                passed |= took if line.action is Action.PASS else 0
-                yield at, number, took
-            undecided = passed if step.closes else undecided | passed
-
-    def _note_decisions(self, direction: Direction, steps: Sequence[_Step]) -> None:
-        """Note which lines decide, and what decides before the others."""
-        before: list[tuple[int | None, str, int]] = []
-        for at, number, took in self._taken(steps):
-            line = steps[at].lines[number]
+    def _note_decisions(self, direction: Direction, step: _Step, behind: Iterator[_Step], state: _State) -> _State:
+        """Note which lines of a step decide, and what decides before the others; return what is behind it."""
+        del behind
+        undecided, passed = state.undecided, 0
+        final, passes = list(state.final), []
+        for line in step.lines:
             record = self._records[line.rule]
             record.matches = True
+            took = line.ports & undecided
             if took:
                 record.decides = True
-                before.append((at if line.action is Action.PASS else None, line.rule, took))
+                undecided &= ~took
+                (passes if line.action is Action.PASS else final).append((line.rule, took))
+                passed |= took if line.action is Action.PASS else 0
             elif not record.decides:
                 left = line.ports
-                for level, rule, ports in before:
-                    if ports & line.ports and level in {None, at}:  # a Pass ends its own level only
+                for rule, ports in (*passes, *final):
+                    if ports & line.ports:
                         record.before.add(rule)
                         left &= ~ports
                 if left:
                     record.before.add(RuleRef.unmatched(direction).text)
+        return _State(passed if step.closes else undecided | passed, tuple(final))
 
-    def _note_needs(self, direction: Direction, steps: Sequence[_Step]) -> None:
-        """Note which lines that decide something are needed for that."""
-        for at, number, took in self._taken(steps):
-            step, line = steps[at], steps[at].lines[number]
+    def _note_needs(self, direction: Direction, step: _Step, behind: Iterator[_Step], state: _State) -> _State:
+        """Note which lines of a step are needed for what they decide; return what is behind it."""
+        undecided, passed = state.undecided, 0
+        below: list[_Step] | None = [] if step.tier is Tier.ADMIN else None
+        for number, line in enumerate(step.lines):
+            took = line.ports & undecided
+            undecided &= ~took
+            passed |= took if line.action is Action.PASS else 0
             record = self._records[line.rule]
-            if not took or record.needed:
-                continue
-            behind = [_Step(step.tier, step.lines[number + 1 :], step.closes), *steps[at + 1 :]]
-            # Neither with the rules that never decide, nor when somebody has taken those away.
-            alive = [
-                _Step(s.tier, [other for other in s.lines if self._records[other.rule].decides], s.closes)
-                for s in behind
-            ]
-            instead = self._instead(direction, line.action, took, alive)
-            if instead is None or self._instead(direction, line.action, took, behind) is None:
-                record.needed = True
-            else:
-                record.instead |= instead
+            if took and not record.needed:
+                below = list(behind) if below is None else below
+                rest = [_Step(step.tier, step.lines[number + 1 :], step.closes), *below]
+                # Neither with the rules that never decide, nor when somebody has taken those away.
+                alive = [
+                    _Step(s.tier, [other for other in s.lines if self._records[other.rule].decides], s.closes)
+                    for s in rest
+                ]
+                instead = self._instead(direction, line.action, took, alive)
+                if instead is None or self._instead(direction, line.action, took, rest) is None:
+                    record.needed = True
+                else:
+                    record.instead |= instead
+        return _State(passed if step.closes else undecided | passed)
 
     def _instead(self, direction: Direction, action: Action, ports: int, behind: Iterable[_Step]) -> set[str] | None:
         """Return what ``behind`` a line says its ``action`` of all ``ports`` as well; None where something else is said.
@@ -238,12 +268,19 @@ class _Level:
     """One level of one tier, prepared for many kinds of other ends."""
 
     def __init__(
-        self, policies: Sequence[Policy], direction: Direction, cells: Cells, numbers: Mapping[Peer, int]
+        self,
+        policies: Sequence[Policy],
+        direction: Direction,
+        cells: Cells,
+        numbers: Mapping[Peer, int],
+        above: _Level | None,
     ) -> None:
-        self._tier = policies[0].tier
+        self.tier = policies[0].tier
         self._closes_staged = all(policy.staged for policy in policies)
-        self.staged = any(policy.staged for policy in policies)
-        self.told_apart = 0
+        self.staged = any(policy.staged for policy in policies) or (above is not None and above.staged)
+        """It or a level above it has staged policies."""
+        self.told_apart: Kind = above.told_apart if above else 0
+        """The peers that it and the levels above it tell apart."""
         self._rules: list[tuple[bool, str, Action, list[tuple[Kind, int]]]] = []
         for policy in policies:
             for rule in policy.rules[direction]:
@@ -264,7 +301,7 @@ class _Level:
                     ports |= mask
             if ports:
                 lines.append(_Line(rule, action, ports))
-        return _Step(self._tier, lines, self._tier is Tier.TENANT and (staged or not self._closes_staged))
+        return _Step(self.tier, lines, self.tier is Tier.TENANT and (staged or not self._closes_staged))
 
 
 def _looks(vm: VirtualMachine) -> _Looks:
