@@ -34,7 +34,7 @@ class Kind(enum.StrEnum):
     REDUNDANT = "redundant"
     """It decides, but without it every verdict would be the same."""
     CONSOLIDATABLE = "consolidatable"
-    """It and the rule before it could be one rule."""
+    """It and those right behind it could be one rule."""
     OVER_PERMISSIVE = "over-permissive"
     """It accepts nearly everybody on every port (``permissive.py`` says what that is)."""
 
@@ -120,7 +120,6 @@ class _Examiner:
         """Go through the rules of one level in the order in which they are asked."""
         same: dict[Traffic, list[tuple[Policy, Rule]]] = {}
         for policy in policies:
-            before: Rule | None = None
             for rule in policy.rules[direction]:
                 record, traffic = self._survey.rules[rule.ref.text], self._traffic[rule.ref.text]
                 earlier = same.setdefault(traffic, [])
@@ -132,10 +131,8 @@ class _Examiner:
                     yield Kind.REDUNDANT, rule.ref.text, *self._said_anyway(rule)
                 if record.decides and rule.action is Action.ACCEPT:
                     yield from self._permissive(policy, direction, rule)
-                if record.needed and before and before.action is rule.action:
-                    yield from self._consolidatable(before, rule)
                 earlier.append((policy, rule))
-                before = rule if record.needed else None
+            yield from self._consolidatable(policy.rules[direction])
 
     def _subjects(self, policy: Policy) -> int:
         return self._survey.subjects[policy.scope, policy.name]
@@ -192,13 +189,29 @@ class _Examiner:
         """Pick the rules; last words are none."""
         return tuple(sorted(ref for ref in refs if ref in self._traffic))
 
-    def _consolidatable(self, before: Rule, rule: Rule) -> Iterator[_Remark]:
-        alike = self._traffic[before.ref.text].in_common(self._traffic[rule.ref.text])
-        if alike:
-            message = (
-                f"Has the same action and {alike} as {before.ref.text}, the rule before it: make one rule of the two."
-            )
-            yield Kind.CONSOLIDATABLE, rule.ref.text, message, (before.ref.text,)
+    def _consolidatable(self, rules: Sequence[Rule]) -> Iterator[_Remark]:
+        """Find runs of neighbors, all of them needed, that one rule could say."""
+        at = 0
+        while at < len(rules):
+            end = at + 1
+            alike = self._alike(rules, end)
+            while alike and self._alike(rules, end) == alike:
+                end += 1
+            if alike:
+                behind = tuple(rule.ref.text for rule in rules[at + 1 : end])
+                several = "rule" if len(behind) == 1 else f"{len(behind)} rules"
+                what = f"Has the same action and {alike} as the {several} behind it, {_listed(behind)}"
+                yield Kind.CONSOLIDATABLE, rules[at].ref.text, f"{what}: make one rule of them.", behind
+            at = end
+
+    def _alike(self, rules: Sequence[Rule], at: int) -> str:
+        """Say what a rule has in common with the one before it, where one rule could say both."""
+        if at == len(rules) or rules[at - 1].action is not rules[at].action:
+            return ""
+        before, rule = rules[at - 1].ref.text, rules[at].ref.text
+        if not (self._survey.rules[before].needed and self._survey.rules[rule].needed):
+            return ""
+        return self._traffic[before].in_common(self._traffic[rule])
 
     def _permissive(self, policy: Policy, direction: Direction, rule: Rule) -> Iterator[_Remark]:
         # Where the site accepts by default, saying so below the Admin tier gives nothing away.

@@ -13,6 +13,7 @@ from serai.model.policy import Action, Direction, Peer, Policy, RuleRef, Tier
 from serai.model.tenancy import Scope
 from serai.model.world import World
 from serai.policy.cells import Cells
+from serai.policy.ladder import Rung, Step
 from serai.policy.remotes import Kind, kinds
 from serai.policy.stages import levels
 
@@ -58,30 +59,11 @@ _Looks = tuple[Scope, frozenset[tuple[str, str]]]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class _Line:
-    """A rule as one kind of other end meets it."""
-
-    rule: str
-    action: Action
-    ports: int
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class _Step:
-    """One level of one tier, as one kind of other end meets it."""
-
-    tier: Tier
-    lines: Sequence[_Line]
-    closes: bool
-    """What matches nothing is denied here."""
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
 class _Meeting:
     """VMs about which the same is asked in a direction, and whom they can meet."""
 
     direction: Direction
-    levels: Sequence[_Level]
+    levels: Sequence[Rung]
     kinds: Collection[Kind]
     """As far as the levels tell them apart."""
 
@@ -95,7 +77,7 @@ class _State:
     """The lines that have decided, each with what it took."""
 
 
-_Note = Callable[[Direction, _Step, Iterator[_Step], _State], _State]
+_Note = Callable[[Direction, Step, Iterator[Step], _State], _State]
 
 
 class _Surveyor:
@@ -114,7 +96,7 @@ class _Surveyor:
     def survey(self) -> Survey:
         meetings = list(self._meetings())
         for note in (self._note_decisions, self._note_needs):
-            known: dict[tuple[_Level, Kind, bool], _State] = {}
+            known: dict[tuple[Rung, Kind, bool], _State] = {}
             for meeting in meetings:
                 for kind in meeting.kinds:
                     for staged in (False, True) if meeting.levels and meeting.levels[-1].staged else (False,):
@@ -130,18 +112,18 @@ class _Surveyor:
             here = {each for vm, _ in members for each in asked[_looks(vm)]}
             numbers = self._numbers(here)
             met = kinds(members, numbers)
-            made: dict[_Asked, _Level] = {}
+            made: dict[_Asked, Rung] = {}
             for direction, named in here:
-                path_levels: list[_Level] = []
+                rungs: list[Rung] = []
                 for until in range(1, len(named) + 1):
                     path = direction, named[:until]
                     if path not in made:
                         policies = [self._policies[name] for name in named[until - 1]]
-                        above = path_levels[-1] if path_levels else None
-                        made[path] = _Level(policies, direction, self._cells, numbers, above)
-                    path_levels.append(made[path])
-                told_apart = path_levels[-1].told_apart if path_levels else 0
-                yield _Meeting(direction, path_levels, {kind & told_apart for kind in met})
+                        above = rungs[-1] if rungs else None
+                        made[path] = Rung(policies, direction, self._cells, numbers, above)
+                    rungs.append(made[path])
+                told_apart = rungs[-1].told_apart if rungs else 0
+                yield _Meeting(direction, rungs, {kind & told_apart for kind in met})
 
     def _classes(self) -> dict[_Looks, list[_Asked]]:
         """Find what is asked about each class of VMs, and note which policies select it."""
@@ -173,7 +155,7 @@ class _Surveyor:
         self,
         meeting: _Meeting,
         kind: Kind,
-        known: dict[tuple[_Level, Kind, bool], _State],
+        known: dict[tuple[Rung, Kind, bool], _State],
         note: _Note,
         *,
         staged: bool,
@@ -191,11 +173,12 @@ class _Surveyor:
             else:
                 state = known[key]
 
-    def _note_decisions(self, direction: Direction, step: _Step, behind: Iterator[_Step], state: _State) -> _State:
+    def _note_decisions(self, direction: Direction, step: Step, behind: Iterator[Step], state: _State) -> _State:
         """Note which lines of a step decide, and what decides before the others; return what is behind it."""
         del behind
         undecided, passed = state.undecided, 0
-        final, passes = list(state.final), []
+        final = list(state.final)
+        passes: list[tuple[str, int]] = []
         for line in step.lines:
             record = self._records[line.rule]
             record.matches = True
@@ -215,10 +198,10 @@ class _Surveyor:
                     record.before.add(RuleRef.unmatched(direction).text)
         return _State(passed if step.closes else undecided | passed, tuple(final))
 
-    def _note_needs(self, direction: Direction, step: _Step, behind: Iterator[_Step], state: _State) -> _State:
+    def _note_needs(self, direction: Direction, step: Step, behind: Iterator[Step], state: _State) -> _State:
         """Note which lines of a step are needed for what they decide; return what is behind it."""
         undecided, passed = state.undecided, 0
-        below: list[_Step] | None = [] if step.tier is Tier.ADMIN else None
+        below: list[Step] | None = [] if step.tier is Tier.ADMIN else None
         for number, line in enumerate(step.lines):
             took = line.ports & undecided
             undecided &= ~took
@@ -226,10 +209,10 @@ class _Surveyor:
             record = self._records[line.rule]
             if took and not record.needed:
                 below = list(behind) if below is None else below
-                rest = [_Step(step.tier, step.lines[number + 1 :], step.closes), *below]
+                rest = [Step(step.tier, step.lines[number + 1 :], step.closes), *below]
                 # Neither with the rules that never decide, nor when somebody has taken those away.
                 alive = [
-                    _Step(s.tier, [other for other in s.lines if self._records[other.rule].decides], s.closes)
+                    Step(s.tier, [other for other in s.lines if self._records[other.rule].decides], s.closes)
                     for s in rest
                 ]
                 instead = self._instead(direction, line.action, took, alive)
@@ -239,7 +222,7 @@ class _Surveyor:
                     record.instead |= instead
         return _State(passed if step.closes else undecided | passed)
 
-    def _instead(self, direction: Direction, action: Action, ports: int, behind: Iterable[_Step]) -> set[str] | None:
+    def _instead(self, direction: Direction, action: Action, ports: int, behind: Iterable[Step]) -> set[str] | None:
         """Return what ``behind`` a line says its ``action`` of all ``ports`` as well; None where something else is said.
 
         In the Admin tier only the line's own level counts: what a level wants to be sure of does not become needless
@@ -262,46 +245,6 @@ class _Surveyor:
                 return found if action is Action.DENY else None
         found.add(RuleRef.builtin(direction).text)
         return found if action is self._world.last_word[direction] else None
-
-
-class _Level:
-    """One level of one tier, prepared for many kinds of other ends."""
-
-    def __init__(
-        self,
-        policies: Sequence[Policy],
-        direction: Direction,
-        cells: Cells,
-        numbers: Mapping[Peer, int],
-        above: _Level | None,
-    ) -> None:
-        self.tier = policies[0].tier
-        self._closes_staged = all(policy.staged for policy in policies)
-        self.staged = any(policy.staged for policy in policies) or (above is not None and above.staged)
-        """It or a level above it has staged policies."""
-        self.told_apart: Kind = above.told_apart if above else 0
-        """The peers that it and the levels above it tell apart."""
-        self._rules: list[tuple[bool, str, Action, list[tuple[Kind, int]]]] = []
-        for policy in policies:
-            for rule in policy.rules[direction]:
-                clauses = [(1 << numbers[c.peer] if c.peer else 0, cells.of(c.ports)) for c in rule.clauses]
-                self._rules.append((policy.staged, rule.ref.text, rule.action, clauses))
-                for bit, _ in clauses:
-                    self.told_apart |= bit
-
-    def step(self, kind: Kind, *, staged: bool) -> _Step:
-        """Return what is left for ends of one kind, with or without the staged policies in force."""
-        lines = []
-        for of_staged, rule, action, clauses in self._rules:
-            if of_staged and not staged:
-                continue
-            ports = 0
-            for bit, mask in clauses:
-                if not bit or bit & kind:  # no bit: anybody
-                    ports |= mask
-            if ports:
-                lines.append(_Line(rule, action, ports))
-        return _Step(self.tier, lines, self.tier is Tier.TENANT and (staged or not self._closes_staged))
 
 
 def _looks(vm: VirtualMachine) -> _Looks:
