@@ -157,11 +157,11 @@ class _Examiner:
         if twin:
             what = f"Says {rule.action} where {twin.ref.text} says {twin.action} before it, of the same traffic"
             return Kind.CONTRADICTORY, name, f"{what}: it never counts. Take one of the two away.", (twin.ref.text,)
-        if policy.tier is Tier.BASELINE and not self._subjects(policy) & ~self._governed[direction]:
-            what = f"Never asked: Tenant policies govern the {direction} of all VMs of its policy"
-            return Kind.SHADOWED, name, f"{what}. Take it away, unless other VMs are to come.", ()
         before = self._survey.rules[name].before
         rules = self._written(before)
+        if not rules or (policy.tier is Tier.BASELINE and not self._subjects(policy) & ~self._governed[direction]):
+            what = f"Never asked: wherever it matches, Tenant policies govern the {direction}"
+            return Kind.SHADOWED, name, f"{what}. Take it away, unless other VMs are to come.", ()
         what = f"{_listed(rules)} {'decides' if len(rules) == 1 else 'decide'} first"
         if len(rules) < len(before):
             what += f", and the rest is denied by the Tenant tier ({RuleRef.unmatched(direction).text})"
