@@ -13,14 +13,16 @@ import yaml
 
 from golden.answers import CASES, HERE, answer, lines_of, sides_of, world_of
 from serai.inventory.files import read_directory
-from serai.model.decode import decode
+from serai.model.decode import decode, decode_with_places
 from serai.model.definitions import DefinitionErrors
 from serai.model.policy import Action
 from serai.model.records import Step
 from serai.policy.compile import compile_host
+from serai.policy.hygiene import Finding, Kind, examine
 from serai.policy.lookup import Lookup
 
 ERRORS = sorted(HERE.glob("error-*"))
+HYGIENE = sorted(HERE.glob("hygiene-*"))
 
 # The two parsers of PyYAML word syntax errors differently; wheels bring the one in C.
 NEEDS_C_PARSER = {"error-yaml-syntax", "error-yaml-tab", "error-yaml-surrogate"}
@@ -55,3 +57,22 @@ def test_the_compiled_tables_say_what_is_written(case: Path) -> None:
         said = (found.staged_step, found.staged_rule) if side.staged else (found.step, found.rule)
         assert said == (Step.ACCEPT if side.action is Action.ACCEPT else Step.DENY, side.rule)
     assert asked
+
+
+@pytest.mark.parametrize("case", HYGIENE, ids=lambda case: case.name)
+def test_what_should_be_tidied_up_is_what_is_written(case: Path) -> None:
+    found = examine(*decode_with_places(read_directory(case / "in")))
+    assert [line for finding in found for line in lines(finding)] == (case / "expected.txt").read_text().splitlines()
+    assert case.name.removeprefix("hygiene-") in {finding.kind for finding in found}
+    # Near misses are called so.
+    assert not any("fine-" in finding.rule for finding in found)
+
+
+def test_there_is_a_case_for_every_kind_of_finding() -> None:
+    assert {case.name.removeprefix("hygiene-") for case in HYGIENE} == set(Kind)
+
+
+def lines(finding: Finding) -> list[str]:
+    """Write a finding in two lines and one more for each other rule."""
+    others = [f"    {other.file}:{other.line} {other.rule}" for other in finding.others]
+    return [f"{finding.file}:{finding.line} {finding.kind} {finding.rule}", f"    {finding.message}", *others]

@@ -24,6 +24,7 @@ from serai.model.fields import _INSPECTED
 from serai.model.wording import _TYPES
 
 WITHOUT_A_CASE = {
+    ("__str__", None): "it names a place, and says nothing",
     ("format_ports", None): "it writes ports in answers; decoding only reads them",
     ("parse_prefix", "has no length"): "`fields` says it in its own words",
     ("_unreadable", "the file is longer"): "it takes 16 MiB; tests/unit/model/test_yaml_nodes.py has it, smaller",

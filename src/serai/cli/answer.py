@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Self
 
 from rich.console import Console
 from rich.text import Text
 
+from serai.cli.account import account_fields, tell_accounts
 from serai.cli.show import line
 from serai.model.address import Address
 from serai.model.inventory import VirtualMachine, Vnic
@@ -18,6 +19,7 @@ from serai.model.reasons import Reason
 from serai.model.tenancy import Mode
 from serai.model.tunnels import is_tunnel
 from serai.model.world import World
+from serai.policy.account import Account, account
 from serai.policy.evaluate import Connection, Decision, Verdict, judge
 from serai.policy.explain import near_misses
 
@@ -35,6 +37,8 @@ class Answer:
     verdict: Verdict
     staged: Verdict
     """With the staged policies in force."""
+    accounts: Mapping[tuple[Direction, bool], Account]
+    """How each side that is a VM's came to its verdict, in force (False) and with the staged policies (True)."""
     refused: Reason | None
     """What the source's own gate drops it for before any policy is asked."""
 
@@ -48,6 +52,7 @@ class Answer:
             connection=connection,
             verdict=verdict,
             staged=judge(world, connection, staged=True),
+            accounts=_accounts(world, connection, verdict),
             refused=Reason.TUNNEL if tunnel else None,
         )
 
@@ -74,10 +79,10 @@ class Answer:
         return (self.refused, *((verdict.egress, verdict.ingress) for verdict in verdicts))
 
 
-def tell(to: Console, world: World, answers: Sequence[Answer], service: str) -> None:
-    """Answer a person who asked about ``service``."""
+def tell(to: Console, world: World, answers: Sequence[Answer], service: str, *, explain: bool) -> None:
+    """Answer a person who asked about ``service``; ``explain`` what was passed over, if they want to know."""
     if len({answer.said for answer in answers}) == 1:
-        _tell_alike(to, world, answers, service)
+        _tell_alike(to, world, answers, service, explain=explain)
         return
     versions = [f"IPv{answer.version}" for answer in answers if answer.passes]
     if len(versions) == 1:
@@ -85,10 +90,10 @@ def tell(to: Console, world: World, answers: Sequence[Answer], service: str) -> 
     else:
         line(to, f"{'Yes' if versions else 'No'}, over IPv4 and IPv6 by different rules:")
     for answer in answers:
-        _tell_alike(to, world, [answer], service)
+        _tell_alike(to, world, [answer], service, explain=explain)
 
 
-def _tell_alike(to: Console, world: World, answers: Sequence[Answer], service: str) -> None:
+def _tell_alike(to: Console, world: World, answers: Sequence[Answer], service: str, *, explain: bool) -> None:
     """Tell several answers that differ in nothing but addresses."""
     one = answers[0]
     source = _end(one.verdict.source, [answer.connection.source for answer in answers])
@@ -105,14 +110,26 @@ def _tell_alike(to: Console, world: World, answers: Sequence[Answer], service: s
     if one.refused:
         line(to, f"  The gate of {source} drops it before any policy is asked: {one.refused.description}.")
     line(to, f"  Leaving {source}: {_side(one.verdict.source, one.verdict.egress)}")
+    if explain:
+        _tell_accounts(to, answers, Direction.EGRESS, staged=False)
     line(to, f"  Entering {destination}: {_side(one.verdict.destination, one.verdict.ingress)}")
-    for where, now, then in (
-        ("leaving", one.verdict.egress, one.staged.egress),
-        ("entering", one.verdict.ingress, one.staged.ingress),
+    if explain:
+        _tell_accounts(to, answers, Direction.INGRESS, staged=False)
+    for where, direction, now, then in (
+        ("leaving", Direction.EGRESS, one.verdict.egress, one.staged.egress),
+        ("entering", Direction.INGRESS, one.verdict.ingress, one.staged.ingress),
     ):
         if then and then != now:
             line(to, f"  With the staged policies in force, {where}: {_decision(then)}", style="yellow")
+            if explain:
+                _tell_accounts(to, answers, direction, staged=True)
     _tell_near_misses(to, world, answers)
+
+
+def _tell_accounts(to: Console, answers: Sequence[Answer], direction: Direction, *, staged: bool) -> None:
+    tell_accounts(
+        to, [(a.version, a.accounts[direction, staged]) for a in answers if (direction, staged) in a.accounts]
+    )
 
 
 def _tell_near_misses(to: Console, world: World, answers: Sequence[Answer]) -> None:
@@ -138,6 +155,20 @@ def _near_misses(world: World, answer: Answer) -> Iterator[str]:
         for miss in near_misses(world, *holder, direction, remote, *service)[:_NEAR_MISSES_SHOWN]:
             but = f"this peer on {', '.join(map(format_ports, miss.ports))}" if miss.ports else "other peers"
             yield f"{direction}: {miss.ref.text} accepts {but}"
+
+
+def _accounts(world: World, connection: Connection, verdict: Verdict) -> Mapping[tuple[Direction, bool], Account]:
+    service = connection.protocol, connection.port
+    sides = (
+        (Direction.EGRESS, verdict.source, connection.destination),
+        (Direction.INGRESS, verdict.destination, connection.source),
+    )
+    return {
+        (direction, staged): account(world, *holder, direction, remote, *service, staged=staged)
+        for direction, holder, remote in sides
+        if holder
+        for staged in (False, True)
+    }
 
 
 def _end(holder: _Holder | None, addresses: Iterable[Address]) -> str:
@@ -193,12 +224,12 @@ def _fields(answer: Answer) -> dict[str, object]:
         "routingDomain": connection.routing_domain,
         "source": _end_fields(verdict.source, connection.source),
         "destination": _end_fields(verdict.destination, connection.destination),
-        "egress": _decision_fields(verdict.egress),
-        "ingress": _decision_fields(verdict.ingress),
+        "egress": _side_fields(answer, Direction.EGRESS, verdict.egress),
+        "ingress": _side_fields(answer, Direction.INGRESS, verdict.ingress),
         "staged": {
             "verdict": staged.action.value,
-            "egress": _decision_fields(staged.egress),
-            "ingress": _decision_fields(staged.ingress),
+            "egress": _side_fields(answer, Direction.EGRESS, staged.egress, staged=True),
+            "ingress": _side_fields(answer, Direction.INGRESS, staged.ingress, staged=True),
         },
     }
 
@@ -213,7 +244,9 @@ def _end_fields(holder: _Holder | None, address: Address) -> dict[str, str | Non
     }
 
 
-def _decision_fields(decision: Decision | None) -> dict[str, object] | None:
+def _side_fields(
+    answer: Answer, direction: Direction, decision: Decision | None, *, staged: bool = False
+) -> dict[str, object] | None:
     if decision is None:
         return None
     return {
@@ -222,4 +255,5 @@ def _decision_fields(decision: Decision | None) -> dict[str, object] | None:
         "tier": decision.tier.value if decision.tier else None,
         "level": decision.level,
         "passed": [ref.text for ref in decision.passed],
+        **account_fields(answer.accounts[direction, staged]),
     }

@@ -18,8 +18,9 @@ from serai.inventory.files import load
 @click.argument("source", metavar="FROM")
 @click.argument("destination", metavar="TO")
 @click.argument("service", metavar="PROTO/PORT")
-@click.option("--json", "json_", is_flag=True, help="Answer in JSON.")
-def can(directory: str, source: str, destination: str, service: str, json_: bool) -> None:  # noqa: FBT001
+@click.option("-v", "--explain", is_flag=True, help="List the rules that were passed over, and why.")
+@click.option("--json", "json_", is_flag=True, help="Answer in JSON, which has them always.")
+def can(directory: str, source: str, destination: str, service: str, explain: bool, json_: bool) -> None:  # noqa: FBT001, PLR0917
     """Say whether FROM can open a connection to TO, by the files of DIRECTORY.
 
     FROM and TO are a VM (/acme/shop:web, or web where that is clear, or web/eth1 for one of several vNICs)
@@ -38,7 +39,7 @@ def can(directory: str, source: str, destination: str, service: str, json_: bool
     elif json_:
         as_json(console(), answer_fields(answers, service))
     else:
-        tell(console(), world, answers, service)
+        tell(console(), world, answers, service, explain=explain)
     sys.exit(0 if any(answer.passes for answer in answers) else 1)
 
 

@@ -1,4 +1,4 @@
-"""``serai check``: do these files describe a world?"""
+"""``serai check``: do these files describe a world, and do its policies say what they say once and not too broadly?"""
 
 from __future__ import annotations
 
@@ -7,22 +7,28 @@ import sys
 
 import click
 
+from serai.cli.findings import tell
 from serai.cli.show import as_json, console, line
-from serai.inventory.files import load
+from serai.inventory.files import load_with_places
 from serai.model.definitions import DefinitionErrors
 from serai.model.world import World
+from serai.policy.hygiene import examine
 
 
 @click.command(short_help="Check a directory of YAML files.")
 @click.argument("directory", type=click.Path())
 @click.option("--json", "json_", is_flag=True, help="Answer in JSON.")
-def check(directory: str, json_: bool) -> None:  # noqa: FBT001 (click calls it by name)
+@click.option("--strict", is_flag=True, help="Exit with 1 where there are findings, too.")
+def check(directory: str, json_: bool, strict: bool) -> None:  # noqa: FBT001 (click calls it by name)
     """Check every resource in the YAML files of DIRECTORY.
 
-    All errors of all files come at once, one a line. Exit status: 0 sound, 1 errors, 2 nothing to check.
+    All errors of all files come at once, one a line. Where there is none, findings are listed: rules that never
+    decide, change nothing, say what others say, could be one, or accept too much.
+
+    Exit status: 0 sound, whatever the findings (unless --strict), 1 errors, 2 nothing to check.
     """
     try:
-        world = load(directory)
+        world, places = load_with_places(directory)
     except DefinitionErrors as errors:
         if json_:
             listed = [dataclasses.asdict(error) for error in errors.errors]
@@ -31,10 +37,16 @@ def check(directory: str, json_: bool) -> None:  # noqa: FBT001 (click calls it 
             for error in errors.errors:
                 line(console(stderr=True), str(error))
         sys.exit(1)
+    findings = examine(world, places)
     if json_:
-        as_json(console(), {"sound": True, "counts": counts(world)})
+        listed = [dataclasses.asdict(finding) for finding in findings]
+        as_json(console(), {"sound": True, "counts": counts(world), "findings": listed})
     else:
         line(console(), f"{directory} is sound: {_summary(world)}.")
+        if findings:
+            tell(console(), findings)
+    if strict and findings:
+        sys.exit(1)
 
 
 def counts(world: World) -> dict[str, int]:

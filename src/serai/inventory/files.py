@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from serai.model.decode import decode
+from serai.model.decode import decode_with_places
+from serai.model.places import Places
 from serai.model.world import World
 
 MAX_FILE_BYTES = 16 * 1024 * 1024
@@ -52,7 +53,17 @@ def load(path: str | Path) -> World:
         UnusableDirectoryError: the directory cannot be used.
         DefinitionErrors: what the files say is wrong; files are named as seen from where ``path`` starts.
     """
-    return decode({str(Path(path) / name): text for name, text in read_directory(path).items()})
+    return load_with_places(path)[0]
+
+
+def load_with_places(path: str | Path) -> tuple[World, Places]:
+    """Do as ``load`` does, and say in which file and line each policy and each rule is written.
+
+    Raises:
+        UnusableDirectoryError: the directory cannot be used.
+        DefinitionErrors: what the files say is wrong; files are named as seen from where ``path`` starts.
+    """
+    return decode_with_places({str(Path(path) / name): text for name, text in read_directory(path).items()})
 
 
 def _read(root: Path) -> dict[str, str]:

@@ -15,6 +15,7 @@ from serai.model.definitions import (
     dotted,
     line_of,
 )
+from serai.model.places import Places, places
 from serai.model.resolve import resolve
 from serai.model.resources import KINDS, Resource
 from serai.model.tenancy import is_name
@@ -28,6 +29,15 @@ def decode(files: Mapping[str, str]) -> World:
 
     Args:
         files: the text of each file by the name that errors shall call it. A file may hold several documents.
+
+    Raises:
+        DefinitionErrors: anything at all is wrong.
+    """
+    return decode_with_places(files)[0]
+
+
+def decode_with_places(files: Mapping[str, str]) -> tuple[World, Places]:
+    """Do as ``decode`` does, and say where each policy and each rule is written.
 
     Raises:
         DefinitionErrors: anything at all is wrong.
@@ -48,7 +58,7 @@ def decode(files: Mapping[str, str]) -> World:
                 definitions.append(definition)
     world = resolve(definitions, complaints)
     complaints.settle()
-    return world
+    return world, places(definitions)
 
 
 def _definition(file: str, document: Document, complaints: Complaints) -> Definition[Resource] | None:

@@ -94,6 +94,49 @@ def test_the_answer_is_in_plain_sentences() -> None:
     )
 
 
+def test_what_was_passed_over_is_told_on_request() -> None:
+    assert can(G + "web", G + "app", "tcp/8080", "--explain").stdout == (
+        "Yes: /globex/crm:web (10.0.0.11) can open tcp/8080 to /globex/crm:app (10.0.0.12).\n"
+        "  Leaving /globex/crm:web (10.0.0.11): accepted by the rule /globex/crm:users/egress/to-app "
+        "(Tenant tier, level /globex/crm).\n"
+        "    /:ground-rules/egress/no-telnet:             other ports (tcp/23)\n"
+        "    /:ground-rules/egress/ping-is-up-to-tenants: other ports (icmp/8)\n"
+        "    /globex:ground-rules/egress/ping-inside:     other ports (icmp/8)\n"
+        "    Baseline tier:                               not asked: a tier before it decided\n"
+        "  Entering /globex/crm:app (10.0.0.12): accepted by the rule /globex/crm:app/ingress/from-web "
+        "(Tenant tier, level /globex/crm), after Pass by /globex:ground-rules/ingress/inside-asks-the-application.\n"
+        "    /:ground-rules/ingress/no-telnet:                         other ports (tcp/23)\n"
+        "    /:ground-rules/ingress/ping-is-up-to-tenants:             other ports (icmp/8)\n"
+        "    /globex:ground-rules/ingress/ping-inside:                 other ports (icmp/8)\n"
+        "    /globex:ground-rules/ingress/users-ask-the-application:   other peers\n"
+        "    /globex:ground-rules/ingress/inside-asks-the-application: Pass: went on at the next level\n"
+        "    /globex:ground-rules/ingress/nobody-else:                 not asked: the Pass before it left their level\n"
+        "    Baseline tier:                                            not asked: a tier before it decided\n"
+    )
+    staged = can(A + "web", A + "app", "tcp/8080", "-v").stdout
+    assert "    /acme/shop:close-web/egress/nothing-out:     staged\n" in staged
+    below = staged.partition("With the staged policies in force, leaving: ")[2]
+    assert "/:ground-rules/egress/no-telnet:" in below
+    assert "staged" not in below
+
+
+def test_a_program_is_told_what_was_passed_over() -> None:
+    answer = json.loads(can(A + "web", A + "app", "tcp/8080", "--json").stdout)
+    assert answer["egress"]["passedOver"] == [
+        {"rule": "/:ground-rules/egress/no-telnet", "why": "other-ports", "ports": ["tcp/23"]},
+        {"rule": "/:ground-rules/egress/ping-is-up-to-tenants", "why": "other-ports", "ports": ["icmp/8"]},
+        {"rule": "/acme/shop:close-web/egress/nothing-out", "why": "staged"},
+    ]
+    assert answer["egress"]["notAsked"] == [{"tier": "Baseline", "why": "decided"}]
+    assert answer["staged"]["egress"]["passedOver"] == answer["egress"]["passedOver"][:2]
+    left = json.loads(can(G + "web", G + "app", "tcp/8080", "--json").stdout)["ingress"]["passedOver"][-1]
+    assert left == {
+        "rule": "/globex:ground-rules/ingress/nobody-else",
+        "why": "level-left",
+        "by": "/globex:ground-rules/ingress/inside-asks-the-application",
+    }
+
+
 def test_tenants_with_the_same_addresses_cannot_meet() -> None:
     result = can(A + "web", G + "web", "tcp/80")
     assert result.exit_code == 1
@@ -300,6 +343,21 @@ def test_rules_that_nearly_accept_one_version(tmp_path: Path) -> None:
     assert "Nearest rule over IPv4 for ingress: /t:p/ingress/four accepts this peer on tcp/4, tcp/46." in shown
     assert "Nearest rule over IPv6 for ingress: /t:p/ingress/six accepts this peer on tcp/6" in shown
     assert "Nearest rule for ingress: /t:p/ingress/any accepts this peer on tcp/1" in shown
+
+
+def test_what_was_passed_over_is_told_by_version_where_it_differs(tmp_path: Path) -> None:
+    shown = ask(tmp_path, "a", "b", "tcp/2", "-v").stdout
+    assert shown.count("/t:p/ingress/any:") == 2
+    over_4, _, over_6 = shown.partition("    Over IPv4:\n")[2].partition("    Over IPv6:\n")
+    assert over_4.startswith(
+        "    /t:p/ingress/any:  other ports (tcp/1, 47, udp/4789)\n"
+        "    /t:p/ingress/four: other ports (tcp/4, tcp/46)\n"
+        "    /t:p/ingress/six:  other peers and ports\n"
+    )
+    assert "    /t:p/ingress/four: other peers and ports\n" in over_6
+    assert "Over IPv" not in ask(tmp_path, "a", "b", "tcp/1", "-v").stdout
+    isolated = ask(tmp_path, "a", "b", "tcp/1", "-v", mode="isolate").stdout
+    assert "    Tenant tier: not asked: the VM is isolated\n" in isolated
 
 
 def test_a_program_gets_every_version(tmp_path: Path) -> None:
