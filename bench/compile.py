@@ -44,7 +44,9 @@ def measure() -> Iterator[Metric]:
     yield Metric(name="compile.move_p99_ms", value=full["move_p99_ms"], unit="ms", goal=20)
     yield Metric(name="compile.global_rule_s", value=full["global_wall_ms"] / 1e3, unit="s", goal=5)
     yield Metric(name="compile.host_mb", value=len(host.encode()) / 1e6, unit="MB", goal=16)
-    yield Metric(name="compile.host_tables_mb", value=sum(t.nbytes for t in host.tables.values()) / 1e6, unit="MB", goal=16)
+    yield Metric(
+        name="compile.host_tables_mb", value=sum(t.nbytes for t in host.tables.values()) / 1e6, unit="MB", goal=16
+    )
     yield Metric(name="compile.host_load_ms", value=load, unit="ms", goal=300)
     grown = growth(full)
     for vnics, seconds in grown.items():
@@ -66,7 +68,15 @@ def compiled(vnics: int, *options: str) -> _Figures:
     """Compile in a process of its own, so that nothing else is in its memory."""
     check_memory()
     tenants = TENANTS * vnics // VNICS
-    command: Sequence[str] = (sys.executable, "-m", "bench.serai_compile", "--ports", str(vnics), "--tenants", str(tenants))
+    command: Sequence[str] = (
+        sys.executable,
+        "-m",
+        "bench.serai_compile",
+        "--ports",
+        str(vnics),
+        "--tenants",
+        str(tenants),
+    )
     done = subprocess.run(
         [*command, *options], cwd=Path(__file__).parents[1], capture_output=True, text=True, check=True
     )  # fmt: skip
