@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from types import MappingProxyType
 from typing import Final, Self
 
 from serai.model.address import Prefix
@@ -11,6 +12,8 @@ from serai.model.tenancy import ROOT, Scope
 from serai.policy.nest import Nest, nest
 from serai.policy.spell import SpelledPolicy, name_of_peer
 
+_LATER: Final = 256
+"""How many scopes may have other policies than at first before all are put together again."""
 _NESTS: Final = 1 << 14
 """How many nests are kept at hand: many tenants have the same few prefixes of their own."""
 
@@ -34,12 +37,13 @@ class Statutes:
         by_scope: Mapping[Scope, Sequence[SpelledPolicy]],
         last_word: Mapping[Direction, Action],
         quarantine: Sequence[Prefix],
+        later: Mapping[Scope, Sequence[SpelledPolicy]] = MappingProxyType({}),
     ) -> None:
-        """Take the policies of each scope, by name; ``of`` brings them into that order."""
-        self._by_scope = by_scope
+        """Take the policies of each scope, by name (``of`` brings them into that order); ``later`` overrules ``by_scope``."""
+        self._by_scope, self._later = by_scope, later
         self.last_word = last_word
         self.quarantine = tuple(quarantine)
-        self.provider = tuple(by_scope.get(ROOT, ()))
+        self.provider = tuple(self._of(ROOT))
         named = {n: p for each in self.provider for n, p in zip(each.peer_names, each.peers, strict=True)}
         named |= {name_of_peer(peer): peer for peer in (InCidr(prefix=prefix) for prefix in self.quarantine)}
         self.peers: tuple[Peer, ...] = tuple(named.values())
@@ -75,14 +79,17 @@ class Statutes:
         """Return the statutes with other policies under some names (None: with none), and what else is given."""
         if not policies and last_word is None and quarantine is None:
             return self
-        by_scope = dict(self._by_scope)
+        later = dict(self._later)
         for (scope, name), policy in policies.items():
-            others = [each for each in by_scope.get(scope, ()) if each.policy.name != name]
-            by_scope[scope] = sorted([*others, policy] if policy else others, key=_by_name)
+            others = [each for each in later.get(scope, self._by_scope.get(scope, ())) if each.policy.name != name]
+            later[scope] = sorted([*others, policy] if policy else others, key=_by_name)
+        # A copy of all scopes for every edit would cost more than the edit.
+        many = len(later) > _LATER
         return Statutes(
-            by_scope,
+            {**self._by_scope, **later} if many else self._by_scope,
             self.last_word if last_word is None else last_word,
             self.quarantine if quarantine is None else quarantine,
+            {} if many else later,
         )
 
     def alike(self, other: Statutes) -> bool:
@@ -101,15 +108,18 @@ class Statutes:
                 self._nests[key] = found
         return found
 
+    def _of(self, scope: Scope) -> Sequence[SpelledPolicy]:
+        found = self._later.get(scope)
+        return self._by_scope.get(scope, ()) if found is None else found
+
     def everything(self) -> Iterator[SpelledPolicy]:
         """Go through all policies."""
-        for some in self._by_scope.values():
-            yield from some
+        return self.below(self._by_scope.keys() | self._later.keys())
 
     def below(self, scopes: Iterable[Scope]) -> Iterator[SpelledPolicy]:
         """Go through the policies of some scopes, scope by scope, by name."""
         for scope in scopes:
-            yield from self._by_scope.get(scope, ())
+            yield from self._of(scope)
 
 
 def _by_name(each: SpelledPolicy) -> str:
