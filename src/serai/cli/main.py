@@ -15,7 +15,10 @@ _MODULES = {
     "agent": "serai.cli.agent",
     "can": "serai.cli.can",
     "check": "serai.cli.check",
+    "diff": "serai.cli.diff",
     "lab": "serai.cli.lab",
+    "prove": "serai.cli.prove",
+    "reach": "serai.cli.reach",
 }
 
 

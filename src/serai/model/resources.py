@@ -7,6 +7,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from serai.model import fields
+from serai.model.invariant import Claim
 from serai.model.inventory import ETHERTYPES, Serves
 from serai.model.policy import Action, Direction, Tier
 from serai.model.selectors import Part, Selector
@@ -205,6 +206,42 @@ class PolicySpec(Part):
         return {direction: rules for direction, rules in both.items() if rules is not None}
 
 
+class ClaimSpec(Part):
+    """Connections that an invariant is about. What is left out means anybody, or every port."""
+
+    sources: _Peers | None = Field(None, alias="from")
+    targets: _Peers | None = Field(None, alias="to")
+    ports: Annotated[tuple[fields.Ports, ...], fields.AtLeastOnePort] | None = None
+
+
+class OnlySpec(ClaimSpec):
+    """Connections that only some may open."""
+
+    sources: _Peers = Field(alias="from")
+
+
+class InvariantSpec(Part):
+    """What has to be true of the policies."""
+
+    description: fields.Line = ""
+    never: ClaimSpec | None = None
+    only: OnlySpec | None = None
+    always: ClaimSpec | None = None
+
+    @model_validator(mode="after")
+    def _check_one_claim(self) -> Self:
+        claims = len(self.claims())
+        if claims != 1:
+            message = f"must say one thing: never, only or always, not {'several' if claims else 'nothing'}"
+            raise ValueError(message)
+        return self
+
+    def claims(self) -> dict[Claim, ClaimSpec]:
+        """What it says; one thing, once it is checked."""
+        said = {Claim.NEVER: self.never, Claim.ONLY: self.only, Claim.ALWAYS: self.always}
+        return {claim: spec for claim, spec in said.items() if spec is not None}
+
+
 class Site(Part):
     """The site itself; there is at most one."""
 
@@ -268,7 +305,16 @@ class Policy(Part):
     spec: PolicySpec
 
 
-Resource = Site | Tenant | Network | Host | VirtualMachine | Service | Policy
+class Invariant(Part):
+    """An invariant."""
+
+    api_version: Literal["serai.dev/v1"]
+    kind: Literal["Invariant"]
+    metadata: Metadata
+    spec: InvariantSpec
+
+
+Resource = Site | Tenant | Network | Host | VirtualMachine | Service | Policy | Invariant
 
 KINDS: dict[str, type[Resource]] = {
     "Site": Site,
@@ -278,6 +324,7 @@ KINDS: dict[str, type[Resource]] = {
     "VirtualMachine": VirtualMachine,
     "Service": Service,
     "Policy": Policy,
+    "Invariant": Invariant,
 }
 
 

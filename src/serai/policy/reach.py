@@ -24,8 +24,8 @@ class Reach:
     rows: tuple[Row, ...]
     versions: tuple[int, ...]
     """Of IP, that any VM there has."""
-    vms: tuple[str, ...]
-    """The paths of the VMs that are there."""
+    meet: bool
+    """Any of the sources and any of the targets are there."""
     observed: tuple[str, ...]
     """Those that are judged as ever, but lose no packet by it."""
     isolated: tuple[str, ...]
@@ -84,13 +84,14 @@ def reach(world: World, source: Choice = EVERYBODY, target: Choice = EVERYBODY) 
 
 def _reach(sides: Sides, domain: str, endpoints: Sequence[Endpoint], source: Choice, target: Choice) -> Reach:
     place = Place.of(sides, endpoints, source, target)
-    found = blocks(place.classes(source), place.classes(target), sides.accepts)
+    sources, targets = place.classes(source), place.classes(target)
+    found = blocks(sources, targets, sides.accepts)
     chosen = {end.vm.path: end.vm for end in endpoints if _has(source, end) or _has(target, end)}
     return Reach(
         routing_domain=domain,
         rows=rows(domain, found, place.teller(), lambda seen: seen.version),
         versions=tuple(sorted({end.address.version for end in endpoints})),
-        vms=tuple(chosen),
+        meet=bool(sources and targets),
         observed=tuple(path for path, vm in chosen.items() if vm.mode is Mode.OBSERVE),
         isolated=tuple(path for path, vm in chosen.items() if vm.mode is Mode.ISOLATE),
     )
