@@ -20,7 +20,8 @@ from serai.model.inventory import VirtualMachine, Vnic
 from serai.model.policy import Action, PortRange
 from serai.model.ports import ECHO_REQUEST, WITH_PORTS, format_ports
 from serai.policy.evaluate import Decision
-from serai.policy.prove import Finding, Outcome, Witness, prove as prove_all
+from serai.policy.prove import Finding, Outcome, Witness, is_first
+from serai.policy.prove import prove as prove_all
 
 _STYLES = {Outcome.PROVEN: "bold green", Outcome.REFUTED: "bold red", Outcome.VACUOUS: "bold yellow"}
 _MARGIN = " " * 9
@@ -90,19 +91,26 @@ def _refutation(witness: Witness, directory: str) -> list[str]:
 
 
 def _question(witness: Witness) -> tuple[str, str, str]:
-    """Ask about the same connection as ``serai can`` does: it takes a VM by the first address of a kind."""
-    connection, verdict = witness.connection, witness.verdict
-    return (
-        _asked(verdict.source, connection.source, named=verdict.destination is None),
-        _asked(verdict.destination, connection.destination, named=True),
-        _service(witness),
+    """Ask about this connection and no other, as far as ``serai can`` is able to."""
+    ends = (
+        (witness.verdict.source, witness.connection.source),
+        (witness.verdict.destination, witness.connection.destination),
     )
+    # It takes an address as it is, and a VM by its first address of each kind; one VM it needs, to know where it is.
+    names = [_name(*holder) if holder else None for holder, _ in ends]
+    addresses = [str(address) for _, address in ends]
+    sole = all(holder is None or holder[1].held == (address,) for holder, address in ends)
+    source, target = names[0] or addresses[0], names[1] or addresses[1]
+    if not sole and names[0] and names[1]:
+        source, target = (addresses[0], target) if _is_first(*ends[1]) else (source, addresses[1])
+    return source, target, _service(witness)
 
 
-def _asked(holder: _Holder | None, address: Address, *, named: bool) -> str:
-    if holder is None or not named:
-        return str(address)
-    vm, vnic = holder
+def _is_first(holder: _Holder | None, address: Address) -> bool:
+    return holder is not None and is_first(holder[1], address)
+
+
+def _name(vm: VirtualMachine, vnic: Vnic) -> str:
     return f"{vm.path}/{vnic.name}" if len(vm.vnics) > 1 else vm.path
 
 

@@ -12,7 +12,8 @@ from serai.cli.rows import in_table, row_fields, row_table
 from serai.cli.selection import parse_choice
 from serai.cli.show import as_json, console, line
 from serai.inventory.files import load
-from serai.policy.reach import Reach, reach as reach_of
+from serai.policy.reach import Reach
+from serai.policy.reach import reach as reach_of
 
 _FEW = 5
 

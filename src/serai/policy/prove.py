@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from serai.model.address import LINK_LOCAL, Address
 from serai.model.invariant import Claim, Invariant
+from serai.model.inventory import Vnic
 from serai.model.policy import Clause, PortRange
 from serai.model.ports import UDP
 from serai.model.tenancy import Mode
@@ -215,10 +216,17 @@ _Held = tuple[Address, int | None]
 def _addresses(found: Class[_End]) -> list[_Held]:
     """List the addresses of a class: the first ones of VMs first, link-local ones last."""
     ends = sorted(
-        found.endpoints, key=lambda end: (end.address in LINK_LOCAL, end.address != end.vnic.addresses[0], end.vm.path)
+        found.endpoints,
+        key=lambda end: (end.address in LINK_LOCAL, not is_first(end.vnic, end.address), end.vm.path),
     )
     outside = [(atom.example, None) for atom in found.atoms if atom.example is not None]
     return [*((end.address, end.vnic.id) for end in ends), *outside]
+
+
+def is_first(vnic: Vnic, address: Address) -> bool:
+    """Say whether it is the first address of its kind that ``vnic`` holds."""
+    far = address in LINK_LOCAL
+    return address == next(a for a in vnic.held if a.version == address.version and (a in LINK_LOCAL) == far)
 
 
 def _is_far(held: _Held) -> bool:
