@@ -60,9 +60,7 @@ def _tell(to: Console, found: Sequence[Reach], *, narrowed: bool) -> None:
         line(to, "Nothing: both sides have to accept a connection, and they accept none of this kind.")
     else:
         line(to, "Nothing: no routing domain holds both, so that no packet can go from one to the other.")
-    note_modes(
-        to, sorted({p for d in found for p in d.observed}), sorted({p for d in found for p in d.isolated})
-    )
+    note_modes(to, sorted({p for d in found for p in d.observed}), sorted({p for d in found for p in d.isolated}))
 
 
 def note_modes(to: Console, observed: Sequence[str], isolated: Sequence[str]) -> None:
@@ -70,7 +68,11 @@ def note_modes(to: Console, observed: Sequence[str], isolated: Sequence[str]) ->
     if observed:
         line(to, f"In observe mode, where what is denied passes all the same: {_few(observed)}.", style="yellow")
     if isolated:
-        line(to, f"Isolated, so that the site's quarantine decides instead of policies: {_few(isolated)}.", style="yellow")
+        line(
+            to,
+            f"Isolated, so that the site's quarantine decides instead of policies: {_few(isolated)}.",
+            style="yellow",
+        )
 
 
 def _few(paths: Sequence[str]) -> str:

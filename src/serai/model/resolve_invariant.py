@@ -50,9 +50,7 @@ def _resolve(
     )
 
 
-def _is_own(
-    scope: Scope, claim: Claim, sources: Sequence[Clause | None], targets: Sequence[Clause | None]
-) -> bool:
+def _is_own(scope: Scope, claim: Claim, sources: Sequence[Clause | None], targets: Sequence[Clause | None]) -> bool:
     """Say whether the claim is about VMs of ``scope``: nobody else's connections are its business."""
     sides = (targets,) if claim is Claim.ONLY else (targets, sources)
     return scope == ROOT or any(all(clause and _lies_in(scope, clause.peer) for clause in side) for side in sides)
@@ -71,4 +69,4 @@ def _lies_in(scope: Scope, peer: Peer | None) -> bool:
 def _not_own(scope: Scope, claim: Claim) -> str:
     side = "'to'" if claim is Claim.ONLY else "'from' or in 'to'"
     ways = "by selector, scope, network or service"
-    return f"must be about VMs of {scope}: in {side}, name nobody else, {ways}, or put the Invariant into a scope above"
+    return f"is not about {scope}: in {side}, name VMs of {scope} alone, {ways}, or put it into a scope above"

@@ -61,7 +61,9 @@ def _free(prefix: Prefix, inside: list[Prefix], taken: list[int]) -> Address | N
     near = taken[bisect.bisect_left(taken, first) : bisect.bisect_right(taken, last)]
     holes = sorted([(int(p.network_address), int(p.broadcast_address)) for p in inside] + [(a, a) for a in near])
     starts = (int(_DOCUMENTED[prefix.version]), first + 1, first)
-    found = next((at for start in starts if first <= start for at in [_gap(start, last, holes)] if at is not None), None)
+    found = next(
+        (at for start in starts if first <= start for at in [_gap(start, last, holes)] if at is not None), None
+    )
     if found is None:
         return None
     return IPv4Address(found) if isinstance(prefix, IPv4Network) else IPv6Address(found)

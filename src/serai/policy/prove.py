@@ -23,9 +23,6 @@ from serai.policy.portset import PortSet, opened
 from serai.policy.reach import Place
 from serai.policy.sides import Seen, Sides
 
-_FEW = 16
-"""Among how many ends of a class a pretty example is looked for."""
-
 
 class Outcome(enum.StrEnum):
     """What became of an invariant."""
@@ -98,10 +95,13 @@ def prove(world: World) -> tuple[Finding, ...]:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class _End:
-    """What tells ends apart here: also whether they may send tunnels."""
+    """What tells ends apart here."""
 
     seen: Seen
     tunnels: bool
+    """They may send tunnels."""
+    far: bool
+    """Their addresses are link-local."""
 
 
 _TUNNELS = tuple(PortRange(protocol=protocol) for protocol in sorted(PROTOCOLS)) + tuple(
@@ -147,13 +147,13 @@ class _Proof:
         return self._found(witness, None if witness else self._vacuity(any_ports=any_ports, any_meeting=any_meeting))
 
     def _pairs(self) -> Iterator[tuple[str, Class[_End], Class[_End], Clause]]:
-        """Go through all pairs of classes between which a gate stands, VMs and IPv4 first."""
-        for clause, targets in self._targets:
+        """Go through all pairs of classes between which a gate stands: what reads best comes first."""
+        for crossing, (clause, targets) in itertools.product((False, True), self._targets):
             for domain in self._places:
                 for source in self._sources[domain]:
                     for target in targets[domain]:
                         same = source.key.seen.version == target.key.seen.version
-                        if same and not (source.atoms and target.atoms) and meet([source], [target]):
+                        if same and (source.key.far != target.key.far) == crossing and _is_judged(source, target):
                             yield domain, source, target, clause
 
     def _about(self, source: _End, version: int, clause: Clause) -> PortSet:
@@ -198,15 +198,22 @@ class _Proof:
 
 def _classes(place: Place, choice: Choice) -> list[Class[_End]]:
     """Return the classes of those who are chosen, those of which examples are easiest to read first."""
-    found = partition(
-        (
-            (_End(seen, end.vnic.security.tunnels), end)
-            for seen, end in place.endpoints
-            if choice.has(end.vm, end.vnic, end.address)
-        ),
-        ((_End(seen, tunnels=True), atom) for seen, atom in place.atoms if choice.has_outside(atom.prefix)),
+    held = (
+        (_End(seen, end.vnic.security.tunnels, end.address in LINK_LOCAL), end)
+        for seen, end in place.endpoints
+        if choice.has(end.vm, end.vnic, end.address)
     )
-    return sorted(found, key=lambda each: (bool(each.atoms), each.key.seen.version, _is_far(_addresses(each)[0])))
+    outside = (
+        (_End(seen, tunnels=True, far=atom.example is not None and atom.example in LINK_LOCAL), atom)
+        for seen, atom in place.atoms
+        if choice.has_outside(atom.prefix)
+    )
+    return sorted(partition(held, outside), key=lambda each: (bool(each.atoms), each.key.seen.version, each.key.far))
+
+
+def _is_judged(source: Class[_End], target: Class[_End]) -> bool:
+    """Say whether any connection from one to the other passes a gate."""
+    return not (source.atoms and target.atoms) and meet([source], [target])
 
 
 _Held = tuple[Address, int | None]
@@ -214,11 +221,8 @@ _Held = tuple[Address, int | None]
 
 
 def _addresses(found: Class[_End]) -> list[_Held]:
-    """List the addresses of a class: the first ones of VMs first, link-local ones last."""
-    ends = sorted(
-        found.endpoints,
-        key=lambda end: (end.address in LINK_LOCAL, not is_first(end.vnic, end.address), end.vm.path),
-    )
+    """List the addresses of a class, the first ones of vNICs first."""
+    ends = sorted(found.endpoints, key=lambda end: (not is_first(end.vnic, end.address), end.vm.path))
     outside = [(atom.example, None) for atom in found.atoms if atom.example is not None]
     return [*((end.address, end.vnic.id) for end in ends), *outside]
 
@@ -229,18 +233,10 @@ def is_first(vnic: Vnic, address: Address) -> bool:
     return address == next(a for a in vnic.held if a.version == address.version and (a in LINK_LOCAL) == far)
 
 
-def _is_far(held: _Held) -> bool:
-    return held[0] in LINK_LOCAL
-
-
 def _two(sources: Sequence[_Held], targets: Sequence[_Held]) -> tuple[Address, Address]:
-    """Pick an address of each: of two vNICs, and rather not a link-local one with another."""
-
-    def fitting(pairs: Iterable[tuple[_Held, _Held]]) -> Iterator[tuple[Address, Address]]:
-        return ((one[0], other[0]) for one, other in pairs if one[1] != other[1])
-
-    few = [(a, b) for a, b in itertools.product(sources[:_FEW], targets[:_FEW]) if _is_far(a) == _is_far(b)]
-    return next(itertools.chain(fitting(few), fitting(itertools.product(sources, targets))))
+    """Pick an address of each, of two vNICs."""
+    pairs = itertools.product(sources, targets)
+    return next((one, other) for (one, holder), (other, theirs) in pairs if holder != theirs)
 
 
 def _paths(found: Iterable[Class[_End]]) -> list[str]:

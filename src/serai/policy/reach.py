@@ -7,8 +7,8 @@ from collections.abc import Callable, Sequence
 
 from serai.model.tenancy import Mode
 from serai.model.world import World
-from serai.policy.choice import EVERYBODY, Choice
 from serai.policy.blocks import blocks
+from serai.policy.choice import EVERYBODY, Choice
 from serai.policy.classes import Class, Endpoint, domains, partition
 from serai.policy.names import Names, Part
 from serai.policy.outside import Atom, atoms
@@ -77,9 +77,7 @@ def reach(world: World, source: Choice = EVERYBODY, target: Choice = EVERYBODY) 
     It is what policies accept: what gates refuse whatever policies say (tunnels) is not taken off.
     """
     sides = Sides(world)
-    return tuple(
-        _reach(sides, domain, endpoints, source, target) for domain, endpoints in domains(world).items()
-    )
+    return tuple(_reach(sides, domain, endpoints, source, target) for domain, endpoints in domains(world).items())
 
 
 def _reach(sides: Sides, domain: str, endpoints: Sequence[Endpoint], source: Choice, target: Choice) -> Reach:

@@ -104,7 +104,9 @@ class Sides:
 
     def _stages(self, rules: _Rules, met: int) -> list[Stage]:
         named = frozenset(self._named(met))
-        return [quarantine(rules.direction, named)] if rules.asked is None else stages(rules.asked, rules.direction, named)
+        return (
+            [quarantine(rules.direction, named)] if rules.asked is None else stages(rules.asked, rules.direction, named)
+        )
 
     def _number(self, vm: VirtualMachine, direction: Direction) -> int:
         """Number the rules that apply to a VM: equal rules have one number."""

@@ -43,20 +43,24 @@ def accepts(world: World, connection: Connection) -> bool:
     return judge(world, connection).action is Action.ACCEPT
 
 
-def is_told(rows: Iterable[Row], world: World, connection: Connection) -> bool:
-    """Some row says that this connection can be opened."""
+def is_told(rows: Iterable[Row], worlds: Iterable[World], connection: Connection) -> bool:
+    """Some row says that this connection can be opened. Outside is what no VM of any of the worlds holds."""
+    domain = connection.routing_domain
+    source, target = (
+        (address, any(world.holder(domain, address) for world in worlds))
+        for address in (connection.source, connection.destination)
+    )
     return any(
-        row.routing_domain == connection.routing_domain
+        row.routing_domain == domain
         and connection.source.version in row.versions
         and (connection.protocol, connection.port) in row.ports
-        and _is_one(row.source, world, connection.routing_domain, connection.source)
-        and _is_one(row.target, world, connection.routing_domain, connection.destination)
+        and _is_one(row.source, *source)
+        and _is_one(row.target, *target)
         for row in rows
     )
 
 
-def _is_one(parts: Iterable[Part], world: World, domain: str, address: Address) -> bool:
-    held = world.holder(domain, address) is not None
+def _is_one(parts: Iterable[Part], address: Address, held: bool) -> bool:  # noqa: FBT001
     for part in parts:
         if held and address in part.addresses:
             return True
@@ -64,5 +68,3 @@ def _is_one(parts: Iterable[Part], world: World, domain: str, address: Address) 
         if any(address in prefix and not any(address in other for other in out) for prefix, out in ranges):
             return True
     return False
-
-

@@ -26,7 +26,7 @@ ANYHOW = settings(max_examples=60, deadline=None)
 def test_what_is_told_is_what_both_sides_accept(world: World, choice: random.Random) -> None:
     rows = [row for found in reach(world) for row in found.rows]
     for connection in asked(world, choice, 300):
-        assert is_told(rows, world, connection) == accepts(world, connection), connection
+        assert is_told(rows, [world], connection) == accepts(world, connection), connection
 
 
 @ANYHOW
@@ -43,7 +43,7 @@ def test_a_part_of_the_question_gets_that_part_of_the_answer(world: World, choic
         meant = connection.source in cidr.prefix and (
             target.outside if holders[1] is None else holders[1][0].scope.tenant == "acme"
         )
-        assert is_told(rows, world, connection) == (meant and accepts(world, connection)), connection
+        assert is_told(rows, [world], connection) == (meant and accepts(world, connection)), connection
 
 
 CIDRS = [p for found in (load(EXAMPLE),) for p in (n.subnets[0] for n in found.networks.values())]
