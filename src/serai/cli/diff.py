@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import click
 from rich.console import Console
 
-from serai.cli.rows import change_table, in_table, row_fields
+from serai.cli.rows import row_fields, show_changes
 from serai.cli.show import as_json, console, line
 from serai.inventory.files import load
 from serai.policy.diff import Difference
@@ -39,7 +39,7 @@ def _tell(to: Console, found: Sequence[Difference]) -> None:
     changed = [domain for domain in found if domain.opened or domain.closed]
     for domain in changed:
         line(to, f"Routing domain {domain.routing_domain}", style="bold")
-        in_table(to, change_table(domain.opened, domain.closed, domain.versions))
+        show_changes(to, domain.opened, domain.closed, domain.versions)
         line(to, "")
     line(to, _summary(changed) if changed else "No difference: the same connections are accepted.")
 

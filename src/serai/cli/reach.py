@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import click
 from rich.console import Console
 
-from serai.cli.rows import in_table, row_fields, row_table
+from serai.cli.rows import row_fields, show_rows
 from serai.cli.selection import parse_choice
 from serai.cli.show import as_json, console, line
 from serai.inventory.files import load
@@ -52,7 +52,7 @@ def _tell(to: Console, found: Sequence[Reach], *, narrowed: bool) -> None:
     shown = [domain for domain in found if domain.rows]
     for domain in shown:
         line(to, f"Routing domain {domain.routing_domain}", style="bold")
-        in_table(to, row_table(domain.rows, domain.versions))
+        show_rows(to, domain.rows, domain.versions)
         line(to, "")
     if shown:
         line(to, f"Nothing else {'of this kind ' if narrowed else ''}is accepted.")

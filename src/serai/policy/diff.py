@@ -87,8 +87,8 @@ class _Comparison:
     def difference(self) -> Difference:
         return Difference(
             routing_domain=self._domain,
-            opened=self._rows(self._after, lambda one, other: self._now(one, other) - self._then(one, other)),
-            closed=self._rows(self._before, lambda one, other: self._then(one, other) - self._now(one, other)),
+            opened=self._rows(self._after, lambda ends: (self._now(*ends), self._then(*ends))),
+            closed=self._rows(self._before, lambda ends: (self._then(*ends), self._now(*ends))),
             versions=tuple(sorted({key.version for key, _ in (*self._before, *self._after)})),
         )
 
@@ -99,10 +99,18 @@ class _Comparison:
         return self._new.accepts(source.new, target.new) if source.new and target.new else NOTHING
 
     def _rows(
-        self, ends: Sequence[tuple[_Both, Endpoint]], ports: Callable[[_Both, _Both], PortSet]
+        self, ends: Sequence[tuple[_Both, Endpoint]], sets: Callable[[tuple[_Both, _Both]], tuple[PortSet, PortSet]]
     ) -> tuple[Row, ...]:
         classes = partition(ends, self._atoms)
-        return rows(self._domain, blocks(classes, classes, ports), self._teller(ends), lambda key: key.version)
+        known: dict[tuple[PortSet, PortSet], PortSet] = {}
+
+        def added(source: _Both, target: _Both) -> PortSet:
+            one, other = both = sets((source, target))
+            if both not in known:
+                known[both] = one - other
+            return known[both]
+
+        return rows(self._domain, blocks(classes, classes, added), self._teller(ends), lambda key: key.version)
 
     def _teller(self, ends: Sequence[tuple[_Both, Endpoint]]) -> Callable[[Sequence[Class[_Both]]], tuple[Part, ...]]:
         names = {

@@ -121,6 +121,8 @@ class _Proof:
         self._sides = sides
         self._places = places
         self._invariant = invariant
+        self._ports: dict[tuple[int, bool, tuple[PortRange, ...]], PortSet] = {}
+        self._broken: dict[tuple[PortSet, PortSet], PortSet] = {}
         named = Choice(peers=invariant.sources)
         self._named = {domain: _classes(place, named) for domain, place in places.items()}
         if invariant.claim is Claim.ONLY:
@@ -136,29 +138,41 @@ class _Proof:
     def finding(self) -> Finding:
         witness, any_ports, any_meeting = None, False, False
         for domain, source, target, clause in self._pairs():
-            any_meeting = True
-            about = self._about(source.key, target.key.seen.version, clause)
-            any_ports = any_ports or bool(about)
-            accepted = self._sides.accepts(source.key.seen, target.key.seen)
-            wrong = about - accepted if self._invariant.claim is Claim.ALWAYS else about & accepted
-            if wrong:
-                witness = self._witness(domain, source, target, wrong)
-                break
+            about = self._about(source.key, clause)
+            wrong = self._wrong(about, self._sides.accepts(source.key.seen, target.key.seen))
+            # Most pairs have nothing to tell: whether a gate stands between them need not be found out.
+            tells = wrong or not any_meeting or (about and not any_ports)
+            if tells and _is_judged(source, target):
+                any_meeting, any_ports = True, any_ports or bool(about)
+                if wrong:
+                    witness = self._witness(domain, source, target, wrong)
+                    break
         return self._found(witness, None if witness else self._vacuity(any_ports=any_ports, any_meeting=any_meeting))
 
     def _pairs(self) -> Iterator[tuple[str, Class[_End], Class[_End], Clause]]:
-        """Go through all pairs of classes between which a gate stands: what reads best comes first."""
+        """Go through all pairs of classes of one version: what reads best comes first."""
         for crossing, (clause, targets) in itertools.product((False, True), self._targets):
             for domain in self._places:
                 for source in self._sources[domain]:
                     for target in targets[domain]:
                         same = source.key.seen.version == target.key.seen.version
-                        if same and (source.key.far != target.key.far) == crossing and _is_judged(source, target):
+                        if same and (source.key.far != target.key.far) == crossing:
                             yield domain, source, target, clause
 
-    def _about(self, source: _End, version: int, clause: Clause) -> PortSet:
-        ports = opened(clause.ports, version)
-        return ports if source.tunnels else ports - opened(_TUNNELS, version)
+    def _about(self, source: _End, clause: Clause) -> PortSet:
+        """Return what the claim says something of."""
+        key = source.seen.version, source.tunnels, clause.ports
+        if key not in self._ports:
+            ports = opened(clause.ports, source.seen.version)
+            self._ports[key] = ports if source.tunnels else ports - opened(_TUNNELS, source.seen.version)
+        return self._ports[key]
+
+    def _wrong(self, about: PortSet, accepted: PortSet) -> PortSet:
+        key = about, accepted
+        if key not in self._broken:
+            always = self._invariant.claim is Claim.ALWAYS
+            self._broken[key] = about - accepted if always else about & accepted
+        return self._broken[key]
 
     def _vacuity(self, *, any_ports: bool, any_meeting: bool) -> Vacuity | None:
         if not any(self._named.values()):

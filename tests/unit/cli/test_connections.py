@@ -14,7 +14,7 @@ from click.testing import CliRunner
 from rich.console import Console
 
 from serai.cli.main import main
-from serai.cli.rows import change_table, in_table, row_table
+from serai.cli.rows import show_changes, show_rows
 from serai.inventory.files import load
 from serai.policy.diff import diff
 from serai.policy.reach import reach
@@ -158,15 +158,15 @@ def test_a_difference_is_told_to_programs() -> None:
 
 @pytest.mark.parametrize("width", [80, 120])
 def test_tables_fit_a_terminal(width: int) -> None:
-    old, new = (load(GOLDEN / "diff-shop" / side) for side in ("old", "new"))
-    tables = [row_table(found.rows, found.versions) for found in reach(load(GOLDEN / "reach-versions/in"))]
-    tables += [change_table(found.opened, found.closed, found.versions) for found in diff(old, new)]
-    for table in tables:
-        stream = io.StringIO()
-        in_table(Console(file=stream, width=width, force_terminal=True, color_system=None), table)
-        lines = stream.getvalue().splitlines()
-        assert max(map(len, lines)) <= width
-        assert all(text == text.rstrip() for text in lines)
+    stream = io.StringIO()
+    to = Console(file=stream, width=width, force_terminal=True, color_system=None)
+    for found in reach(load(GOLDEN / "reach-versions/in")):
+        show_rows(to, found.rows, found.versions)
+    for change in diff(*(load(GOLDEN / "diff-shop" / side) for side in ("old", "new"))):
+        show_changes(to, change.opened, change.closed, change.versions)
+    lines = stream.getvalue().splitlines()
+    assert 60 < max(map(len, lines)) <= width
+    assert all(text == text.rstrip() for text in lines)
 
 
 def test_long_sides_are_shortened_for_people_only() -> None:
@@ -174,5 +174,5 @@ def test_long_sides_are_shortened_for_people_only() -> None:
     row = domain.rows[0]
     many = dataclasses.replace(row, source=row.source * 5)
     stream = io.StringIO()
-    in_table(Console(file=stream, width=120), row_table([many], domain.versions))
+    show_rows(Console(file=stream, width=120), [many], domain.versions)
     assert f"and {len(many.source) - 6} more" in stream.getvalue()
