@@ -82,7 +82,9 @@ def _show(to: Console, lines: Sequence[_Line]) -> None:
 
 
 def _folded(cell: _Cell, width: int) -> list[str]:
-    return [part for text in cell for part in textwrap.wrap(text, width, subsequent_indent="  ", break_on_hyphens=False)]
+    return [
+        part for text in cell for part in textwrap.wrap(text, width, subsequent_indent="  ", break_on_hyphens=False)
+    ]
 
 
 def _cells(row: Row, versions: Sequence[int]) -> tuple[_Cell, ...]:

@@ -43,7 +43,7 @@ def _resolve(
     return Invariant(
         name=metadata.name,
         scope=metadata.scope,
-        description=spec.description,
+        description=spec.description or "",
         claim=claim,
         sources=tuple(clause.peer for clause in sources if clause),
         targets=tuple(clause for clause in targets if clause),

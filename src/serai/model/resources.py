@@ -223,7 +223,7 @@ class OnlySpec(ClaimSpec):
 class InvariantSpec(Part):
     """What has to be true of the policies."""
 
-    description: fields.Line = ""
+    description: fields.Line | None = None
     never: ClaimSpec | None = None
     only: OnlySpec | None = None
     always: ClaimSpec | None = None
