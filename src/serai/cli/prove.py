@@ -62,7 +62,11 @@ def _tell(to: Console, findings: Sequence[Finding], directory: str) -> None:
             line(to, _MARGIN + text)
     counted = collections.Counter(finding.outcome for finding in findings)
     line(to, ", ".join(f"{counted[outcome]} {outcome}" for outcome in Outcome if counted[outcome]) + ".")
-    note_modes(to, sorted({path for finding in findings for path in finding.observed}), [])
+    observed, isolated = (
+        sorted({path for paths in lists for path in paths})
+        for lists in ([one.observed for one in findings], [one.isolated for one in findings])
+    )
+    note_modes(to, observed, isolated)
 
 
 def _reasons(finding: Finding, directory: str) -> list[str]:
@@ -143,6 +147,7 @@ def _fields(finding: Finding) -> dict[str, object]:
         "from": {"vms": list(finding.sources), "routingDomains": list(finding.source_domains)},
         "to": {"vms": list(finding.targets), "routingDomains": list(finding.target_domains)},
         "observed": list(finding.observed),
+        "isolated": list(finding.isolated),
         "witness": _witness_fields(finding.witness) if finding.witness else None,
     }
 

@@ -110,6 +110,6 @@ def _part_fields(part: Part) -> dict[str, object]:
         fields |= {"vms": list(part.vms), "addresses": [str(address) for address in part.addresses]}
     if part.outside:
         fields["outside"] = [{"prefix": str(p), "except": [str(each) for each in but]} for p, but in part.outside]
-    if part.vms:
+    if part.state is not State.BOTH:
         fields["state"] = part.state.value
     return fields

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from serai.model import resources
 from serai.model.definitions import Complaints, Definition, Path
 from serai.model.invariant import Claim, Invariant
+from serai.model.peers import PeerSpec
 from serai.model.policy import Clause, Group, OnNetwork, Peer
 from serai.model.references import Scopes
 from serai.model.resolve_peers import Peers
-from serai.model.resources import PeerSpec
 from serai.model.tenancy import ROOT, Scope
 
 

@@ -8,10 +8,11 @@ from typing import Self
 from serai.model import resources
 from serai.model.definitions import Complaints, Definition, Path
 from serai.model.inventory import Network
+from serai.model.peers import PeerSpec
 from serai.model.policy import Clause, Group, InCidr, OnNetwork, Peer, PortRange
 from serai.model.ports import parse_ports
 from serai.model.references import Scopes, Table
-from serai.model.resources import PeerSpec, path_of
+from serai.model.resources import path_of
 from serai.model.selectors import Selector
 from serai.model.tenancy import Scope
 

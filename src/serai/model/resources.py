@@ -7,8 +7,9 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from serai.model import fields
-from serai.model.invariant import Claim
+from serai.model.claims import InvariantSpec
 from serai.model.inventory import ETHERTYPES, Serves
+from serai.model.peers import Peers
 from serai.model.policy import Action, Direction, Tier
 from serai.model.selectors import Part, Selector
 from serai.model.tenancy import Mode, Scope
@@ -131,31 +132,6 @@ class ServiceSpec(Part):
     selector: Selector | None = None
 
 
-class PeerSpec(Part):
-    """The other end, told in one of five ways."""
-
-    selector: Selector | None = None
-    scope: fields.ScopePath | None = None
-    network: fields.Reference | None = None
-    cidr: fields.Prefix | None = None
-    service: fields.Reference | None = None
-
-    @model_validator(mode="after")
-    def _check_one_way(self) -> Self:
-        by_label = self.selector is not None or self.scope is not None
-        ways = [by_label, self.network is not None, self.cidr is not None, self.service is not None]
-        if sum(ways) != 1:
-            message = (
-                "must say one thing: a selector (with or without a scope), a scope, a network, a cidr "
-                f"or a service, not {'several' if sum(ways) else 'nothing'}"
-            )
-            raise ValueError(message)
-        return self
-
-
-_Peers = Annotated[tuple[PeerSpec, ...], fields.AtLeastOnePeer]
-
-
 class RuleSpec(Part):
     """What both kinds of rules share."""
 
@@ -167,13 +143,13 @@ class RuleSpec(Part):
 class IngressRuleSpec(RuleSpec):
     """A rule on connections to the subject."""
 
-    peers: _Peers | None = Field(None, alias="from")
+    peers: Peers | None = Field(None, alias="from")
 
 
 class EgressRuleSpec(RuleSpec):
     """A rule on connections from the subject."""
 
-    peers: _Peers | None = Field(None, alias="to")
+    peers: Peers | None = Field(None, alias="to")
 
 
 class SubjectSpec(Part):
@@ -204,42 +180,6 @@ class PolicySpec(Part):
         """The rules of every direction that is governed."""
         both = {Direction.EGRESS: self.egress, Direction.INGRESS: self.ingress}
         return {direction: rules for direction, rules in both.items() if rules is not None}
-
-
-class ClaimSpec(Part):
-    """Connections that an invariant is about. What is left out means anybody, or every port."""
-
-    sources: _Peers | None = Field(None, alias="from")
-    targets: _Peers | None = Field(None, alias="to")
-    ports: Annotated[tuple[fields.Ports, ...], fields.AtLeastOnePort] | None = None
-
-
-class OnlySpec(ClaimSpec):
-    """Connections that only some may open."""
-
-    sources: _Peers = Field(alias="from")
-
-
-class InvariantSpec(Part):
-    """What has to be true of the policies."""
-
-    description: fields.Line | None = None
-    never: ClaimSpec | None = None
-    only: OnlySpec | None = None
-    always: ClaimSpec | None = None
-
-    @model_validator(mode="after")
-    def _check_one_claim(self) -> Self:
-        claims = len(self.claims())
-        if claims != 1:
-            message = f"must say one thing: never, only or always, not {'several' if claims else 'nothing'}"
-            raise ValueError(message)
-        return self
-
-    def claims(self) -> dict[Claim, ClaimSpec]:
-        """What it says; one thing, once it is checked."""
-        said = {Claim.NEVER: self.never, Claim.ONLY: self.only, Claim.ALWAYS: self.always}
-        return {claim: spec for claim, spec in said.items() if spec is not None}
 
 
 class Site(Part):

@@ -71,6 +71,8 @@ class Finding:
     """The routing domains in which ``to`` means anybody."""
     observed: Sequence[str] = ()
     """Those of the VMs whose gates drop nothing yet."""
+    isolated: Sequence[str] = ()
+    """Those of the VMs that the site's quarantine judges."""
 
     @property
     def apart(self) -> bool:
@@ -201,6 +203,7 @@ class _Proof:
             source_domains=sorted(domain for domain, found in self._sources.items() if found),
             target_domains=sorted(holding),
             observed=sorted(path for path, vm in vms.items() if vm.mode is Mode.OBSERVE),
+            isolated=sorted(path for path, vm in vms.items() if vm.mode is Mode.ISOLATE),
         )
 
     def _witness(self, domain: str, source: Class[_End], target: Class[_End], wrong: PortSet) -> Witness:

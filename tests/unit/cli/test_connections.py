@@ -37,9 +37,7 @@ def test_reach_tells_programs_everything() -> None:
             {
                 "routingDomain": "acme",
                 "from": [{"name": "outside 10.0.0.250", "outside": [{"prefix": "10.0.0.250/32", "except": []}]}],
-                "to": [
-                    {"name": "/acme/shop:web", "vms": ["/acme/shop:web"], "addresses": ["10.0.0.11"], "state": "both"}
-                ],
+                "to": [{"name": "/acme/shop:web", "vms": ["/acme/shop:web"], "addresses": ["10.0.0.11"]}],
                 "ports": ["tcp/80", "tcp/7778"],
                 "except": [],
                 "versions": [4],

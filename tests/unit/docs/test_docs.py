@@ -21,10 +21,11 @@ from serai.model.decode import decode
 from serai.model.fields import ETHERTYPE_FIRST, ETHERTYPE_LAST, LONGEST_LINE
 from serai.model.flow import IdleSeconds
 from serai.model.inventory import ETHERTYPES, Serves
+from serai.model.peers import PeerSpec
 from serai.model.policy import Action, Operator, Tier
 from serai.model.ports import parse_ports
 from serai.model.reasons import Reason
-from serai.model.resources import FLOWS, KINDS, MAX_PRIORITY, MAX_VNI, NEW_FLOWS, PeerSpec, Resource, label
+from serai.model.resources import FLOWS, KINDS, MAX_PRIORITY, MAX_VNI, NEW_FLOWS, Resource, label
 from serai.model.selectors import Selector
 from serai.model.tenancy import Mode
 from serai.model.world import World
