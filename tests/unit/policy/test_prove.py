@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import random
+from ipaddress import ip_network
 from pathlib import Path
 
 import pytest
@@ -154,3 +155,14 @@ def test_the_example_keeps_its_own_invariants() -> None:
     findings = prove(load(EXAMPLE))
     assert len(findings) >= 4
     assert {finding.outcome for finding in findings} == {Outcome.PROVEN}
+
+
+def test_a_link_local_address_may_face_a_global_one() -> None:
+    """No station chooses them so by itself, but one that wants to can."""
+    world = load(Path(__file__).parents[2] / "golden/prove-versions/in")
+    link_local, others = (InCidr(prefix=ip_network(text)) for text in ("fe80::/10", "2001:db8:0:1::/64"))
+    mdns = Clause(peer=others, ports=(PortRange(protocol=UDP, first=5353, last=5353),))
+    witness = found(Claim.NEVER, [link_local], mdns, world=world).witness
+    assert witness
+    assert witness.connection.source in link_local.prefix
+    assert witness.connection.destination in others.prefix
