@@ -11,11 +11,22 @@ import pytest
 from asking import accepts, asked
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from worlds import clauses, peers, worlds
+from worlds import worlds
 
 from serai.inventory.files import load
 from serai.model.invariant import Claim, Invariant
-from serai.model.policy import Action, Clause, Group, InCidr, Peer, PortRange
+from serai.model.policy import (
+    ANY_PROTOCOL,
+    Action,
+    Clause,
+    Expression,
+    Group,
+    InCidr,
+    OnNetwork,
+    Operator,
+    Peer,
+    PortRange,
+)
 from serai.model.ports import ICMP, UDP
 from serai.model.tenancy import ROOT, Scope
 from serai.model.world import World
@@ -24,6 +35,24 @@ from serai.policy.match import Remote, is_peer
 from serai.policy.prove import Finding, Outcome, Vacuity, prove
 
 EXAMPLE = Path(__file__).parents[3] / "examples/datacenter"
+SCOPES = tuple(map(Scope, ("/", "/acme", "/acme/shop", "/globex", "/globex/crm")))
+CIDRS = ("0.0.0.0/0", "10.0.0.0/24", "10.0.0.2/32", "::/0", "2001:db8::/32", "2001:db8:0:1::2/128", "fe80::/10")
+labels = st.builds(
+    Expression,
+    key=st.sampled_from(("role", "env")),
+    operator=st.sampled_from((Operator.IN, Operator.NOT_IN)),
+    values=st.frozensets(st.sampled_from("abc"), min_size=1, max_size=2),
+)
+peers = st.one_of(
+    st.builds(Group, scope=st.sampled_from(SCOPES), expressions=st.frozensets(labels, max_size=1)),
+    st.builds(OnNetwork, path=st.sampled_from(("/acme:front", "/acme:back", "/globex:front"))),
+    st.builds(InCidr, prefix=st.sampled_from(CIDRS).map(ip_network)),
+)
+ports = st.one_of(
+    st.builds(PortRange, protocol=st.sampled_from((1, 6, 17, 50, 58, 132, ANY_PROTOCOL))),
+    st.builds(PortRange, protocol=st.just(6), first=st.sampled_from((0, 22, 443)), last=st.sampled_from((443, 65535))),
+)
+clauses = st.builds(Clause, peer=st.none() | peers, ports=st.lists(ports, max_size=2).map(tuple))
 invariants = st.builds(
     Invariant,
     name=st.just("i"),
