@@ -24,8 +24,10 @@ class Claim(enum.StrEnum):
 class Invariant:
     """A claim about all connections from some ends to others."""
 
-    name: str
+    path: str
+    """Scope and name, e.g. ``/:tenants-apart``."""
     scope: Scope
+    """Whose it is."""
     description: str
     """In the words of whoever wrote it; empty where there are none."""
     claim: Claim
@@ -33,8 +35,3 @@ class Invariant:
     """Who opens the connections: any of these. None means anybody."""
     targets: tuple[Clause, ...]
     """What they are opened to: any of these peers, each on its ports."""
-
-    @property
-    def path(self) -> str:
-        """Scope and name, e.g. ``/:tenants-apart``."""
-        return f"{self.scope}:{self.name}"

@@ -11,6 +11,7 @@ from serai.model.peers import PeerSpec
 from serai.model.policy import Clause, Group, OnNetwork, Peer
 from serai.model.references import Scopes
 from serai.model.resolve_peers import Peers
+from serai.model.resources import path_of
 from serai.model.tenancy import ROOT, Scope
 
 
@@ -19,7 +20,7 @@ def resolve_invariants(
 ) -> tuple[Invariant, ...]:
     """Return the invariants in order of path."""
     resolved = [_resolve(definition, scopes, peers, complaints) for definition in definitions]
-    return tuple(sorted(resolved, key=lambda invariant: (invariant.scope, invariant.name)))
+    return tuple(sorted(resolved, key=lambda invariant: (invariant.scope, invariant.path)))
 
 
 def _resolve(
@@ -41,7 +42,7 @@ def _resolve(
     if None not in (*sources, *targets) and not _is_own(metadata.scope, claim, sources, targets):
         complaints.about(definition, path, _not_own(metadata.scope, claim))
     return Invariant(
-        name=metadata.name,
+        path=path_of(definition.resource),
         scope=metadata.scope,
         description=spec.description or "",
         claim=claim,

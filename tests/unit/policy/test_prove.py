@@ -55,7 +55,7 @@ ports = st.one_of(
 clauses = st.builds(Clause, peer=st.none() | peers, ports=st.lists(ports, max_size=2).map(tuple))
 invariants = st.builds(
     Invariant,
-    name=st.just("i"),
+    path=st.just("/:i"),
     scope=st.just(ROOT),
     description=st.just(""),
     claim=st.sampled_from(Claim),
@@ -109,7 +109,7 @@ def test_what_is_broken_is_refuted(world: World, invariant: Invariant, choice: r
 
 def found(claim: Claim, sources: list[Peer | None], *targets: Clause, world: World | None = None) -> Finding:
     invariant = Invariant(
-        name="i", scope=ROOT, description="", claim=claim, sources=tuple(sources), targets=targets or (Clause(),)
+        path="/:i", scope=ROOT, description="", claim=claim, sources=tuple(sources), targets=targets or (Clause(),)
     )
     [finding] = prove(dataclasses.replace(world or load(EXAMPLE), invariants=(invariant,)))
     return finding
