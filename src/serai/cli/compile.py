@@ -57,7 +57,7 @@ def compile_(directory: str, file: Path | None, host: str | None, json_: bool) -
     table = Table(
         "HOST", "VMS", "VNICS", *(name.upper() for name in TABLES), "BYTES", "DIGEST", box=None, pad_edge=False
     )
-    for column in table.columns[1:-1]:
+    for column in table.columns[1:]:
         column.justify = "right"
     for name, ruleset in rulesets.items():
         numbers = (_fields(ruleset)[field] for field in ("vms", "vnics", *TABLES, "bytes"))

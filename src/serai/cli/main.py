@@ -16,7 +16,10 @@ _MODULES = {
     "can": "serai.cli.can",
     "check": "serai.cli.check",
     "compile": "serai.cli.compile",
+    "diff": "serai.cli.diff",
     "lab": "serai.cli.lab",
+    "prove": "serai.cli.prove",
+    "reach": "serai.cli.reach",
     "scale": "serai.cli.scale",
 }
 _NAMES = {"compile": "compile_"}  # Python has a `compile` of its own

@@ -130,4 +130,4 @@ def _identity(data: object) -> tuple[str | None, str | None, str]:
     return kind, name, f"{kind} {'/:' if scope == '/' and kind in _SCOPED else ''}{name}"
 
 
-_SCOPED = frozenset({"Network", "VirtualMachine", "Service", "Policy"})
+_SCOPED = frozenset({"Network", "VirtualMachine", "Service", "Policy", "Invariant"})

@@ -19,6 +19,8 @@ _LABEL_VALUE = re.compile(r"([A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?)?")
 _BRIDGE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,14}")
 ETHERTYPE_FIRST, ETHERTYPE_LAST = 0x0600, 0xFFFF
 """Below are lengths of IEEE 802.3 frames."""
+LONGEST_LINE = 200
+"""How long a description may be."""
 _INSPECTED = {
     0x0800: "IPv4", 0x86DD: "IPv6", 0x0806: "ARP", 0x8035: "RARP", 0x8100: "a VLAN tag", 0x88A8: "a VLAN tag",
     0x9100: "a VLAN tag",
@@ -213,6 +215,14 @@ def _domain(value: object) -> str:
     return text
 
 
+def _line(value: object) -> str:
+    text = _text(value).strip()
+    if len(text) > LONGEST_LINE or not text.isprintable():
+        message = f"must be one line of at most {LONGEST_LINE} characters that can be printed"
+        raise ValueError(message)
+    return text
+
+
 def _some(value: object) -> object:
     if value == ():
         message = "is empty: name at least one"
@@ -264,6 +274,7 @@ LabelKey = Annotated[str, PlainValidator(_label_key)]
 LabelValue = Annotated[str, PlainValidator(_label_value)]
 Bridge = Annotated[str, PlainValidator(_bridge)]
 Domain = Annotated[str, PlainValidator(_domain)]
+Line = Annotated[str, PlainValidator(_line)]
 AtLeastOne = AfterValidator(_some)
 AtLeastOnePeer = AfterValidator(_some_peer)
 AtLeastOnePort = AfterValidator(_some_port)

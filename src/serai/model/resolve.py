@@ -11,7 +11,9 @@ from serai.model.address import Prefix, in_order
 from serai.model.definitions import Complaints, Definition, Path
 from serai.model.policy import Action, Direction
 from serai.model.references import Scopes
+from serai.model.resolve_invariant import resolve_invariants
 from serai.model.resolve_inventory import PROVIDER_DOMAIN, resolve_hosts, resolve_networks, resolve_vms
+from serai.model.resolve_peers import Peers
 from serai.model.resolve_policy import resolve_policies
 from serai.model.tenancy import ROOT, Mode, Scope
 from serai.model.world import LAST_WORD, World
@@ -32,15 +34,15 @@ def resolve(definitions: Iterable[Definition[resources.Resource]], complaints: C
     scopes = _scopes(sites, _of(unique, resources.Tenant), complaints)
     hosts = resolve_hosts(_of(unique, resources.Host))
     networks = resolve_networks(_of(unique, resources.Network), scopes, complaints)
+    peers = Peers.of(_of(unique, resources.Service), networks, scopes, complaints)
     return World(
         hosts=_sorted(hosts),
         networks=_sorted(networks),
         vms=_sorted(resolve_vms(_of(unique, resources.VirtualMachine), scopes, networks, hosts, complaints)),
-        policies=resolve_policies(
-            _of(unique, resources.Policy), _of(unique, resources.Service), scopes, networks, complaints
-        ),
+        policies=resolve_policies(_of(unique, resources.Policy), scopes, peers, complaints),
         last_word=_last_word(sites),
         quarantine=_quarantine(sites),
+        invariants=resolve_invariants(_of(unique, resources.Invariant), scopes, peers, complaints),
     )
 
 

@@ -2,52 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from types import MappingProxyType
 
 from serai.model import resources
 from serai.model.definitions import Complaints, Definition, Path
-from serai.model.inventory import Network
-from serai.model.policy import (
-    Action,
-    Clause,
-    Direction,
-    Group,
-    InCidr,
-    OnNetwork,
-    Peer,
-    Policy,
-    PortRange,
-    Rule,
-    RuleRef,
-    Tier,
-)
-from serai.model.ports import parse_ports
-from serai.model.references import Scopes, Table
-from serai.model.resources import PeerSpec, RuleSpec, path_of
-from serai.model.selectors import Selector
-from serai.model.tenancy import Scope
+from serai.model.policy import Action, Clause, Direction, Group, Policy, Rule, RuleRef, Tier
+from serai.model.references import Scopes
+from serai.model.resolve_peers import Peers, group
+from serai.model.resources import RuleSpec
 
 _PEERS_FIELD = {Direction.INGRESS: "from", Direction.EGRESS: "to"}
 
 
 def resolve_policies(
-    definitions: Sequence[Definition[resources.Policy]],
-    services: Sequence[Definition[resources.Service]],
-    scopes: Scopes,
-    networks: Mapping[str, Network],
-    complaints: Complaints,
+    definitions: Sequence[Definition[resources.Policy]], scopes: Scopes, peers: Peers, complaints: Complaints
 ) -> tuple[Policy, ...]:
     """Return the policies in order of path."""
-    for service in services:
-        scopes.check(service, ("metadata", "scope"), service.resource.metadata.scope)
-    by_path = {path_of(service.resource): service.resource for service in services}
-    service_table = Table("Service", by_path, complaints)
-    network_table = Table("Network", networks, complaints)
-    resolved = (
-        _PolicyResolver(definition, scopes, service_table, network_table, complaints).policy()
-        for definition in definitions
-    )
+    resolved = (_PolicyResolver(definition, scopes, peers, complaints).policy() for definition in definitions)
     return tuple(sorted(resolved, key=lambda policy: (policy.scope, policy.name)))
 
 
@@ -55,19 +27,13 @@ class _PolicyResolver:
     """Resolves one policy."""
 
     def __init__(
-        self,
-        definition: Definition[resources.Policy],
-        scopes: Scopes,
-        services: Table[resources.Service],
-        networks: Table[Network],
-        complaints: Complaints,
+        self, definition: Definition[resources.Policy], scopes: Scopes, peers: Peers, complaints: Complaints
     ) -> None:
         self._definition = definition
         self._scope = definition.resource.metadata.scope
         self._spec = definition.resource.spec
         self._scopes = scopes
-        self._services = services
-        self._networks = networks
+        self._peers = peers
         self._complaints = complaints
 
     def policy(self) -> Policy:
@@ -94,7 +60,7 @@ class _PolicyResolver:
             self._complain(("spec", "subject", "scope"), message)
         elif scope != self._scope:
             self._scopes.check(self._definition, ("spec", "subject", "scope"), scope)
-        return _group(scope, subject.selector)
+        return group(scope, subject.selector)
 
     def _rules(self, direction: Direction, specs: Sequence[RuleSpec]) -> tuple[Rule, ...]:
         return tuple(self._rule(direction, specs, number) for number in range(len(specs)))
@@ -108,13 +74,13 @@ class _PolicyResolver:
             message = f"Pass means something in the Admin tier only, not in {self._spec.tier}"
             self._complain((*path, "action"), message)
         peers = spec.peers if isinstance(spec, resources.IngressRuleSpec | resources.EgressRuleSpec) else None
-        ports = None if spec.ports is None else self._ports(path, spec.ports)
+        ports = None if spec.ports is None else self._peers.ports(self._definition, path, spec.ports)
         clauses: Iterable[Clause | None]
         if peers is None:
             clauses = [Clause(ports=ports or ())]
         else:
             clauses = [
-                self._clause((*path, _PEERS_FIELD[direction], position), peer, ports)
+                self._peers.clause(self._definition, (*path, _PEERS_FIELD[direction], position), peer, ports)
                 for position, peer in enumerate(peers)
             ]
         return Rule(
@@ -122,48 +88,3 @@ class _PolicyResolver:
             action=spec.action,
             clauses=tuple(clause for clause in clauses if clause),
         )
-
-    def _clause(self, path: Path, spec: PeerSpec, ports: tuple[PortRange, ...] | None) -> Clause | None:
-        """Resolve one peer on the rule's ports (None: the rule names none); None where it cannot be."""
-        if spec.service is not None:
-            service = self._services.find(self._definition, (*path, "service"), spec.service, self._scope)
-            if service is None:
-                return None
-            if service.spec.selector is None:
-                message = f"the service {path_of(service)} has no selector, so it stands for no VMs"
-                self._complain((*path, "service"), message)
-                return None
-            group = _group(service.metadata.scope, service.spec.selector)
-            return Clause(peer=group, ports=_service_ports(service) if ports is None else ports)
-        peer = self._peer(path, spec)
-        return Clause(peer=peer, ports=ports or ()) if peer else None
-
-    def _peer(self, path: Path, spec: PeerSpec) -> Peer | None:
-        if spec.cidr is not None:
-            return InCidr(prefix=spec.cidr)
-        if spec.network is not None:
-            network = self._networks.find(self._definition, (*path, "network"), spec.network, self._scope)
-            return OnNetwork(path=network.path) if network else None
-        if spec.scope is not None:
-            self._scopes.check(self._definition, (*path, "scope"), spec.scope)
-        return _group(self._scope if spec.scope is None else spec.scope, spec.selector)
-
-    def _ports(self, path: Path, specs: Sequence[str]) -> tuple[PortRange, ...]:
-        ranges: list[PortRange] = []
-        for position, text in enumerate(specs):
-            ports = parse_ports(text)
-            if ports is not None:
-                ranges.append(ports)
-                continue
-            service = self._services.find(self._definition, (*path, "ports", position), text, self._scope)
-            if service is not None:
-                ranges.extend(_service_ports(service))
-        return tuple(ranges)
-
-
-def _group(scope: Scope, selector: Selector | None) -> Group:
-    return Group(scope=scope, expressions=selector.expressions() if selector else frozenset())
-
-
-def _service_ports(service: resources.Service) -> tuple[PortRange, ...]:
-    return tuple(ports for text in service.spec.ports if (ports := parse_ports(text)))

@@ -7,7 +7,9 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from serai.model import fields
+from serai.model.claims import InvariantSpec
 from serai.model.inventory import ETHERTYPES, Serves
+from serai.model.peers import Peers
 from serai.model.policy import Action, Direction, Tier
 from serai.model.selectors import Part, Selector
 from serai.model.tenancy import Mode, Scope
@@ -130,31 +132,6 @@ class ServiceSpec(Part):
     selector: Selector | None = None
 
 
-class PeerSpec(Part):
-    """The other end, told in one of five ways."""
-
-    selector: Selector | None = None
-    scope: fields.ScopePath | None = None
-    network: fields.Reference | None = None
-    cidr: fields.Prefix | None = None
-    service: fields.Reference | None = None
-
-    @model_validator(mode="after")
-    def _check_one_way(self) -> Self:
-        by_label = self.selector is not None or self.scope is not None
-        ways = [by_label, self.network is not None, self.cidr is not None, self.service is not None]
-        if sum(ways) != 1:
-            message = (
-                "must say one thing: a selector (with or without a scope), a scope, a network, a cidr "
-                f"or a service, not {'several' if sum(ways) else 'nothing'}"
-            )
-            raise ValueError(message)
-        return self
-
-
-_Peers = Annotated[tuple[PeerSpec, ...], fields.AtLeastOnePeer]
-
-
 class RuleSpec(Part):
     """What both kinds of rules share."""
 
@@ -166,13 +143,13 @@ class RuleSpec(Part):
 class IngressRuleSpec(RuleSpec):
     """A rule on connections to the subject."""
 
-    peers: _Peers | None = Field(None, alias="from")
+    peers: Peers | None = Field(None, alias="from")
 
 
 class EgressRuleSpec(RuleSpec):
     """A rule on connections from the subject."""
 
-    peers: _Peers | None = Field(None, alias="to")
+    peers: Peers | None = Field(None, alias="to")
 
 
 class SubjectSpec(Part):
@@ -268,7 +245,16 @@ class Policy(Part):
     spec: PolicySpec
 
 
-Resource = Site | Tenant | Network | Host | VirtualMachine | Service | Policy
+class Invariant(Part):
+    """An invariant."""
+
+    api_version: Literal["serai.dev/v1"]
+    kind: Literal["Invariant"]
+    metadata: Metadata
+    spec: InvariantSpec
+
+
+Resource = Site | Tenant | Network | Host | VirtualMachine | Service | Policy | Invariant
 
 KINDS: dict[str, type[Resource]] = {
     "Site": Site,
@@ -278,6 +264,7 @@ KINDS: dict[str, type[Resource]] = {
     "VirtualMachine": VirtualMachine,
     "Service": Service,
     "Policy": Policy,
+    "Invariant": Invariant,
 }
 
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from types import MappingProxyType
 
 from serai.model.address import Address, Prefix
+from serai.model.invariant import Invariant
 from serai.model.inventory import Host, Network, VirtualMachine, Vnic
 from serai.model.policy import Action, Direction, Policy
 
@@ -31,6 +32,8 @@ class World:
     last_word: Mapping[Direction, Action] = dataclasses.field(default_factory=lambda: LAST_WORD)
     quarantine: tuple[Prefix, ...] = ()
     """What an isolated VM may reach and be reached from, in order."""
+    invariants: tuple[Invariant, ...] = ()
+    """What the policies have to keep true, in order of path. No verdict depends on them."""
 
     def vnics(self) -> Iterator[tuple[VirtualMachine, Vnic]]:
         """Go through every vNIC with its VM, in order of path."""
