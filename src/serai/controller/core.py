@@ -113,7 +113,7 @@ class Controller:
         self._world, self._places = world, places
 
     def _lacks(self, host: str, compiler: Compiler) -> bool:
-        return compiler.ruleset(host).digest != self._hosts[host].digest
+        return compiler.digest(host) != self._hosts[host].digest
 
     def _send(self, host: str, compiler: Compiler) -> SendRuleset:
         wanted = compiler.ruleset(host)

@@ -67,7 +67,7 @@ class Trial:
         with _timed() as taken:
             places = {path: (host,) for path, host in center.places.items()}
             self._compiler = Compiler.of(center.policies, center.columns, places, progress=progress)
-            digests = {host: self._compiler.ruleset(host).digest for host in sorted(self._compiler.hosts)}
+            digests = {host: self._compiler.digest(host) for host in sorted(self._compiler.hosts)}
         sizes = {host: sum(map(len, self._compiler.ruleset(host).parts.values())) for host in digests}
         largest = max(sizes, key=lambda host: (sizes[host], host))
         return Outcome(

@@ -144,8 +144,15 @@ class HostRuleset:
 
     @functools.cached_property
     def rules(self) -> Mapping[str, int]:
-        """The text of every rule that can decide here, and its number, in order of text."""
-        return {text: RuleRef(text).id for text in sorted(set(self._read.rules))}
+        """The text of every rule that can decide here, and its number, in order of text.
+
+        Raises:
+            ValueError: one number stands for two rules.
+        """
+        rules = {text: RuleRef(text).id for text in sorted(set(self._read.rules))}
+        if len(set(rules.values())) < len(rules):
+            raise ValueError("two rules have one number")
+        return rules
 
     @functools.cached_property
     def tables(self) -> Mapping[str, Records]:

@@ -141,10 +141,10 @@ def _compiled(members: Members, template: Template, instance: Instance, endpoint
     part = Part.of(
         FrozenDomain(str(members.root), b"".join(instance.numbers), b"".join(judged), endpoints, instance.prefixes)
     )
-    used = {id(book): (book.part, Part.use(part, book.part, book.lists, book.pages)) for book in books}
+    used = [(book.part, Part(part.digest + book.part.digest, b"", book.cost)) for book in template.books]
     return CompiledDomain(
         part=part,
-        books={kind: used[id(book)] for kind, book in zip(members.kinds, books, strict=True)},
+        books={kind: used[at] for kind, at in zip(members.kinds, template.kinds, strict=True)},
         scopes=members.scopes,
     )
 

@@ -24,7 +24,7 @@ from serai.model.world import LAST_WORD
 from serai.policy.census import Members, census
 from serai.policy.compiled import CompiledDomain, Guest, Progress, Shapes, compile_domains, guests, untold
 from serai.policy.fit import ROOM, Capacity
-from serai.policy.host import Host
+from serai.policy.host import Host, Plan
 from serai.policy.inventory import Inventory
 from serai.policy.part import Part
 from serai.policy.spell import SpelledPolicy
@@ -93,7 +93,7 @@ class Compiler:
                 guests={guest.path: guest for guest in guests(columns)},
                 places={path: frozenset(hosts) for path, hosts in places.items()},
             )  # fmt: skip
-            made._commit(change, made._concerned(change))
+            made._commit(change, made._plans(change))
         return made
 
     @property
@@ -110,8 +110,12 @@ class Compiler:
         """Return the ruleset of ``host``: an empty one where it needs no VM's rules."""
         return self._host(host).ruleset
 
+    def digest(self, host: str) -> str:
+        """Return the digest of the ruleset of ``host``."""
+        return self._host(host).digest
+
     def _host(self, name: str) -> Host:
-        return self._hosts.get(name) or Host.empty(name)
+        return self._hosts.get(name) or Host(name)
 
     def update(self, update: Update, progress: Progress = untold) -> dict[str, Delta]:
         """Take an update in; return what it changes, by host.
@@ -142,11 +146,10 @@ class Compiler:
                 statutes=statutes, shapes=shapes, members=members, domains=domains, guests=changed,
                 places={path: frozenset(hosts) for path, hosts in update.places.items()},
             )  # fmt: skip
-            hosts = self._concerned(change)
-            deltas = {name: Delta.between(self.ruleset(name), host.ruleset) for name, host in hosts.items()}
+            plans = self._plans(change)
             self._inventory.change(update.vms)
-            self._commit(change, hosts)
-        return {name: delta for name, delta in deltas.items() if delta.before != delta.after}
+            self._commit(change, plans)
+        return {host: plan.delta for host, plan in plans.items() if plan.delta.before != plan.delta.after}
 
     def _stirred(self, update: Update, statutes: Statutes) -> set[str]:
         """Name the routing domains in which something else may be said now."""
@@ -162,7 +165,7 @@ class Compiler:
         before = {path for name in moved for path in self._guests_in.get(name, ())}
         return census(self._inventory.columns(before, vms), moved)
 
-    def _concerned(self, change: _Change) -> dict[str, Host]:
+    def _plans(self, change: _Change) -> dict[str, Plan]:
         """Work out what becomes of each host that a change may concern, by name."""
         gone: dict[str, list[Part]] = collections.defaultdict(list)
         new: dict[str, list[Part]] = collections.defaultdict(list)
@@ -193,11 +196,11 @@ class Compiler:
                         gone[host] += old
                         new[host] += young
         return {
-            host: self._host(host).changed(gone[host], new[host], change.statutes, self._room)
+            host: self._host(host).plan(gone[host], new[host], change.statutes, self._room)
             for host in sorted(gone.keys() | new.keys())
         }
 
-    def _commit(self, change: _Change, hosts: Mapping[str, Host]) -> None:
+    def _commit(self, change: _Change, plans: Mapping[str, Plan]) -> None:
         """Make a change what is. Nothing here can fail."""
         self._statutes, self._shapes = change.statutes, change.shapes
         for name, members in change.members.items():
@@ -218,7 +221,8 @@ class Compiler:
         _patch(self._domains, change.domains)
         _patch(self._guests, change.guests)
         self._places |= change.places
-        self._hosts |= hosts
+        for host, plan in plans.items():
+            self._hosts.setdefault(host, Host(host)).carry_out(plan)
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True, eq=False)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterable, Iterator
 
-from serai.model.policy import InCidr, Peer
+from serai.model.policy import Peer
 from serai.model.tenancy import ROOT
 from serai.policy.census import Members
 from serai.policy.nest import Nest, Within
@@ -44,13 +44,14 @@ class Domain:
 def domain(members: Members, statutes: Statutes) -> Domain:
     """Bring together who is in a domain and what is said about it."""
     own = tuple(statutes.below(members.scopes))
-    more = {
-        name: peer
-        for policy in own
-        for name, peer in zip(policy.peer_names, policy.peers, strict=True)
-        if name not in statutes.known_peers
-    }
-    nested = statutes.nest_with([peer.prefix for peer in more.values() if type(peer) is InCidr])
+    more: dict[bytes, Peer] = {}
+    for policy in own:
+        more |= policy.peers
+    for name in statutes.known_peers & more.keys():
+        del more[name]
+    known = statutes.known_prefixes
+    prefixes = dict.fromkeys([each for policy in own for each in policy.prefixes if each not in known])
+    nested = statutes.nest_with(tuple(prefixes), more.values())
     within = [nested.at(first, last) for first, last, _, _ in members.runs]
     cells = tuple([None if (found := within[run]) is None else (class_, found) for class_, run in members.cells])
     scattered = tuple(_scattered(members, nested)) if None in cells else ()

@@ -4,33 +4,44 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterable, Mapping
-from typing import Self
 
-from serai.model.ruleset import HostRuleset
+from serai.model.ruleset import HostRuleset, manifest_digest
+from serai.model.ruleset_delta import Delta
 from serai.policy.fit import Capacity, require_fit
 from serai.policy.part import Part
 from serai.policy.statutes import Statutes
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Host:
-    """A host's ruleset, and how often each part of it is needed."""
+class Plan:
+    """What will be otherwise on a host."""
 
-    ruleset: HostRuleset
-    parts: Mapping[bytes, Part]
-    """By digest; those that are sent, and what else costs something."""
-    needed: Mapping[bytes, int]
-    """By how many VMs, by digest; none by nobody."""
+    needed: Mapping[bytes, tuple[Part, int]]
+    """By digest, a part and how many VMs will need it: none, or others than before."""
     cost: int
-    """Of all parts together (see ``Part.cost``)."""
+    """Of all parts together then."""
+    delta: Delta
 
-    @classmethod
-    def empty(cls, name: str) -> Self:
-        """A host that needs nothing."""
-        return cls(ruleset=HostRuleset.of(name, ()), parts={}, needed={}, cost=0)
 
-    def changed(self, gone: Iterable[Part], new: Iterable[Part], statutes: Statutes, room: Capacity) -> Host:
-        """Return the host when VMs need these parts no more, and these others too.
+class Host:
+    """A host. It changes only by plans, each of which is made before any is carried out."""
+
+    def __init__(self, name: str) -> None:
+        """Begin with nothing."""
+        self._name = name
+        self._needed: dict[bytes, tuple[Part, int]] = {}
+        self._cost = 0
+        self.digest = manifest_digest(name, ()).hex()
+        """That of its ruleset."""
+
+    @property
+    def ruleset(self) -> HostRuleset:
+        """Its ruleset."""
+        parts = {digest: part.raw for digest, (part, _) in self._needed.items() if part.raw}
+        return HostRuleset(host=self._name, parts=parts)
+
+    def plan(self, gone: Iterable[Part], new: Iterable[Part], statutes: Statutes, room: Capacity) -> Plan:
+        """Work out what becomes of the host when VMs need some parts no more, and others too.
 
         Args:
             gone: what is needed once less; a part comes once for each VM that needed it.
@@ -41,24 +52,38 @@ class Host:
         Raises:
             FitError: they do not fit.
         """
-        parts, needed, raws = dict(self.parts), dict(self.needed), dict(self.ruleset.parts)
-        cost = self.cost
-        for part in new:
-            digest, raw, more = part
-            times = needed.get(digest, 0)
-            needed[digest] = times + 1
-            if not times:
-                parts[digest] = part
-                if raw:
-                    raws[digest] = raw
-                cost += more
+        before = self._needed
+        needed: dict[bytes, tuple[Part, int]] = {}
+        for times, parts in ((1, new), (-1, gone)):
+            for part in parts:
+                digest = part.digest
+                _, so_far = needed.get(digest) or before.get(digest) or _BY_NOBODY
+                needed[digest] = part, so_far + times
+        added = {digest: part for digest, (part, times) in needed.items() if times and digest not in before}
+        dropped = {digest: part for digest, (part, times) in needed.items() if not times and digest in before}
+        cost = self._cost + sum(part.cost for part in added.values())
         # While gates switch, what is new and what is old stand side by side.
-        require_fit(self.ruleset.host, cost, parts, statutes, room)
-        for digest, _, less in gone:
-            times = needed[digest] - 1
-            needed[digest] = times
-            if not times:
-                del needed[digest], parts[digest]
-                raws.pop(digest, None)
-                cost -= less
-        return Host(ruleset=HostRuleset(host=self.ruleset.host, parts=raws), parts=parts, needed=needed, cost=cost)
+        require_fit(self._name, cost, added, before, statutes, room)
+        kept = [digest for digest, (part, _) in before.items() if part.raw and digest not in dropped]
+        sent = sorted(digest for digest, part in added.items() if part.raw)
+        delta = Delta(
+            host=self._name,
+            before=self.digest,
+            after=manifest_digest(self._name, [*kept, *sent]).hex(),
+            drop=tuple(sorted(digest for digest, part in dropped.items() if part.raw)),
+            add=tuple([added[digest].raw for digest in sent]),
+        )
+        return Plan(needed=needed, cost=cost - sum(part.cost for part in dropped.values()), delta=delta)
+
+    def carry_out(self, plan: Plan) -> None:
+        """Be as ``plan``, made for the host as it is, has it."""
+        for digest, (part, times) in plan.needed.items():
+            if times:
+                self._needed[digest] = part, times
+            else:
+                self._needed.pop(digest, None)
+        self._cost = plan.cost
+        self.digest = plan.delta.after
+
+
+_BY_NOBODY: tuple[Part | None, int] = None, 0

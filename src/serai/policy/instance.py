@@ -47,28 +47,35 @@ class Numbering:
         self._groups: list[bytes | tuple[int, ...]] = [
             _name_of_group(first.peer_names, group) if max(group) < shared_peers else group for group in template.groups
         ]
-        self._identities: list[bytes | tuple[int, ...]] = []
-        for groups in template.identities:
-            own = any(isinstance(self._groups[at], tuple) for at in groups)
-            self._identities.append(groups if own else self._identity(groups, self._groups))
+        self._identities: list[bytes] = []
+        self._own_identities: dict[int, tuple[int, ...]] = {}
+        for at, each in enumerate(template.identities):
+            shared = [name for group in each if isinstance(name := self._groups[group], bytes)]
+            if len(shared) < len(each):
+                self._own_identities[at] = each
+            content = joined(shared)
+            self._identities += give(b"identity", [content]) if each else [NOBODY]
+            if each and at not in self._own_identities:
+                names.note(self._identities[-1:], [content])
         shared_rules = sum(len(policy.numbers) for policy in statutes.provider)
         builtin = sum(len(policy.numbers) for policy in first.policies)
         known = self._known(first)
         constants: dict[bytes, int] = {}
-        self._lists: list[bytes | Callable[[Sequence[bytes]], Sequence[bytes]]] = []
-        for said in template.lists:
+        self._lists: list[bytes] = []
+        self._own_lists: dict[int, Callable[[Sequence[bytes]], Sequence[bytes]]] = {}
+        for at, said in enumerate(template.lists):
             rules = [part for part in said if isinstance(part, int)]
             if all(place <= shared_rules or place > builtin for place in rules):
                 content = b"".join(known[part] if isinstance(part, int) else part for part in said)
-                name = give(b"list", content)
-                names.note((name,), (content,))
-                self._lists.append(name)
+                self._lists += give(b"list", [content])
+                names.note(self._lists[-1:], [content])
             else:
                 # Constants stand behind the numbers of rules, last first, so that a negative place finds them there.
                 places = [
                     part if isinstance(part, int) else -1 - constants.setdefault(part, len(constants)) for part in said
                 ]
-                self._lists.append(operator.itemgetter(*places))
+                self._own_lists[at] = operator.itemgetter(*places)
+                self._lists.append(NOBODY)
         self._constants = list(constants)[::-1]
 
     def _known(self, domain: Domain) -> list[bytes]:
@@ -79,41 +86,32 @@ class Numbering:
         known += _BUILTIN
         return known
 
-    def _identity(self, groups: Sequence[int], names: Sequence[bytes | tuple[int, ...]]) -> bytes:
-        if not groups:
-            return NOBODY
-        content = joined([name for at in groups if isinstance(name := names[at], bytes)])
-        name = give(b"identity", content)
-        self._names.note((name,), (content,))
-        return name
-
     def numbers(self, domain: Domain) -> tuple[bytes, list[bytes]]:
-        """Return the number of the domain's view, and those that the template's forms are filled in from."""
+        """Return the number of the domain's view, and those that the template's books are filled in from."""
         template = self._template
         known = self._known(domain)
         # Policies are part of the view's name: under a view endpoints may change, what their identities mean may not.
         policies = b"".join([policy.digest for policy in domain.policies])
         title = b"\n".join((policies, domain.members.name.encode(), self._statutes.title))
-        view = give(b"view", title)
+        (view,) = give(b"view", (title,))
         peers = domain.peer_names
         groups = [g if isinstance(g, bytes) else _name_of_group(peers, g) for g in self._groups]
-        identities = [each if isinstance(each, bytes) else self._identity(each, groups) for each in self._identities]
+        members = [joined([groups[at] for at in each]) for each in self._own_identities.values()]
+        identities = self._identities.copy()
+        for at, name in zip(self._own_identities, give(b"identity", members), strict=True):
+            identities[at] = name
         rules = [view + key for key in template.rulesets]
-        rulesets = [give(b"ruleset", each) for each in rules]
+        rulesets = give(b"ruleset", rules)
         said = known + self._constants
-        lists: list[bytes] = []
-        for each in self._lists:
-            if isinstance(each, bytes):
-                lists.append(each)
-                continue
-            content = b"".join(each(said))
-            lists.append(give(b"list", content))
-            rules.append(content)
+        says = [b"".join(parts(said)) for parts in self._own_lists.values()]
+        lists = self._lists.copy()
+        for at, name in zip(self._own_lists, give(b"list", says), strict=True):
+            lists[at] = name
         inner = [lists[at] + what for at, what in template.inner]
-        pages = [give(b"page", each) for each in inner]
-        self._names.note((view, *rulesets, *lists, *pages), (title, *rules, *inner))
-        for policy in domain.policies[len(self._statutes.provider) :]:
-            self._names.note(policy.numbers, policy.texts)
+        pages = give(b"page", inner)
+        # What is the same for all has been noted once.
+        own = [identities[at] for at in self._own_identities], [lists[at] for at in self._own_lists]
+        self._names.note((view, *own[0], *rulesets, *own[1], *pages), (title, *members, *rules, *says, *inner))
         return view, [*known, *identities, *rulesets, *lists, *pages]
 
 

@@ -30,20 +30,20 @@ class Part(NamedTuple):
         raw = _ENCODER.encode(part)
         match part:
             case FrozenGuest():
-                cost = len(part.cards)
+                cost = cost_of(vnics=len(part.cards))
             case FrozenDomain():
-                cost = (
-                    len(part.endpoints) // ENDPOINT.itemsize << _FIELD_BITS
-                    | len(part.prefixes) // PREFIX.itemsize << 2 * _FIELD_BITS
+                cost = cost_of(
+                    endpoints=len(part.endpoints) // ENDPOINT.itemsize, prefixes=len(part.prefixes) // PREFIX.itemsize
                 )
             case _:
-                cost = 0  # of a book: that of its uses
+                cost = 0  # of a book: that of each domain that uses it
         return cls(digest_of(raw), raw, cost)
 
-    @classmethod
-    def use(cls, domain: Self, book: Self, lists: int, pages: int) -> Self:
-        """What it costs to fill ``book`` in for ``domain``: so many records."""
-        return cls(domain.digest + book.digest, b"", lists << 3 * _FIELD_BITS | pages << 4 * _FIELD_BITS)
+
+def cost_of(*, vnics: int = 0, endpoints: int = 0, prefixes: int = 0, lists: int = 0, pages: int = 0) -> int:
+    """Put numbers side by side: of vNICs, and of records of each table."""
+    counts = (vnics, endpoints, prefixes, lists, pages)
+    return sum(count << at * _FIELD_BITS for at, count in enumerate(counts))
 
 
 def itemized(cost: int) -> dict[str, int]:

@@ -44,8 +44,7 @@ class SpelledPolicy:
         refs: its rules, egress before ingress.
         texts: how each of them is called.
         numbers: the 8 bytes that name each rule, in the same order.
-        peers: whom its rules speak of, each once, in order.
-        peer_names: the 16 bytes that name each of them.
+        peers: whom its rules speak of, each once, in order, by the 16 bytes that name each.
         prefixes: the prefixes among the peers, written down.
     """
 
@@ -54,7 +53,6 @@ class SpelledPolicy:
         "local",
         "mentions",
         "numbers",
-        "peer_names",
         "peers",
         "policy",
         "prefixes",
@@ -95,9 +93,8 @@ class SpelledPolicy:
         self.refs: tuple[RuleRef, ...] = tuple(rule.ref for rule in rules)
         self.texts = tuple(ref.text for ref in self.refs)
         self.numbers: tuple[bytes, ...] = tuple(ref.id.to_bytes(8, "little") for ref in self.refs)
-        self.peers: tuple[Peer, ...] = tuple(peers)
-        self.peer_names = tuple(map(_name_of_spelled, peers.values()))
-        self.prefixes = tuple(str(peer.prefix) for peer in self.peers if isinstance(peer, InCidr))
+        self.peers: dict[bytes, Peer] = {_name_of_spelled(raw): peer for peer, raw in peers.items()}
+        self.prefixes = tuple(str(peer.prefix) for peer in peers if isinstance(peer, InCidr))
 
 
 OWN: Final = "$"
@@ -169,10 +166,10 @@ class Names:
             raise ValueError("two things share one number of 64 bits: rename the policy that was changed last")
 
 
-def give(kind: bytes, content: bytes) -> bytes:
-    """Return the 8 bytes that name ``content``, of a kind that has its own form of content; never ``NOBODY``."""
-    name = hashlib.blake2b(content, digest_size=8, person=kind).digest()
-    return name if name != NOBODY else b"\1" + NOBODY[1:]
+def give(kind: bytes, contents: Iterable[bytes]) -> list[bytes]:
+    """Return the 8 bytes that name each of ``contents``, of a kind that has its own form of content; never ``NOBODY``."""
+    names = [hashlib.blake2b(content, digest_size=8, person=kind).digest() for content in contents]
+    return names if NOBODY not in names else [b"\1" + name[1:] if name == NOBODY else name for name in names]
 
 
 NOBODY: Final = bytes(8)

@@ -44,7 +44,7 @@ class Statutes:
         self.last_word = last_word
         self.quarantine = tuple(quarantine)
         self.provider = tuple(self._of(ROOT))
-        named = {n: p for each in self.provider for n, p in zip(each.peer_names, each.peers, strict=True)}
+        named = {name: peer for each in self.provider for name, peer in each.peers.items()}
         named |= {name_of_peer(peer): peer for peer in (InCidr(prefix=prefix) for prefix in self.quarantine)}
         self.peers: tuple[Peer, ...] = tuple(named.values())
         self.peer_names = tuple(named)
@@ -96,16 +96,19 @@ class Statutes:
         """Say whether what holds everywhere is the same."""
         return (self.text, self.title) == (other.text, other.title)
 
-    def nest_with(self, prefixes: Sequence[Prefix]) -> Nest:
-        """Sort the provider's prefixes and these into each other; the provider's have the first places."""
-        if not prefixes:
+    def nest_with(self, written: tuple[str, ...], peers: Iterable[Peer]) -> Nest:
+        """Sort the provider's prefixes and those among ``peers`` into each other; the provider's have the first places.
+
+        ``written`` are those among ``peers``, written down.
+        """
+        if not written:
             return self._nest
-        key = tuple(map(str, prefixes))
-        found = self._nests.get(key)
+        found = self._nests.get(written)
         if found is None:
+            prefixes = [peer.prefix for peer in peers if isinstance(peer, InCidr)]
             found = self._nest.with_apart(prefixes, len(self.prefixes)) or nest((*self.prefixes, *prefixes))
             if len(self._nests) < _NESTS:
-                self._nests[key] = found
+                self._nests[written] = found
         return found
 
     def _of(self, scope: Scope) -> Sequence[SpelledPolicy]:

@@ -21,7 +21,7 @@ from serai.policy.census import Class, Kind
 from serai.policy.domain import Cell, Domain
 from serai.policy.flatten import DecisionList, Stage, flatten
 from serai.policy.pages import Sheet, lay_out, spelled
-from serai.policy.part import Part
+from serai.policy.part import Part, cost_of
 from serai.policy.spell import DIRECTIONS, local_to
 from serai.policy.stages import levels, quarantine, stages
 from serai.policy.statutes import Statutes
@@ -49,9 +49,8 @@ class Book:
     ingress: int
     part: Part
     """A ``FrozenBook``."""
-    lists: int
-    """How many records it makes for each domain."""
-    pages: int
+    cost: int
+    """Of filling it in for one domain (see ``Part.cost``)."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -265,7 +264,7 @@ class _Binder:
         )
         return Book(
             egress=egress, ingress=ingress, part=Part.of(book),
-            lists=len(lists.text) // LIST.itemsize, pages=len(pages.text) // PAGE.itemsize,
+            cost=cost_of(lists=len(lists.text) // LIST.itemsize, pages=len(pages.text) // PAGE.itemsize),
         )  # fmt: skip
 
 
