@@ -18,8 +18,8 @@ from serai.model.definitions import DefinitionErrors
 from serai.model.policy import Action
 from serai.model.records import Step
 from serai.policy.compile import compile_host
-from serai.policy.hygiene import Finding, Kind, examine
 from serai.policy.lookup import Lookup
+from serai.policy.questions.hygiene import Finding, Kind, examine
 
 ERRORS = sorted(HERE.glob("error-*"))
 HYGIENE = sorted(HERE.glob("hygiene-*"))

@@ -8,7 +8,7 @@ from rich.console import Console
 
 from serai.cli.show import line
 from serai.model.ports import format_ports
-from serai.policy.account import Account, PassedOver, Why
+from serai.policy.questions.account import Account, PassedOver, Why
 
 _SAID = {
     Why.OTHER_PEERS: "other peers",

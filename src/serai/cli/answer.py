@@ -19,9 +19,9 @@ from serai.model.reasons import Reason
 from serai.model.tenancy import Mode
 from serai.model.tunnels import is_tunnel
 from serai.model.world import World
-from serai.policy.account import Account, account
 from serai.policy.evaluate import Connection, Decision, Verdict, judge
-from serai.policy.explain import near_misses
+from serai.policy.questions.account import Account, account
+from serai.policy.questions.explain import near_misses
 
 _NEAR_MISSES_SHOWN = 3
 _ISOLATED = {named(direction) for direction in Direction for named in (RuleRef.quarantine, RuleRef.isolated)}

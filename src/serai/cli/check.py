@@ -12,7 +12,7 @@ from serai.cli.show import as_json, console, line
 from serai.inventory.files import load_with_places
 from serai.model.definitions import DefinitionErrors
 from serai.model.world import World
-from serai.policy.hygiene import examine
+from serai.policy.questions.hygiene import examine
 
 
 @click.command(short_help="Check a directory of YAML files.")

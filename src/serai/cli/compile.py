@@ -15,7 +15,7 @@ from serai.inventory.files import load
 from serai.model.columns import Columns
 from serai.model.ruleset import TABLES, HostRuleset
 from serai.model.world import World
-from serai.policy.compiler import Compiler
+from serai.policy.compiler.datacenter import Compiler
 
 
 class CompileError(ValueError):

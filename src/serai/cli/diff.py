@@ -11,8 +11,8 @@ from rich.console import Console
 from serai.cli.rows import row_fields, show_changes
 from serai.cli.show import as_json, console, line
 from serai.inventory.files import load
-from serai.policy.diff import Difference
-from serai.policy.diff import diff as compare
+from serai.policy.questions.diff import Difference
+from serai.policy.questions.diff import diff as compare
 
 
 @click.command(short_help="List the connections that a change opens and closes.")

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.text import Text
 
 from serai.cli.show import line
-from serai.policy.hygiene import Finding, Kind
+from serai.policy.questions.hygiene import Finding, Kind
 
 _SEEN = 3
 """How many of the other rules are pointed at."""

@@ -20,8 +20,8 @@ from serai.model.inventory import VirtualMachine, Vnic
 from serai.model.policy import Action, PortRange
 from serai.model.ports import ECHO_REQUEST, WITH_PORTS, format_ports
 from serai.policy.evaluate import Decision
-from serai.policy.prove import Finding, Outcome, Witness, is_first
-from serai.policy.prove import prove as prove_all
+from serai.policy.questions.prove import Finding, Outcome, Witness, is_first
+from serai.policy.questions.prove import prove as prove_all
 
 _STYLES = {Outcome.PROVEN: "bold green", Outcome.REFUTED: "bold red", Outcome.VACUOUS: "bold yellow"}
 _MARGIN = " " * 9

@@ -12,8 +12,8 @@ from serai.cli.rows import row_fields, show_rows
 from serai.cli.selection import parse_choice
 from serai.cli.show import as_json, console, line
 from serai.inventory.files import load
-from serai.policy.reach import Reach
-from serai.policy.reach import reach as reach_of
+from serai.policy.questions.reach import Reach
+from serai.policy.questions.reach import reach as reach_of
 
 _FEW = 5
 

@@ -10,8 +10,8 @@ from collections.abc import Iterable, Sequence
 from rich.console import Console
 
 from serai.cli.show import line
-from serai.policy.names import Part, State
-from serai.policy.rows import Row
+from serai.policy.questions.names import Part, State
+from serai.policy.questions.rows import Row
 
 _HEADINGS = ("FROM", "TO", "ON")
 _GAP = 3

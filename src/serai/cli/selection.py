@@ -9,7 +9,7 @@ from serai.model.definitions import did_you_mean
 from serai.model.policy import Expression, Group, InCidr, Operator
 from serai.model.tenancy import ROOT, Scope
 from serai.model.world import World
-from serai.policy.choice import EVERYBODY, Choice
+from serai.policy.questions.choice import EVERYBODY, Choice
 
 FORMS = "a VM, a scope, labels (role=web), an address, a prefix, or 'outside'"
 """What a selection may be."""

@@ -16,9 +16,9 @@ from serai.lab.scale import DataCenter, Scale, host_name, tenant_policies, vm_pa
 from serai.model.policy import Action, Clause, Direction, InCidr, Policy, PortRange, Rule, RuleRef
 from serai.model.ports import TCP
 from serai.model.ruleset_delta import Delta
-from serai.policy.compiled import Progress, untold
-from serai.policy.compiler import Compiler
-from serai.policy.update import Update
+from serai.policy.compiler.datacenter import Compiler
+from serai.policy.compiler.domains import Progress, untold
+from serai.policy.compiler.update import Update
 
 _NEW_PREFIX: Final = IPv4Network("203.0.113.0/24")
 

@@ -1,1 +1,1 @@
-"""Pure: from a world to verdicts. ``evaluate`` is the slow, obvious way; ``compile`` the one for gates."""
+"""Pure: what policies mean. ``evaluate`` is the slow, obvious way, ``compiler`` the one for gates, ``questions`` those for people."""

@@ -7,10 +7,10 @@ from collections.abc import Collection
 from serai.model.columns import Columns
 from serai.model.ruleset import HostRuleset
 from serai.model.world import World
-from serai.policy.census import census
-from serai.policy.compiled import compile_domains, guests
-from serai.policy.spell import SpelledPolicy
-from serai.policy.statutes import Statutes
+from serai.policy.compiler.census import census
+from serai.policy.compiler.domains import compile_domains, guests
+from serai.policy.compiler.spell import SpelledPolicy
+from serai.policy.compiler.statutes import Statutes
 
 
 def compile_host(world: World, host: str, vms: Collection[str]) -> HostRuleset:

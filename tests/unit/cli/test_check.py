@@ -10,7 +10,7 @@ from rich.console import Console
 from serai.cli.findings import tell
 from serai.cli.main import main
 from serai.inventory.files import load_with_places
-from serai.policy.hygiene import examine
+from serai.policy.questions.hygiene import examine
 
 EXAMPLE = Path(__file__).parents[3] / "examples/datacenter"
 

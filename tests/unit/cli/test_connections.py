@@ -16,8 +16,8 @@ from rich.console import Console
 from serai.cli.main import main
 from serai.cli.rows import show_changes, show_rows
 from serai.inventory.files import load
-from serai.policy.diff import diff
-from serai.policy.reach import reach
+from serai.policy.questions.diff import diff
+from serai.policy.questions.reach import reach
 
 ROOT = Path(__file__).parents[3]
 EXAMPLE = ROOT / "examples/datacenter"

@@ -12,8 +12,8 @@ from serai.model.ports import ECHO_REQUEST, WITH_PORTS
 from serai.model.tunnels import is_tunnel
 from serai.model.world import World
 from serai.policy.evaluate import Connection, judge
-from serai.policy.names import Part
-from serai.policy.rows import Row
+from serai.policy.questions.names import Part
+from serai.policy.questions.rows import Row
 
 ECHO = {4: (1, 8 << 8), 6: (58, 128 << 8)}
 ELSEWHERE = tuple(map(ip_address, ("198.51.100.9", "10.0.0.200", "2a00::8", "2001:db8:0:1::99", "fe80::99")))

@@ -15,9 +15,9 @@ from serai.inventory.files import load
 from serai.model.policy import Direction, Policy, Rule, RuleRef, Tier
 from serai.model.tenancy import Mode
 from serai.model.world import World
-from serai.policy.account import Account, Why, account
 from serai.policy.evaluate import judge_side
 from serai.policy.match import Remote, has_port, is_peer
+from serai.policy.questions.account import Account, Why, account
 
 EXAMPLE = load(Path(__file__).parents[3] / "examples/datacenter")
 

@@ -18,9 +18,9 @@ from serai.model.columns import Columns
 from serai.model.ruleset_delta import Delta
 from serai.model.world import World
 from serai.policy.compile import compile_host
-from serai.policy.compiler import Compiler
-from serai.policy.fit import ROOM, FitError
-from serai.policy.update import Update
+from serai.policy.compiler.datacenter import Compiler
+from serai.policy.compiler.fit import ROOM, FitError
+from serai.policy.compiler.update import Update
 
 
 def placed(world: World, choice: random.Random) -> dict[str, tuple[str, ...]]:

@@ -13,10 +13,10 @@ from worlds import worlds
 
 from serai.inventory.files import load
 from serai.model.world import World
-from serai.policy.diff import diff
 from serai.policy.evaluate import Connection
-from serai.policy.names import Part, State
-from serai.policy.rows import Row
+from serai.policy.questions.diff import diff
+from serai.policy.questions.names import Part, State
+from serai.policy.questions.rows import Row
 
 EXAMPLE = Path(__file__).parents[3] / "examples/datacenter"
 ANYHOW = settings(max_examples=50, deadline=None)

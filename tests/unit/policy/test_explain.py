@@ -8,7 +8,7 @@ import pytest
 from serai.inventory.files import load
 from serai.model.policy import Direction
 from serai.model.ports import format_ports
-from serai.policy.explain import near_misses
+from serai.policy.questions.explain import near_misses
 
 WORLD = load(Path(__file__).parents[3] / "examples/datacenter")
 

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from serai.model.policy import ANY_PROTOCOL, Action, Direction, PortRange, RuleRef
 from serai.model.ruleset import INTERVALS, PAGE, Step
+from serai.policy.compiler.pages import pages
 from serai.policy.flatten import DecisionList, Interval, Line, Said, Stage, flatten
-from serai.policy.pages import pages
 
 IN = Direction.INGRESS
 LAST = RuleRef.builtin(IN)

@@ -16,7 +16,7 @@ from serai.model.policy import ANY_PROTOCOL, InCidr, PortRange, Rule
 from serai.model.tenancy import Mode
 from serai.model.world import World
 from serai.policy.evaluate import Decision, judge_side
-from serai.policy.hygiene import Kind, examine
+from serai.policy.questions.hygiene import Kind, examine
 
 UNNAMED = 200
 """A protocol that no rule of the random worlds is about."""

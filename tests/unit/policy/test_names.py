@@ -8,9 +8,9 @@ import pytest
 
 from serai.model.inventory import Mac, Network, VirtualMachine, Vnic, vnic_id
 from serai.model.tenancy import Mode, Scope
-from serai.policy.classes import Endpoint
-from serai.policy.names import Names
-from serai.policy.outside import atoms
+from serai.policy.questions.classes import Endpoint
+from serai.policy.questions.names import Names
+from serai.policy.questions.outside import atoms
 
 FRONT = Network(
     name="front", scope=Scope("/acme"), routing_domain="acme", subnets=(IPv4Network("10.0.0.0/8"),)

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from serai.model.policy import ANY_PROTOCOL, PortRange
 from serai.model.ports import parse_ports
-from serai.policy.portset import EVERYTHING, NOTHING, PortSet, atoms, opened
+from serai.policy.questions.portset import EVERYTHING, NOTHING, PortSet, atoms, opened
 
 PORTS = (0, 22, 23, 53, 80, 443, 1023, 1024, 2048, 8080, 32768, 65535)
 SAMPLES = [(p, port) for p in (6, 17, 132) for port in (*PORTS, 5, 1000)] + [(1, 2048), (50, 0), (0, 0), (255, 0)]

@@ -32,7 +32,7 @@ from serai.model.tenancy import ROOT, Scope
 from serai.model.world import World
 from serai.policy.evaluate import Connection
 from serai.policy.match import Remote, is_peer
-from serai.policy.prove import Finding, Outcome, Vacuity, prove
+from serai.policy.questions.prove import Finding, Outcome, Vacuity, prove
 
 EXAMPLE = Path(__file__).parents[3] / "examples/datacenter"
 SCOPES = tuple(map(Scope, ("/", "/acme", "/acme/shop", "/globex", "/globex/crm")))

@@ -14,8 +14,8 @@ from serai.inventory.files import load
 from serai.model.policy import Group, InCidr
 from serai.model.tenancy import Scope
 from serai.model.world import World
-from serai.policy.choice import Choice
-from serai.policy.reach import Reach, reach
+from serai.policy.questions.choice import Choice
+from serai.policy.questions.reach import Reach, reach
 
 EXAMPLE = Path(__file__).parents[3] / "examples/datacenter"
 ANYHOW = settings(max_examples=60, deadline=None)

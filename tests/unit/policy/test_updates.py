@@ -19,7 +19,7 @@ from worlds import worlds
 from serai.model.decode import decode
 from serai.model.tenancy import Scope
 from serai.model.world import World
-from serai.policy.spell import SpelledPolicy
+from serai.policy.compiler.spell import SpelledPolicy
 
 SOUND = settings(max_examples=60, deadline=None)
 OFTEN = settings(

@@ -9,7 +9,7 @@ from typing import Generic, TypeVar
 from serai.model.address import Address
 from serai.model.inventory import VirtualMachine, Vnic
 from serai.model.world import World
-from serai.policy.outside import Atom
+from serai.policy.questions.outside import Atom
 
 K = TypeVar("K", bound=Hashable)
 

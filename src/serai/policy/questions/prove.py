@@ -15,13 +15,13 @@ from serai.model.ports import UDP
 from serai.model.tenancy import Mode
 from serai.model.tunnels import PROTOCOLS, UDP_PORTS
 from serai.model.world import World
-from serai.policy.blocks import meet
-from serai.policy.choice import Choice
-from serai.policy.classes import Class, domains, partition
 from serai.policy.evaluate import Connection, Verdict, judge
-from serai.policy.portset import PortSet, opened
-from serai.policy.reach import Place
-from serai.policy.sides import Seen, Sides
+from serai.policy.questions.blocks import meet
+from serai.policy.questions.choice import Choice
+from serai.policy.questions.classes import Class, domains, partition
+from serai.policy.questions.portset import PortSet, opened
+from serai.policy.questions.reach import Place
+from serai.policy.questions.sides import Seen, Sides
 
 
 class Outcome(enum.StrEnum):

@@ -9,8 +9,8 @@ from typing import Final, Self
 from serai.model.address import Prefix
 from serai.model.policy import Action, Direction, InCidr, Peer
 from serai.model.tenancy import ROOT, Scope
-from serai.policy.nest import Nest, nest
-from serai.policy.spell import SpelledPolicy, name_of_peer
+from serai.policy.compiler.nest import Nest, nest
+from serai.policy.compiler.spell import SpelledPolicy, name_of_peer
 
 _LATER: Final = 256
 """How many scopes may have other policies than at first before all are put together again."""

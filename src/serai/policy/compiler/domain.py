@@ -7,10 +7,10 @@ from collections.abc import Iterable, Iterator
 
 from serai.model.policy import Peer
 from serai.model.tenancy import ROOT
-from serai.policy.census import Members
-from serai.policy.nest import Nest, Within
-from serai.policy.spell import SpelledPolicy, impersonal
-from serai.policy.statutes import Statutes
+from serai.policy.compiler.census import Members
+from serai.policy.compiler.nest import Nest, Within
+from serai.policy.compiler.spell import SpelledPolicy, impersonal
+from serai.policy.compiler.statutes import Statutes
 
 Cell = tuple[int, Within]
 """Addresses that nothing tells apart: the place of their class, and the prefixes that they are in."""

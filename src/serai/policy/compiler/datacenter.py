@@ -21,15 +21,15 @@ from serai.model.ruleset import HostRuleset
 from serai.model.ruleset_delta import Delta
 from serai.model.tenancy import Scope
 from serai.model.world import LAST_WORD
-from serai.policy.census import Members, census
-from serai.policy.compiled import CompiledDomain, Guest, Progress, Shapes, compile_domains, guests, untold
-from serai.policy.fit import ROOM, Capacity
-from serai.policy.host import Host, Plan
-from serai.policy.inventory import Inventory
-from serai.policy.part import Part
-from serai.policy.spell import SpelledPolicy
-from serai.policy.statutes import Statutes
-from serai.policy.update import Update
+from serai.policy.compiler.census import Members, census
+from serai.policy.compiler.domains import CompiledDomain, Guest, Progress, Shapes, compile_domains, guests, untold
+from serai.policy.compiler.fit import ROOM, Capacity
+from serai.policy.compiler.host import Host, Plan
+from serai.policy.compiler.inventory import Inventory
+from serai.policy.compiler.part import Part
+from serai.policy.compiler.spell import SpelledPolicy
+from serai.policy.compiler.statutes import Statutes
+from serai.policy.compiler.update import Update
 
 _MANY: Final = 1000
 """From so many things on it is worth while to pause the garbage collector."""

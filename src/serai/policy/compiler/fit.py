@@ -13,9 +13,9 @@ from serai.model.form import GAP, NOTHING, WORD
 from serai.model.policy import InCidr
 from serai.model.records import CAPACITY, DECISION, PAGE, VNICS
 from serai.model.ruleset_form import FrozenBook, FrozenDomain
-from serai.policy.part import Part, itemized
-from serai.policy.statutes import Statutes
-from serai.policy.template import BUILTIN
+from serai.policy.compiler.part import Part, itemized
+from serai.policy.compiler.statutes import Statutes
+from serai.policy.compiler.template import BUILTIN
 
 _NAMED: Final = 5
 """How many of the dearest rules an error names."""

@@ -14,13 +14,13 @@ from serai.model.columns import MODES, Card, Columns
 from serai.model.records import ENDPOINT
 from serai.model.ruleset_form import FrozenDomain, FrozenGuest, FrozenSecurity, freeze_security
 from serai.model.tenancy import Mode, Scope
-from serai.policy.census import Kind, Members, name_of_kind, spell_labels
-from serai.policy.domain import Domain, domain
-from serai.policy.instance import Instance, instances
-from serai.policy.part import Part
-from serai.policy.spell import Names
-from serai.policy.statutes import Statutes
-from serai.policy.template import Template, compile_shape
+from serai.policy.compiler.census import Kind, Members, name_of_kind, spell_labels
+from serai.policy.compiler.domain import Domain, domain
+from serai.policy.compiler.numbering import Instance, instances
+from serai.policy.compiler.part import Part
+from serai.policy.compiler.spell import Names
+from serai.policy.compiler.statutes import Statutes
+from serai.policy.compiler.template import Template, compile_shape
 
 Shapes = MutableMapping[object, Template]
 """What has been compiled already, by shape; good for one set of statutes."""

@@ -6,7 +6,7 @@ import dataclasses
 from typing import Self
 
 from serai.model.policy import Peer, Rule
-from serai.policy.cells import Cells
+from serai.policy.questions.cells import Cells
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -7,9 +7,9 @@ from collections.abc import Iterable, Mapping
 
 from serai.model.ruleset import HostRuleset, manifest_digest
 from serai.model.ruleset_delta import Delta
-from serai.policy.fit import Capacity, require_fit
-from serai.policy.part import Part
-from serai.policy.statutes import Statutes
+from serai.policy.compiler.fit import Capacity, require_fit
+from serai.policy.compiler.part import Part
+from serai.policy.compiler.statutes import Statutes
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True, eq=False)

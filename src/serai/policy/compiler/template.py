@@ -17,14 +17,14 @@ from serai.model.policy import Clause, Direction, Group, InCidr, OnNetwork, Peer
 from serai.model.records import LIST, PAGE
 from serai.model.ruleset_form import FrozenBook, FrozenForm
 from serai.model.tenancy import Mode
-from serai.policy.census import Class, Kind
-from serai.policy.domain import Cell, Domain
+from serai.policy.compiler.census import Class, Kind
+from serai.policy.compiler.domain import Cell, Domain
+from serai.policy.compiler.pages import Sheet, lay_out, spelled
+from serai.policy.compiler.part import Part, cost_of
+from serai.policy.compiler.spell import DIRECTIONS, local_to
+from serai.policy.compiler.statutes import Statutes
 from serai.policy.flatten import DecisionList, Stage, flatten
-from serai.policy.pages import Sheet, lay_out, spelled
-from serai.policy.part import Part, cost_of
-from serai.policy.spell import DIRECTIONS, local_to
 from serai.policy.stages import levels, quarantine, stages
-from serai.policy.statutes import Statutes
 
 BUILTIN: Final = tuple(
     named(direction)

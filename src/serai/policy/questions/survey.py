@@ -12,9 +12,9 @@ from serai.model.inventory import VirtualMachine, Vnic
 from serai.model.policy import Action, Direction, Peer, Policy, RuleRef, Tier
 from serai.model.tenancy import Scope
 from serai.model.world import World
-from serai.policy.cells import Cells
-from serai.policy.ladder import Rung, Step
-from serai.policy.remotes import Kind, kinds
+from serai.policy.questions.cells import Cells
+from serai.policy.questions.ladder import Rung, Step
+from serai.policy.questions.remotes import Kind, kinds
 from serai.policy.stages import levels
 
 PolicyName = tuple[Scope, str]

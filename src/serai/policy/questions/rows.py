@@ -6,10 +6,10 @@ import dataclasses
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from typing import TypeVar
 
-from serai.policy.blocks import Block
-from serai.policy.classes import Class
-from serai.policy.names import Part
-from serai.policy.portset import PortSet
+from serai.policy.questions.blocks import Block
+from serai.policy.questions.classes import Class
+from serai.policy.questions.names import Part
+from serai.policy.questions.portset import PortSet
 
 K = TypeVar("K", bound=Hashable)
 

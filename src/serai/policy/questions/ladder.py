@@ -6,8 +6,8 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 
 from serai.model.policy import Action, Direction, Peer, Policy, Tier
-from serai.policy.cells import Cells
-from serai.policy.remotes import Kind
+from serai.policy.questions.cells import Cells
+from serai.policy.questions.remotes import Kind
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from serai.model.policy import Direction, Group, InCidr, OnNetwork, Peer, Policy
 from serai.model.tenancy import Mode, Scope
 from serai.model.world import World
 from serai.policy.flatten import Stage, flatten
-from serai.policy.portset import EVERYTHING, NOTHING, PortSet, accepted
+from serai.policy.questions.portset import EVERYTHING, NOTHING, PortSet, accepted
 from serai.policy.stages import Level, levels, quarantine, stages
 
 

@@ -7,13 +7,13 @@ from collections.abc import Callable, Sequence
 
 from serai.model.tenancy import Mode
 from serai.model.world import World
-from serai.policy.blocks import blocks
-from serai.policy.choice import EVERYBODY, Choice
-from serai.policy.classes import Class, Endpoint, domains, partition
-from serai.policy.names import Names, Part
-from serai.policy.outside import Atom, atoms
-from serai.policy.rows import Row, rows
-from serai.policy.sides import Seen, Sides
+from serai.policy.questions.blocks import blocks
+from serai.policy.questions.choice import EVERYBODY, Choice
+from serai.policy.questions.classes import Class, Endpoint, domains, partition
+from serai.policy.questions.names import Names, Part
+from serai.policy.questions.outside import Atom, atoms
+from serai.policy.questions.rows import Row, rows
+from serai.policy.questions.sides import Seen, Sides
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)

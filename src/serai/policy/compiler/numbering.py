@@ -12,10 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from serai.model.records import PREFIX
-from serai.policy.domain import Domain
-from serai.policy.spell import NOBODY, Names, give, joined
-from serai.policy.statutes import Statutes
-from serai.policy.template import BUILTIN, Template
+from serai.policy.compiler.domain import Domain
+from serai.policy.compiler.spell import NOBODY, Names, give, joined
+from serai.policy.compiler.statutes import Statutes
+from serai.policy.compiler.template import BUILTIN, Template
 
 _BUILTIN: Final = tuple(ref.id.to_bytes(8, "little") for ref in BUILTIN)
 _VIEW_BITS: Final = 64

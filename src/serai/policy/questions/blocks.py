@@ -6,8 +6,8 @@ import dataclasses
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from typing import Generic, TypeVar
 
-from serai.policy.classes import Class
-from serai.policy.portset import NOTHING, PortSet, atoms
+from serai.policy.questions.classes import Class
+from serai.policy.questions.portset import NOTHING, PortSet, atoms
 
 K = TypeVar("K", bound=Hashable)
 

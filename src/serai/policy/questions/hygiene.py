@@ -10,11 +10,11 @@ from serai.model.places import Places
 from serai.model.policy import Action, Direction, Policy, Rule, RuleRef, Tier
 from serai.model.tenancy import Scope
 from serai.model.world import World
-from serai.policy.cells import Cells
 from serai.policy.match import Remote, is_peer
-from serai.policy.permissive import RANGES, too_much
-from serai.policy.survey import survey
-from serai.policy.traffic import Traffic
+from serai.policy.questions.cells import Cells
+from serai.policy.questions.permissive import RANGES, too_much
+from serai.policy.questions.survey import survey
+from serai.policy.questions.traffic import Traffic
 
 _NAMED = 3
 """How many of the other rules a sentence names."""

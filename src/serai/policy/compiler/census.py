@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from serai.model.address import LINK_LOCAL, MAPPED
 from serai.model.columns import MODES, Columns, Places, ranges
 from serai.model.tenancy import ROOT, Mode, Scope
-from serai.policy.spell import local_to
+from serai.policy.compiler.spell import local_to
 
 _KINDS_OF_ADDRESSES = 3
 _IPV4, _IPV6, _LINK_LOCAL = range(_KINDS_OF_ADDRESSES)

@@ -9,8 +9,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from serai.model.address import LINK_LOCAL, Address, Prefix, in_order, is_several
 from serai.model.inventory import VirtualMachine
 from serai.model.tenancy import ROOT, Scope
-from serai.policy.classes import Endpoint
-from serai.policy.outside import WHOLE, Atom
+from serai.policy.questions.classes import Endpoint
+from serai.policy.questions.outside import WHOLE, Atom
 
 _MOST_VALUES = 4
 """How many values of one label are named instead of single VMs."""

@@ -11,8 +11,8 @@ from ipaddress import IPv6Network
 from serai.model.address import contains
 from serai.model.policy import InCidr, Peer, PortRange
 from serai.model.ports import PROTOCOLS, WITH_PORTS
-from serai.policy.cells import Cells
-from serai.policy.traffic import Traffic
+from serai.policy.questions.cells import Cells
+from serai.policy.questions.traffic import Traffic
 
 SHORTEST = {4: 8, 6: 16}
 """From how many bits on a prefix, by version of IP, is narrow enough."""
