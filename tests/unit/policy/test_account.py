@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import random
 from ipaddress import IPv4Address
 from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from worlds import Question, questions, worlds
+from questions import Question, questions, seeds
+from worlds import worlds
 
 from serai.inventory.files import load
 from serai.model.policy import Direction, Policy, Rule, RuleRef, Tier
@@ -36,10 +36,10 @@ def in_order(world: World, question: Question) -> list[tuple[Policy, Rule]]:
 
 
 @settings(max_examples=100, deadline=None)
-@given(worlds(), st.randoms(use_true_random=False), st.booleans())
-def test_with_the_decider_they_are_all_rules_up_to_it(world: World, choice: random.Random, staged: bool) -> None:  # noqa: FBT001
-    for question in choice.sample(questions(world), 60):
-        vnic = question.vm.vnics[0]
+@given(worlds(), seeds, st.booleans())
+def test_with_the_decider_they_are_all_rules_up_to_it(world: World, seed: int, staged: bool) -> None:  # noqa: FBT001
+    for question in questions(world, seed, 60):
+        vnic = question.vnic
         said = judge_side(world, question.vm, vnic, *question.asked, staged=staged)
         found = account(world, question.vm, vnic, *question.asked, staged=staged)
         rules = in_order(world, question)
@@ -61,9 +61,7 @@ def test_with_the_decider_they_are_all_rules_up_to_it(world: World, choice: rand
 def reasons_hold(
     world: World, question: Question, found: Account, rules: dict[RuleRef, tuple[Policy, Rule]], *, staged: bool
 ) -> None:
-    remote = Remote(
-        address=question.remote, holder=world.holder(question.vm.vnics[0].network.routing_domain, question.remote)
-    )
+    remote = Remote(address=question.remote, holder=world.holder(question.vnic.network.routing_domain, question.remote))
     for each in found.passed_over:
         policy, rule = rules[each.ref]
         assert (each.why is Why.STAGED) == (policy.staged and not staged)
