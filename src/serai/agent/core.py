@@ -71,6 +71,8 @@ class RulesetArrived:
     """The controller, or the disk at start, has brought a ruleset."""
 
     ruleset: HostRuleset
+    bridge: HostRuleset | None = None
+    """What tables must hold while gates switch to it from the one in force; None where that is not known."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,6 +102,8 @@ class PrepareTables:
     """Load into the kernel what a ruleset needs, beside what is there; then report ``TablesPrepared``."""
 
     ruleset: HostRuleset
+    bridge: HostRuleset | None = None
+    """As in ``RulesetArrived``."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -223,7 +227,7 @@ class Agent:
                 self._undo(event.command)
                 return []  # not at once: the next tick tries again
             case RulesetArrived():
-                return [PrepareTables(ruleset=event.ruleset)]
+                return [PrepareTables(ruleset=event.ruleset, bridge=event.bridge)]
             case TablesPrepared():
                 self._ruleset = event.ruleset
                 after = [StoreRuleset(ruleset=event.ruleset), DiscardOthers(ruleset=event.ruleset)]

@@ -198,7 +198,7 @@ class Runtime:
                 self._kernel.forget(command.ifindex)
                 _log.info("tap is gone", ifindex=command.ifindex)
             case PrepareTables():
-                self._kernel.prepare(command.ruleset)
+                self._kernel.prepare(command.ruleset, command.bridge)
                 self._take(TablesPrepared(ruleset=command.ruleset))
             case BindVnics():
                 bindings = {ifindex: vnic for ifindex, vnic in command.bindings.items() if ifindex not in ungated}
@@ -283,7 +283,7 @@ class Runtime:
             case local.Status():
                 return self._status()
             case local.Apply():
-                return self._apply(lambda: HostRuleset.decode(request.ruleset))
+                return self._apply(lambda: (HostRuleset.decode(request.ruleset), None))
             case local.Change():
                 return self._apply(lambda: self._changed(request.delta))
             case local.Guard():
@@ -344,19 +344,22 @@ class Runtime:
             vnics={str(vnic.id): vnic.path for vnic in ruleset.vnics} if ruleset else {},
         )
 
-    def _changed(self, raw: bytes) -> HostRuleset:
+    def _changed(self, raw: bytes) -> tuple[HostRuleset, HostRuleset]:
+        """Return what a change makes of the ruleset in force, and the bridge to it."""
         delta = Delta.decode(raw)
-        if self._core.ruleset is None:
+        old = self._core.ruleset
+        if old is None:
             raise RefusedError("this is a change of a ruleset, and there is none yet: send all of it")
-        return delta.apply(self._core.ruleset)
+        new = delta.apply(old)
+        return new, delta.bridged(old, new)
 
-    def _apply(self, read: Callable[[], HostRuleset]) -> local.ApplyReply:
+    def _apply(self, read: Callable[[], tuple[HostRuleset, HostRuleset | None]]) -> local.ApplyReply:
         try:
-            ruleset = read()
+            ruleset, bridge = read()
         except ValueError as error:
             raise RefusedError(str(error)) from error
         self._require_own(ruleset)
-        self._take(RulesetArrived(ruleset=ruleset))
+        self._take(RulesetArrived(ruleset=ruleset, bridge=bridge))
         return local.ApplyReply(digest=ruleset.digest)
 
     def _guard(self, definition: str) -> local.GuardReply:

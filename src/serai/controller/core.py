@@ -75,6 +75,8 @@ class Controller:
         self._hosts: dict[str, HostReported] = {}
         self._moves: dict[str, str] = {}
         self._places: dict[str, frozenset[str]] = {}
+        self._changes: dict[str, Delta] = {}
+        """The last change of each host's ruleset."""
         self._sent: dict[str, dict[str, HostRuleset]] = {}
         """What each host was told to enforce, by digest: the last, and the one that it says it holds."""
 
@@ -96,7 +98,8 @@ class Controller:
         if self._compiler is None:
             return []
         places = self._placed(self._world)
-        self._compiler.update(Update(places={path: p for path, p in places.items() if p != self._places.get(path)}))
+        moved = {path: hosts for path, hosts in places.items() if hosts != self._places.get(path)}
+        self._changes |= self._compiler.update(Update(places=moved))
         self._places = places
         return [self._send(host, self._compiler) for host in sorted(self._hosts) if self._lacks(host, self._compiler)]
 
@@ -109,16 +112,19 @@ class Controller:
                 world.policies, Columns.of(world.vms.values()), places, last_word=world.last_word, quarantine=world.quarantine
             )  # fmt: skip
         else:
-            self._compiler.update(Update.between(self._world, world).then(Update(places=places)))
+            self._changes |= self._compiler.update(Update.between(self._world, world).then(Update(places=places)))
         self._world, self._places = world, places
 
     def _lacks(self, host: str, compiler: Compiler) -> bool:
         return compiler.digest(host) != self._hosts[host].digest
 
     def _send(self, host: str, compiler: Compiler) -> SendRuleset:
-        wanted = compiler.ruleset(host)
-        held = self._sent.get(host, {}).get(self._hosts[host].digest or "")
+        wanted, reported = compiler.ruleset(host), self._hosts[host].digest
+        held = self._sent.get(host, {}).get(reported or "")
         self._sent[host] = {ruleset.digest: ruleset for ruleset in (held, wanted) if ruleset}
+        last = self._changes.get(host)
+        if last and (last.before, last.after) == (reported, wanted.digest):
+            return SendRuleset(ruleset=wanted, change=last)
         return SendRuleset(ruleset=wanted, change=Delta.between(held, wanted) if held else None)
 
     def placement(self, world: World) -> Mapping[str, frozenset[str]]:

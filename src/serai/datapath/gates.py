@@ -131,8 +131,10 @@ class Gates:
         self.unbind(ifindex)
         self._attacher.forget(ifindex)
 
-    def prepare(self, ruleset: HostRuleset) -> None:
+    def prepare(self, ruleset: HostRuleset, bridge: HostRuleset | None = None) -> None:
         """Load what ``ruleset`` needs beside what is there; nothing is judged by it before ``bind``.
+
+        ``bridge`` has more that tables must hold until all gates have switched (see ``Delta.bridged``).
 
         Raises:
             KernelError: it does not fit; nothing has changed.
@@ -146,7 +148,7 @@ class Gates:
         try:
             for target, keys in fresh:
                 target.update(keys, np.ones(len(keys), "<u4"))
-            self._tables.add(ruleset)  # last: endpoints change in place
+            self._tables.add(bridge or ruleset)  # last: endpoints change in place
         except KernelError:
             for target, keys in fresh:
                 target.delete(keys)

@@ -167,6 +167,10 @@ class HostRuleset:
     def _read(self) -> Contents:
         return Contents.of(self.parts)
 
+    def is_guest(self, digest: bytes) -> bool:
+        """Say whether the part of that digest is a VM's."""
+        return isinstance(self._read.parts.get(digest), FrozenGuest)
+
     def encode(self) -> bytes:
         """Write it down; equal rulesets give equal bytes on every machine."""
         parts = [self.parts[digest] for digest in sorted(self.parts)]

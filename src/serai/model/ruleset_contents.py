@@ -21,6 +21,8 @@ _NO_BOOK = bytes(32)
 class Contents:
     """Everything in a ruleset, as bytes and texts."""
 
+    parts: Mapping[bytes, FrozenPart]
+    """By digest."""
     guests: list[FrozenGuest]
     judged: NDArray[Any]
     """Records of ``JUDGED``."""
@@ -48,6 +50,7 @@ class Contents:
             filled.take(domain)
         lists, pages = filled.records()
         return cls(
+            parts=read,
             guests=guests,
             judged=judged,
             rules=[*filled.rules, *(rule for whole in wholes for rule in whole.rules)],

@@ -26,6 +26,8 @@ class Delta:
     """Digests of parts, in order."""
     add: tuple[bytes, ...]
     """Parts, in order of their digests."""
+    bridge: tuple[bytes, ...] = ()
+    """Books that are needed only until every gate has switched, in order of their digests (see ``bridged``)."""
 
     @classmethod
     def between(cls, old: HostRuleset, new: HostRuleset) -> Self:
@@ -37,6 +39,16 @@ class Delta:
             drop=tuple(sorted(old.parts.keys() - new.parts.keys())),
             add=tuple(new.parts[digest] for digest in sorted(new.parts.keys() - old.parts.keys())),
         )
+
+    def bridged(self, old: HostRuleset, new: HostRuleset) -> HostRuleset:
+        """Return what the tables must hold while gates switch from ``old`` to ``new``, which ``apply`` made of it.
+
+        Endpoints change before gates switch: until then a gate that goes by a ruleset which the host needs no more must
+        find in it whoever is somebody else already. So VMs that change stand in here as they were, too.
+        """
+        leaving = {digest: old.parts[digest] for digest in self.drop if old.is_guest(digest)}
+        bridge = {digest_of(raw): raw for raw in self.bridge}
+        return HostRuleset(host=self.host, parts={**new.parts, **leaving, **bridge})
 
     def apply(self, old: HostRuleset) -> HostRuleset:
         """Return the ruleset that comes out; ``old`` stays as it is.
@@ -59,7 +71,7 @@ class Delta:
         return msgspec.msgpack.encode(
             FrozenDelta(
                 version=VERSION, host=self.host, before=bytes.fromhex(self.before), after=bytes.fromhex(self.after),
-                drop=list(self.drop), add=list(self.add),
+                drop=list(self.drop), add=list(self.add), bridge=list(self.bridge),
             )
         )  # fmt: skip
 
@@ -80,5 +92,5 @@ class Delta:
             raise ValueError("these bytes are not a change of a ruleset: a digest has 32 bytes")
         return cls(
             host=frozen.host, before=frozen.before.hex(), after=frozen.after.hex(),
-            drop=tuple(frozen.drop), add=tuple(frozen.add),
+            drop=tuple(frozen.drop), add=tuple(frozen.add), bridge=tuple(frozen.bridge),
         )  # fmt: skip

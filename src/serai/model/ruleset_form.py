@@ -122,6 +122,7 @@ class FrozenDelta(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     after: bytes
     drop: list[bytes]
     add: list[bytes]
+    bridge: list[bytes]
 
 
 class Version(msgspec.Struct, frozen=True):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import random
 import re
@@ -10,17 +11,23 @@ from collections.abc import Mapping
 from histories import History, histories
 from hypothesis import event, given, settings
 from hypothesis import strategies as st
+from questions import questions, seeds
 from tenants import HOSTS
 from updates import commute, split
 from worlds import worlds
 
 from serai.model.columns import Columns
+from serai.model.policy import Action
+from serai.model.records import Step
 from serai.model.ruleset_delta import Delta
+from serai.model.tenancy import Mode
 from serai.model.world import World
 from serai.policy.compile import compile_host
 from serai.policy.compiler.datacenter import Compiler
 from serai.policy.compiler.fit import ROOM, FitError
 from serai.policy.compiler.update import Update
+from serai.policy.evaluate import judge_side
+from serai.policy.lookup import Lookup
 
 
 def placed(world: World, choice: random.Random) -> dict[str, tuple[str, ...]]:
@@ -123,3 +130,31 @@ def test_an_update_that_does_not_fit_changes_nothing(history: History, choice: r
         compiler._room = ROOM
         compiler.update(change(history.world, history.last))
     require_as_new(compiler, history.last, declared(history.last))
+
+
+@settings(max_examples=60, deadline=None)
+@given(histories(), seeds)
+def test_while_gates_switch_old_ones_know_everybody(history: History, seed: int) -> None:
+    """Endpoints change in place, before gates switch: until then an old gate must find whoever is somebody else by now.
+
+    What it decides then is what the VM as it was would decide about the others as they are.
+    """
+    compiler = compiler_of(history.world, declared(history.world))
+    for before, after in itertools.pairwise(history.worlds):
+        held = {host: compiler.ruleset(host) for host in HOSTS}
+        for host, delta in compiler.update(change(before, after)).items():
+            bridge = delta.bridged(held[host], delta.apply(held[host]))
+            lookup = Lookup(bridge)
+            views = {int(view) for view in bridge.tables["endpoints"]["view"]}
+            lasting = {vnic.id: vnic for vnic in held[host].vnics if vnic.view in views}
+            for question in questions(before, seed, 40, lambda q, lasting=lasting: q.vnic.id in lasting):
+                # Who leaves quarantine is held to it until its gate switches, whatever has become of others.
+                if question.vm.path not in after.vms or question.vm.mode is Mode.ISOLATE:
+                    continue
+                hybrid = dataclasses.replace(after, vms={**after.vms, question.vm.path: question.vm})
+                said = judge_side(hybrid, question.vm, question.vnic, *question.asked)
+                found = lookup.decide(lasting[question.vnic.id], *question.asked)
+                assert found
+                assert (found.step == Step.ACCEPT, found.rule) == (said.action is Action.ACCEPT, said.ref.text)
+                changed = question.vm != after.vms[question.vm.path]
+                event("of a VM that changes" if changed else "of one that stays")

@@ -57,6 +57,8 @@ class Members:
     """The same, as they read from ``root``."""
     kinds: tuple[Kind, ...]
     local_kinds: tuple[tuple[str, Labels, bool], ...]
+    governed: bytes
+    """The kinds, written down, whether in quarantine or not."""
     kind_names: tuple[bytes, ...]
     """The 8 bytes by which vNICs say to which kind they belong: whatever policies there are, they stay."""
     runs: tuple[tuple[bytes, bytes, int, int], ...]
@@ -134,6 +136,8 @@ class _Reader:
         kinds = {
             (columns.scopes[s], self._labels(lb), bool(alone)) for _, s, lb, alone in self._rows("kinds", place)[0]
         }
+        # Also what a VM in quarantine was before: its gate may go by that a moment longer.
+        kinds |= {(scope, labels, False) for scope, labels, _ in kinds}
         ordered_kinds = tuple(sorted(kinds))
         runs, first_run = self._rows("runs", place)
         cells, first_cell = self._rows("cells", place)
@@ -146,6 +150,7 @@ class _Reader:
             local_classes=tuple(ordered),
             kinds=ordered_kinds,
             local_kinds=tuple([(local(scope), labels, alone) for scope, labels, alone in ordered_kinds]),
+            governed="\n".join(sorted({f"{scope} {labels}" for scope, labels, _ in ordered_kinds})).encode(),
             kind_names=tuple([name_of_kind(name, kind) for kind in ordered_kinds]),
             runs=tuple(
                 [(addresses[a].tobytes(), addresses[b - 1].tobytes(), a - begin, b - begin) for _, a, b in runs]

@@ -169,6 +169,7 @@ class Compiler:
         """Work out what becomes of each host that a change may concern, by name."""
         gone: dict[str, list[Part]] = collections.defaultdict(list)
         new: dict[str, list[Part]] = collections.defaultdict(list)
+        bridge: dict[str, list[Part]] = collections.defaultdict(list)
         domains = _Layered(change.domains, self._domains)
         for path in change.guests.keys() | change.places.keys():
             before = self._guests.get(path)
@@ -176,8 +177,10 @@ class Compiler:
             was = self._places.get(path, ())
             if before and was:
                 parts = before.parts(self._domains)
+                books = before.books(domains)
                 for host in was:
                     gone[host] += parts
+                    bridge[host] += books
             if after and (will := change.places.get(path, was)):
                 parts = after.parts(domains)
                 for host in will:
@@ -196,7 +199,7 @@ class Compiler:
                         gone[host] += old
                         new[host] += young
         return {
-            host: self._host(host).plan(gone[host], new[host], change.statutes, self._room)
+            host: self._host(host).plan(gone[host], new[host], bridge[host], change.statutes, self._room)
             for host in sorted(gone.keys() | new.keys())
         }
 

@@ -63,6 +63,11 @@ class Guest:
         """Return what a host needs to guard it: itself, and of each domain that it is in who is there and its rules."""
         return [self.part, *self.surroundings(domains)]
 
+    def books(self, domains: Mapping[str, CompiledDomain]) -> list[Part]:
+        """Return what rules say about it in its domains, as far as these still are and have VMs of its kind."""
+        found = (domains.get(name) for name in self.domains)
+        return [domain.books[self.kind][0] for domain in found if domain and self.kind in domain.books]
+
     def surroundings(self, domains: Mapping[str, CompiledDomain]) -> list[Part]:
         """Return what a host needs of the domains that it is in."""
         parts: list[Part] = []

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterable, Mapping
 
-from serai.model.ruleset import HostRuleset, manifest_digest
+from serai.model.ruleset import HostRuleset, digest_of, manifest_digest
 from serai.model.ruleset_delta import Delta
 from serai.policy.compiler.fit import Capacity, require_fit
 from serai.policy.compiler.part import Part
@@ -40,12 +40,15 @@ class Host:
         parts = {digest: part.raw for digest, (part, _) in self._needed.items() if part.raw}
         return HostRuleset(host=self._name, parts=parts)
 
-    def plan(self, gone: Iterable[Part], new: Iterable[Part], statutes: Statutes, room: Capacity) -> Plan:
+    def plan(
+        self, gone: Iterable[Part], new: Iterable[Part], bridge: Iterable[Part], statutes: Statutes, room: Capacity
+    ) -> Plan:
         """Work out what becomes of the host when VMs need some parts no more, and others too.
 
         Args:
             gone: what is needed once less; a part comes once for each VM that needed it.
             new: what is needed once more.
+            bridge: what is needed only while gates switch.
             statutes: what was compiled into the new ones.
             room: what the host has room for, old and new side by side.
 
@@ -72,6 +75,7 @@ class Host:
             after=manifest_digest(self._name, [*kept, *sent]).hex(),
             drop=tuple(sorted(digest for digest, part in dropped.items() if part.raw)),
             add=tuple([added[digest].raw for digest in sent]),
+            bridge=tuple(sorted({part.raw for part in bridge if part.digest not in added}, key=digest_of)),
         )
         return Plan(needed=needed, cost=cost - sum(part.cost for part in dropped.values()), delta=delta)
 

@@ -90,9 +90,10 @@ class Numbering:
         """Return the number of the domain's view, and those that the template's books are filled in from."""
         template = self._template
         known = self._known(domain)
-        # Policies are part of the view's name: under a view endpoints may change, what their identities mean may not.
+        # Policies are part of the view's name: under a view endpoints may change, what their identities mean may not. So is
+        # which kinds of VM there are: while a view lasts, each of its rulesets knows every identity, old and new.
         policies = b"".join([policy.digest for policy in domain.policies])
-        title = b"\n".join((policies, domain.members.name.encode(), self._statutes.title))
+        title = b"\n".join((policies, domain.members.name.encode(), self._statutes.title, domain.members.governed))
         (view,) = give(b"view", (title,))
         peers = domain.peer_names
         groups = [g if isinstance(g, bytes) else _name_of_group(peers, g) for g in self._groups]
