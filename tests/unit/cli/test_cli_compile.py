@@ -121,6 +121,25 @@ def test_without_out_nothing_is_written(tmp_path: Path, monkeypatch: pytest.Monk
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ("defaults: {ingress: Deny, egress: Accept}", "defaults: {ingress: Deny, egress: Deny}"),
+        ("defaults: {ingress: Deny, egress: Accept}", "quarantine: {allow: [192.0.2.0/24]}"),
+        ("mode: enforce", "mode: isolate"),
+    ],
+)
+def test_what_the_site_says_is_compiled(tmp_path: Path, before: str, after: str) -> None:
+    shutil.copytree(EXAMPLE, tmp_path, dirs_exist_ok=True)
+    provider = tmp_path / "provider.yaml"
+    assert before in provider.read_text()
+    provider.write_text(provider.read_text().replace(before, after))
+    world, shown = load(str(tmp_path)), json.loads(run("--json", directory=tmp_path).stdout)["hosts"]
+    for host in world.hosts:
+        mine = [path for path, vm in world.vms.items() if vm.host == host]
+        assert shown[host]["digest"] == compile_host(world, host, mine).digest != expected(host).digest
+
+
 def test_vms_that_are_placed_nowhere_are_told(homeless: Path) -> None:
     nowhere = sorted(path for path, vm in WORLD.vms.items() if vm.scope.tenant == "acme")
     assert json.loads(run("--json", directory=homeless).stdout)["placed_nowhere"] == nowhere
