@@ -238,15 +238,20 @@ def test_random_bytes_are_refused(raw: bytes) -> None:
 
 def form(**changes: object) -> bytes:
     """A change as it is written down."""
-    fields = {
-        "version": 3, "host": "host", "before": bytes.fromhex(DELTA.before), "after": bytes.fromhex(DELTA.after),
-        "drop": list(DELTA.drop), "add": list(DELTA.add),
-    }  # fmt: skip
+    fields = msgspec.msgpack.decode(DELTA.encode())
     return msgspec.msgpack.encode({key: value for key, value in (fields | changes).items() if value != "gone"})
 
 
 def test_the_form_that_is_damaged_below_is_sound() -> None:
+    fields = msgspec.msgpack.decode(form())
     assert form() == DELTA.encode()
+    assert (fields["version"], fields["host"], fields["drop"], fields["add"]) == (
+        3,
+        "host",
+        list(DELTA.drop),
+        list(DELTA.add),
+    )
+    assert (fields["before"].hex(), fields["after"].hex()) == (OLD.digest, NEW.digest)
     assert Delta.decode(form()).apply(OLD).digest == NEW.digest
 
 
