@@ -6,6 +6,7 @@ The host is a network and a mount namespace that the kernel takes away with the 
 from __future__ import annotations
 
 import ctypes
+import dataclasses
 import functools
 import os
 import select
@@ -18,8 +19,17 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from cases import ACCEPT, IN, MAC, OUT, PEER, PEER_MAC, V4, VM, policy, port
+from conftest import NETWORK, machine
+from frames import SYN, TCP, tcp
 from namespaces import Tap, add_bridge, enter_new_network, in_a_thread, ip, mount_bpf
 
+from serai.model.columns import Columns
+from serai.model.ruleset import HostRuleset
+from serai.model.ruleset_delta import Delta
+from serai.model.world import World
+from serai.policy.compiler import Compiler
+from serai.policy.update import Update
 from serai.wire import local
 
 pytestmark = [
@@ -211,3 +221,95 @@ def test_limits_come_from_a_file_and_mistakes_in_it_are_one_sentence(tmp_path: P
     assert str(file) in refused.stderr
     assert "tcp_establised" in refused.stderr
     assert "tcp_established" in refused.stderr
+
+
+def open_at(number: int) -> World:
+    """Two VMs that may talk TCP with each other on one port."""
+    vms = [machine("vm", VM, role="vm"), machine("peer", PEER, role="vm")]
+    policies = tuple(policy(str(side), side, (ACCEPT, None, (port(TCP, number),))) for side in (IN, OUT))
+    return World(networks={NETWORK.path: NETWORK}, vms={vm.path: vm for vm in vms}, policies=policies)
+
+
+def rulesets(*numbers: int, host: str = "a") -> tuple[list[HostRuleset], list[Delta]]:
+    """What a host is to enforce, one after the other, and the changes between."""
+    world = open_at(numbers[0])
+    compiler = Compiler.of(world.policies, Columns.of(world.vms.values()), dict.fromkeys(world.vms, (host,)))
+    found, deltas = [compiler.ruleset(host)], []
+    for number in numbers[1:]:
+        deltas.append(compiler.update(Update.between(world, open_at(number)))[host])
+        found.append(compiler.ruleset(host))
+        world = open_at(number)
+    return found, deltas
+
+
+def opens(source: Tap, target: Tap, number: int) -> bool:
+    """Say whether a connection to a port gets from one VM to the other."""
+    target.received()
+    source.send(V4.out(TCP, tcp(1000, number, SYN)))
+    return bool(select.select([target.fd], [], [], 0.05)[0])
+
+
+def definition(name: str, tap: str, mac: str) -> str:
+    card = f"<interface type='bridge'><mac address='{mac}'/><source bridge='br0'/><target dev='{tap}'/></interface>"
+    return f"<domain type='kvm'><name>{name}</name><devices>{card}</devices></domain>"
+
+
+def guard(agent: Agent) -> None:
+    """Tell the agent which VM is behind which tap."""
+    for name, tap, mac in (("vm", "t1", MAC), ("peer", "t2", PEER_MAC)):
+        reply = local.ask(agent.socket, local.Guard(definition=definition(name, tap, mac)), local.GuardReply)
+        assert reply.guarded == [tap], agent.log()
+
+
+def change(agent: Agent, raw: bytes) -> str:
+    return local.ask(agent.socket, local.Change(delta=raw), local.ApplyReply).digest
+
+
+def refusal(agent: Agent, raw: bytes) -> str:
+    """Have a change refused, and return the sentence."""
+    before = agent.status().digest
+    with pytest.raises(local.AgentError) as caught:
+        change(agent, raw)
+    assert agent.status().digest == before
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+@on_its_own
+def test_a_change_is_enforced_and_kept_and_one_that_does_not_fit_is_refused(tmp_path: Path) -> None:
+    first, second = plugged("t1", "t2")
+    agent = Agent(tmp_path).ready()
+    (old, new, later), (delta, following) = rulesets(1, 2, 3)
+    assert "there is none yet: send all of it" in refusal(agent, delta.encode())
+    assert agent.status().digest is None
+
+    assert local.ask(agent.socket, local.Apply(ruleset=old.encode()), local.ApplyReply).digest == old.digest
+    guard(agent)
+    assert [opens(first, second, number) for number in (1, 2, 3)] == [True, False, False]
+    raw, (_, (theirs,)) = delta.encode(), rulesets(1, 2, host="b")
+    for bad, sentence in (
+        (following.encode(), f"for ruleset {new.digest[:12]} of host a, not for {old.digest[:12]} of a"),
+        (theirs.encode(), "of host b, not for"),
+        (raw[:-1], "these bytes are not a change of a ruleset"),
+        (b"", "these bytes are not a change of a ruleset"),
+        (dataclasses.replace(delta, add=delta.add[1:]).encode(), "comes out of this change, and"),
+        (dataclasses.replace(delta, after=old.digest).encode(), "comes out of this change, and"),
+        (old.encode(), "these bytes are not a change of a ruleset"),
+    ):
+        assert sentence in refusal(agent, bad)
+        assert agent.status().digest == old.digest
+    assert [opens(first, second, number) for number in (1, 2, 3)] == [True, False, False]
+
+    assert change(agent, raw) == new.digest == agent.status().digest
+    assert {gate.vnic for gate in agent.status().gates} == {"/acme/shop:vm/eth0", "/acme/shop:peer/eth0"}
+    assert [opens(first, second, number) for number in (1, 2, 3)] == [False, True, False]
+    assert f"this change is for ruleset {old.digest[:12]}" in refusal(agent, raw), "a replay"
+
+    agent.stop(signal.SIGKILL)
+    again = Agent(tmp_path).ready()
+    assert again.status().digest == new.digest
+    guard(again)
+    assert [opens(first, second, number) for number in (1, 2, 3)] == [False, True, False]
+    assert change(again, following.encode()) == later.digest == again.status().digest
+    assert [opens(first, second, number) for number in (1, 2, 3)] == [False, False, True]
+    again.stop()

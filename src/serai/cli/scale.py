@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from serai.cli.show import as_json, console, line
-from serai.lab.scale import Scale, build
+from serai.lab.scale import Scale, ScaleError, build
 from serai.lab.trial import Taken, Trial
 
 _MEGABYTE = 1e6
@@ -46,6 +46,8 @@ def scale(  # noqa: PLR0917  # one argument an option
     Nothing is sent anywhere: this shows what the compiler can do on this machine, and what it needs for it. Every tenant has
     web, app, db and management VMs on hosts all over, and eight rules; the provider has four rules for all.
     """
+    if changes < 0:
+        raise ScaleError(f"{changes} changes cannot be tried: take a number from 0 on")
     size = Scale(hosts=hosts, vms=vms, vnics=vnics, tenants=tenants, seed=seed, shapes=shapes)
     out = console(stderr=json_)
     with out.status("Building the data center ..."):

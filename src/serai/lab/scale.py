@@ -70,6 +70,8 @@ class Scale:
         """Check that it can be."""
         if min(self.hosts, self.vms, self.vnics, self.tenants) < 1:
             raise ScaleError("hosts, VMs, vNICs and tenants are at least one each")
+        if self.seed < 0:
+            raise ScaleError(f"{self.seed} is no seed: take a number from 0 on")
         if self.tenants > self.hosts * self.vms:
             raise ScaleError(
                 f"{self.tenants} tenants cannot share {self.hosts * self.vms} VMs: each needs one at least"

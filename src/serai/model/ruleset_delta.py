@@ -54,7 +54,7 @@ class Delta:
         """Return the ruleset that comes out; ``old`` stays as it is.
 
         Raises:
-            ValueError: ``old`` is not the ruleset that this changes, or something else comes out.
+            ValueError: ``old`` is not the ruleset that this changes, or something else comes out, or what comes out is damaged.
         """
         if (old.host, old.digest) != (self.host, self.before):
             raise ValueError(
@@ -64,7 +64,10 @@ class Delta:
         new = HostRuleset(host=self.host, parts={**kept, **{digest_of(raw): raw for raw in self.add}})
         if new.digest != self.after:
             raise ValueError(f"ruleset {new.digest[:12]} comes out of this change, and {self.after[:12]} should")
-        return new.checked()
+        try:
+            return new.checked()
+        except (msgspec.MsgspecError, ValueError) as error:
+            raise ValueError(f"what comes out of this change is not a ruleset: {error}") from error
 
     def encode(self) -> bytes:
         """Write it down."""

@@ -38,7 +38,7 @@ class Domain:
     @property
     def met(self) -> frozenset[Cell]:
         """The cells that are not empty."""
-        return frozenset((*(cell for cell in self.cells if cell), *(cell for _, cell in self.scattered)))
+        return _met(self.cells, self.scattered)
 
 
 def domain(members: Members, statutes: Statutes) -> Domain:
@@ -69,12 +69,16 @@ def domain(members: Members, statutes: Statutes) -> Domain:
             _mentioned(own, statutes),
             members.local_classes,
             members.local_kinds,
-            cells,
-            frozenset(cell for _, cell in scattered),
+            _met(cells, scattered),
             nested.distinct,
             len(nested.rows),
         ),
     )
+
+
+def _met(cells: Iterable[Cell | None], scattered: Iterable[tuple[int, Cell]]) -> frozenset[Cell]:
+    """Put cells together; the order in which VMs came is no part of a shape."""
+    return frozenset((*filter(None, cells), *(cell for _, cell in scattered)))
 
 
 def _mentioned(policies: Iterable[SpelledPolicy], statutes: Statutes) -> tuple[str | int, ...]:
