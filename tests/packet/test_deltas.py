@@ -25,8 +25,8 @@ from serai.model.policy import Direction, InCidr, Policy
 from serai.model.ruleset import GuardedVnic, HostRuleset
 from serai.model.ruleset_delta import Delta
 from serai.model.world import World
-from serai.policy.compiler import Compiler
-from serai.policy.update import Update
+from serai.policy.compiler.datacenter import Compiler
+from serai.policy.compiler.update import Update
 
 pytestmark = pytest.mark.kernel
 

@@ -28,8 +28,8 @@ from serai.model.columns import Columns
 from serai.model.ruleset import HostRuleset
 from serai.model.ruleset_delta import Delta
 from serai.model.world import World
-from serai.policy.compiler import Compiler
-from serai.policy.update import Update
+from serai.policy.compiler.datacenter import Compiler
+from serai.policy.compiler.update import Update
 from serai.wire import local
 
 pytestmark = [

@@ -100,6 +100,8 @@ class HostRuleset:
     host: str
     parts: Mapping[bytes, bytes]
     """The bytes of each part, by their digest."""
+    leaving: frozenset[int] = frozenset()
+    """Kinds of vNICs that are no more here: their books are filled in too, where they are among the parts."""
 
     @classmethod
     def of(cls, host: str, parts: Iterable[bytes]) -> Self:
@@ -165,11 +167,13 @@ class HostRuleset:
 
     @functools.cached_property
     def _read(self) -> Contents:
-        return Contents.of(self.parts)
+        return Contents.of(self.parts, self.leaving)
 
-    def is_guest(self, digest: bytes) -> bool:
-        """Say whether the part of that digest is a VM's."""
-        return isinstance(self._read.parts.get(digest), FrozenGuest)
+    def kinds_of(self, digest: bytes) -> list[int]:
+        """Return the kinds of the vNICs in the part of that digest."""
+        part = self._read.parts.get(digest)
+        kinds: list[int] = np.frombuffer(part.kinds, "<u8").tolist() if isinstance(part, FrozenGuest) else []
+        return kinds
 
     def encode(self) -> bytes:
         """Write it down; equal rulesets give equal bytes on every machine."""

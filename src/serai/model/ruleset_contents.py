@@ -31,8 +31,8 @@ class Contents:
     """The records of each table, one behind the other, in no order, some of them several times."""
 
     @classmethod
-    def of(cls, parts: Mapping[bytes, bytes]) -> Self:
-        """Read parts, by their digest; only what VMs among them need is filled in.
+    def of(cls, parts: Mapping[bytes, bytes], leaving: frozenset[int] = frozenset()) -> Self:
+        """Read parts, by their digest; only what VMs among them need is filled in, and what is there for kinds that leave.
 
         Raises:
             ValueError: a part is damaged, or one that is needed is missing.
@@ -45,7 +45,8 @@ class Contents:
         guests = [part for part in read.values() if isinstance(part, FrozenGuest)]
         guests += [guest for whole in wholes for guest in whole.guests]
         judged = np.frombuffer(b"".join([part.judged for part in spread]), JUDGED)
-        filled = _Filled(read, {kind for guest in guests for kind in np.frombuffer(guest.kinds, "<u8").tolist()})
+        kinds = {kind for guest in guests for kind in np.frombuffer(guest.kinds, "<u8").tolist()}
+        filled = _Filled(read, kinds, leaving)
         for domain in domains:
             filled.take(domain)
         lists, pages = filled.records()
@@ -66,17 +67,17 @@ class Contents:
 class _Filled:
     """Books, and the numbers of all domains that use them: each book is filled in once for all."""
 
-    def __init__(self, parts: Mapping[bytes, FrozenPart], kinds: set[int]) -> None:
-        self._parts, self._kinds = parts, kinds
+    def __init__(self, parts: Mapping[bytes, FrozenPart], kinds: set[int], leaving: frozenset[int]) -> None:
+        self._parts, self._kinds, self._leaving = parts, kinds, leaving
         self._numbers: dict[bytes, list[bytes]] = {}
         self.rules: set[str] = set()
 
     def take(self, domain: FrozenDomain) -> None:
         records = np.frombuffer(domain.judged, JUDGED)
         books = {
-            book.tobytes()
-            for kind, book in zip(records["kind"].tolist(), records["book"], strict=True)
-            if kind in self._kinds
+            book
+            for kind, book in zip(records["kind"].tolist(), map(bytes, records["book"]), strict=True)
+            if kind in self._kinds or (kind in self._leaving and book in self._parts)
         }
         for digest in books - {_NO_BOOK}:
             self._numbers.setdefault(digest, []).append(domain.numbers)

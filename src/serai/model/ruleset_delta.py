@@ -44,11 +44,18 @@ class Delta:
         """Return what the tables must hold while gates switch from ``old`` to ``new``, which ``apply`` made of it.
 
         Endpoints change before gates switch: until then a gate that goes by a ruleset which the host needs no more must
-        find in it whoever is somebody else already. So VMs that change stand in here as they were, too.
+        find in it whoever is somebody else already. So the books of kinds that VMs leave are filled in once more.
+
+        Raises:
+            ValueError: a book of the bridge is damaged.
         """
-        leaving = {digest: old.parts[digest] for digest in self.drop if old.is_guest(digest)}
-        bridge = {digest_of(raw): raw for raw in self.bridge}
-        return HostRuleset(host=self.host, parts={**new.parts, **leaving, **bridge})
+        books = {digest_of(raw): raw for raw in self.bridge}
+        leaving = frozenset(kind for digest in self.drop for kind in old.kinds_of(digest))
+        bridged = HostRuleset(host=self.host, parts={**new.parts, **books}, leaving=leaving)
+        try:
+            return bridged.checked()
+        except (msgspec.MsgspecError, ValueError) as error:
+            raise ValueError(f"what this change needs on the way is damaged: {error}") from error
 
     def apply(self, old: HostRuleset) -> HostRuleset:
         """Return the ruleset that comes out; ``old`` stays as it is.
@@ -60,7 +67,8 @@ class Delta:
             raise ValueError(
                 f"this change is for ruleset {self.before[:12]} of host {self.host}, not for {old.digest[:12]} of {old.host}"
             )
-        kept = {digest: raw for digest, raw in old.parts.items() if digest not in set(self.drop)}
+        dropped = frozenset(self.drop)
+        kept = {digest: raw for digest, raw in old.parts.items() if digest not in dropped}
         new = HostRuleset(host=self.host, parts={**kept, **{digest_of(raw): raw for raw in self.add}})
         if new.digest != self.after:
             raise ValueError(f"ruleset {new.digest[:12]} comes out of this change, and {self.after[:12]} should")

@@ -19,7 +19,7 @@ from serai.model.columns import MODES, Columns
 from serai.model.inventory import Mac, VirtualMachine, Vnic, VnicId
 from serai.model.world import World
 from serai.policy.compile import compile_host
-from serai.policy.compiler import Compiler
+from serai.policy.compiler.datacenter import Compiler
 
 TINY = Scale(hosts=3, vms=4, vnics=2, tenants=2)
 SCALES = (

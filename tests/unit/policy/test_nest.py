@@ -10,7 +10,7 @@ from hypothesis import event, example, given, settings
 from hypothesis import strategies as st
 
 from serai.model.address import MAPPED, Address, Prefix, pack, packed_length, unpack
-from serai.policy.nest import Nest, Within, nest
+from serai.policy.compiler.nest import Nest, Within, nest
 
 ANYHOW = settings(max_examples=150, deadline=None)
 ODD = tuple(

@@ -42,15 +42,15 @@ from serai.model.ports import TCP, UDP
 from serai.model.ruleset import HostRuleset, Step
 from serai.model.tenancy import Mode, Scope
 from serai.model.world import World
-from serai.policy.census import census
 from serai.policy.compile import compile_host
-from serai.policy.compiled import CompiledDomain, Shapes, compile_domains
-from serai.policy.compiler import Compiler
+from serai.policy.compiler.census import census
+from serai.policy.compiler.datacenter import Compiler
+from serai.policy.compiler.domains import CompiledDomain, Shapes, compile_domains
+from serai.policy.compiler.spell import SpelledPolicy
+from serai.policy.compiler.statutes import Statutes
+from serai.policy.compiler.update import Update
 from serai.policy.evaluate import judge_side
 from serai.policy.lookup import Lookup
-from serai.policy.spell import SpelledPolicy
-from serai.policy.statutes import Statutes
-from serai.policy.update import Update
 
 IN, OUT = Direction.INGRESS, Direction.EGRESS
 ACCEPT, DENY, PASS = Action.ACCEPT, Action.DENY, Action.PASS
