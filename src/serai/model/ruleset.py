@@ -198,7 +198,7 @@ class HostRuleset:
                     return cls.of(frozen.host, frozen.parts).checked()
                 case other:
                     version = other
-        except (msgspec.MsgspecError, ValueError) as error:
+        except (msgspec.MsgspecError, ValueError, RecursionError) as error:
             raise ValueError(f"these bytes are not a ruleset: {error}") from error
         raise ValueError(f"this ruleset is of version {version}, and versions 1 to {VERSION} are understood")
 

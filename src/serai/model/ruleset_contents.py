@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from serai.model.form import GAP, WORD, Form
-from serai.model.records import JUDGED
+from serai.model.records import CAPACITY, JUDGED, TABLES
 from serai.model.ruleset_form import FrozenBook, FrozenDomain, FrozenForm, FrozenGuest, FrozenPart, FrozenWhole
 
 _NO_BOOK = bytes(32)
@@ -84,7 +84,19 @@ class _Filled:
             self.rules.update(_name(rule, domain.root) for rule in self._book(digest).rules)
 
     def records(self) -> tuple[bytes, bytes]:
-        """Return the lists and the pages of all domains."""
+        """Return the lists and the pages of all domains.
+
+        Raises:
+            ValueError: they are more than any host has room for: few bytes could ask for all of its memory.
+        """
+        sizes = {"lists": 0, "pages": 0}
+        for digest, several in self._numbers.items():
+            book = self._book(digest)
+            sizes["lists"] += len(several) * len(book.lists.text)
+            sizes["pages"] += len(several) * len(book.pages.text)
+        for name, size in sizes.items():
+            if size > CAPACITY[name] * TABLES[name].itemsize:
+                raise ValueError(f"there are more {name} than a host has room for")
         lists: list[bytes] = []
         pages: list[bytes] = []
         for digest, several in sorted(self._numbers.items()):

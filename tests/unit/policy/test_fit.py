@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import re
 from ipaddress import IPv4Address, IPv4Network
 
 import pytest
@@ -40,6 +42,15 @@ MANY_PORTS = policy("ports", Clause(ports=tuple(PortRange(protocol=6, first=p, l
 MANY_PREFIXES = policy("prefixes", *(Clause(peer=InCidr(prefix=IPv4Network((at << 8, 24)))) for at in range(40)))
 
 
+ONE_PREFIX = Clause(peer=InCidr(prefix=IPv4Network("10.0.0.0/24")))
+FEW = policy("few", ONE_PREFIX)
+
+
+def policy_in(scope: Scope) -> Policy:
+    rule = Rule(ref=RuleRef.of(scope, "alike", IN, "rule"), action=Action.ACCEPT, clauses=(ONE_PREFIX,))
+    return dataclasses.replace(MODEST, name="alike", scope=scope, subject=Group(scope=scope), rules={IN: (rule,)})
+
+
 def compiler(room: dict[str, int], *vms: VirtualMachine) -> Compiler:
     places = {vm.path: ("a",) for vm in vms}
     return Compiler.of([MODEST], Columns.of(vms), places, room={**ROOM, **room})
@@ -60,6 +71,18 @@ def test_rules_that_cost_too_much_are_named(room: dict[str, int], added: Policy,
         one.update(Update(policies={f"{SHOP}:{added.name}": added}))
     assert one.ruleset("a").digest == held
     assert compiler({}, machine(1)).update(Update(policies={f"{SHOP}:{added.name}": added}))
+
+
+def test_of_rules_that_cost_the_same_the_first_ones_are_named() -> None:
+    """Whatever order they came in, and whatever order sets have in this process."""
+    scopes = [Scope(f"/acme/s{at}") for at in range(9, -1, -1)]
+    alike = [policy_in(scope) for scope in scopes]
+    named = ", ".join(f"/acme/s{at}:alike/ingress/rule (1)" for at in range(5))
+    for policies in (alike, alike[::-1]):
+        with pytest.raises(FitError, match=f"cost most are {re.escape(named)}$"):
+            Compiler.of(
+                [FEW, *policies], Columns.of([machine(1)]), {machine(1).path: ("a",)}, room={**ROOM, "prefixes": 0}
+            )  # fmt: skip
 
 
 @pytest.mark.parametrize(

@@ -78,7 +78,8 @@ def _whose(name: str, parts: Mapping[bytes, Part], statutes: Statutes) -> str:
             costs = _prefixes_by_rule(statutes)
         case _:
             costs = _intervals_by_rule(parts)
-    dearest = ", ".join(f"{rule} ({count})" for rule, count in costs.most_common(_NAMED))
+    ordered = sorted(costs.items(), key=lambda each: (-each[1], each[0]))  # of equals, always the same ones
+    dearest = ", ".join(f"{rule} ({count})" for rule, count in ordered[:_NAMED])
     return f"the rules that cost most are {dearest}" if dearest else "let some of its VMs run elsewhere"
 
 
