@@ -84,8 +84,16 @@ class Controller:
         """Take one event in and return which hosts need another ruleset than the one they hold.
 
         Raises:
-            FitError: a host has no room for what it would have to hold. A world that does not fit is not taken in.
+            FitError: a host has no room for what it would have to hold. The event is not taken in, and holds up no other.
         """
+        hosts, moves = self._hosts.copy(), self._moves.copy()
+        try:
+            return self._take(event)
+        except ValueError:
+            self._hosts, self._moves = hosts, moves
+            raise
+
+    def _take(self, event: Event) -> list[SendRuleset]:
         match event:
             case WorldChanged():
                 self._know(event.world)

@@ -9,6 +9,7 @@ from pathlib import Path
 from serai.controller.core import Controller, Event, HostReported, SendRuleset, WorldChanged
 from serai.model.inventory import Mac, VnicId
 from serai.model.world import World
+from serai.policy.compiler.fit import FitError
 from serai.wire import local
 from serai.wire.local import AgentError
 
@@ -67,9 +68,13 @@ class ControllerRuntime:
                 report = self._report(host)
             except AgentError as error:
                 failures[host] = str(error)
+                continue
+            try:
+                commands = {c.ruleset.host: c for c in self._core.handle(report)}
+            except FitError as error:
+                failures[host] = str(error)
             else:
                 digests[host] = report.digest or ""
-                commands = {c.ruleset.host: c for c in self._core.handle(report)}
         for host, command in commands.items():
             if host in failures:
                 continue

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import random
 from collections.abc import Mapping
 from ipaddress import IPv4Address, IPv4Network
@@ -25,6 +26,8 @@ from serai.model.policy import Action, Direction
 from serai.model.tenancy import Mode, Scope
 from serai.model.world import World
 from serai.policy.compile import compile_host
+from serai.policy.compiler.datacenter import Compiler
+from serai.policy.compiler.fit import ROOM, FitError
 
 SCOPE = Scope("/acme/shop")
 NETWORK = Network(
@@ -72,6 +75,7 @@ def ended(name: str) -> MoveEnded:
 
 
 CHANGED = WorldChanged(world=WORLD)
+SMALL = {**ROOM, "vnics": 2}
 A, B = report("a"), report("b")
 
 
@@ -200,3 +204,15 @@ def test_the_order_of_events_is_nothing(
     held = {event.host: event.digest for event in told}
     assert placed.keys() == held.keys()
     assert sent == {h: digest for h, vms in placed.items() if (digest := ruleset(h, *vms)) != held[h]}
+
+
+@pytest.mark.parametrize("event", [report("b", 1, 3), planned("web", "b")], ids=["a VM that runs there", "a plan"])
+def test_what_does_not_fit_one_host_holds_up_no_other(event: Event, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("serai.controller.core.Compiler.of", functools.partial(Compiler.of, room=SMALL))
+    controller = Controller()
+    for before in (A, B, CHANGED):
+        controller.handle(before)
+    with pytest.raises(FitError, match="host b would have to hold up to 3 vnics"):
+        controller.handle(event)
+    assert controller.placement(WORLD) == {"a": {WEB.path}, "b": {DB.path}}
+    assert hosts(controller.handle(WorldChanged(world=world(WEB, DB, LOST, last_word=Action.ACCEPT)))) == ["a", "b"]
