@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import collections
 import dataclasses
 import functools
 import json
+import operator
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
@@ -16,7 +18,7 @@ from serai.model.inventory import VirtualMachine
 from serai.model.policy import Clause, Direction, Group, InCidr, OnNetwork, Peer, Policy, Rule, RuleRef
 from serai.model.records import LIST, PAGE
 from serai.model.ruleset_form import FrozenBook, FrozenForm
-from serai.model.tenancy import Mode
+from serai.model.tenancy import Mode, Scope
 from serai.policy.compiler.census import Class, Kind
 from serai.policy.compiler.domain import Cell, Domain
 from serai.policy.compiler.pages import Sheet, lay_out, spelled
@@ -91,12 +93,32 @@ class _ShapeCompiler:
         self._groups, self._group_of = _group(domain, statutes)
         self._speakers = [domain.peers[group[0]] for group in self._groups]
         """One peer of each group, which speaks for all of it."""
-        self._policies = [self._condensed(each.policy) for each in domain.policies]
+        # In a domain that many tenants share, all that matters to one kind of VM is found by scope, not looked for.
+        self._groups_under: dict[Scope, list[tuple[Group, int]]] = collections.defaultdict(list)
+        """Peers that are VMs of a scope, with the places of their groups."""
+        self._groups_on: dict[str, list[int]] = collections.defaultdict(list)
+        """The places of the groups of networks, by path."""
+        for peer, group in self._group_of.items():
+            match peer:
+                case Group():
+                    self._groups_under[peer.scope].append((peer, group))
+                case OnNetwork():
+                    self._groups_on[peer.path].append(group)
+                case InCidr():
+                    pass  # that goes by address, not by VM
+        self._policies: dict[Scope, list[tuple[int, Policy]]] = collections.defaultdict(list)
+        """By scope, with their places."""
+        for at, each in enumerate(domain.policies):
+            self._policies[each.policy.scope].append((at, self._condensed(each.policy)))
         refs = [ref for each in domain.policies for ref in each.refs]
         self._rules: dict[RuleRef, Place] = {ref: at for at, ref in enumerate((*refs, *BUILTIN), start=1)}
         self._identities: dict[Groups, int] = {frozenset(): EVERYBODY}
+        self._identities_in: dict[int, list[tuple[int, Groups]]] = collections.defaultdict(list)
+        """Those that are one of a group."""
         self._rulesets: dict[bytes, list[tuple[int, int]]] = {}
         """What each ruleset applies: pairs of an identity and a list."""
+        self._places: dict[bytes, int] = {}
+        """Those of the rulesets."""
         self._lists: dict[tuple[bytes | Place, ...], int] = {}
         self._contents: list[DecisionList] = []
         self._flattened: dict[tuple[Direction, tuple[Stage, ...]], int] = {}
@@ -140,20 +162,18 @@ class _ShapeCompiler:
     def _met(self, class_: Class) -> list[int]:
         scope, written, network = class_
         labels = json.loads(written)
-
-        def is_one(peer: Peer) -> bool:
-            match peer:
-                case Group():
-                    return peer.contains(scope, labels)
-                case OnNetwork():
-                    return peer.path == network
-                case InCidr():
-                    return False  # that goes by address, not by VM
-
-        return [self._group_of[peer] for peer in self._domain.peers if is_one(peer)]
+        found = [*self._groups_on.get(network, ())]
+        for level in scope.lineage:
+            found += [group for peer, group in self._groups_under.get(level, ()) if peer.contains(scope, labels)]
+        return found
 
     def _identity(self, groups: Iterable[int]) -> int:
-        return self._identities.setdefault(frozenset(groups), len(self._identities))
+        key = frozenset(groups)
+        if key not in self._identities:
+            identity = self._identities[key] = len(self._identities)
+            for group in key:
+                self._identities_in[group].append((identity, key))
+        return self._identities[key]
 
     def _condensed(self, policy: Policy) -> Policy:
         """Let one peer of each group speak for all of it."""
@@ -171,35 +191,38 @@ class _ShapeCompiler:
         scope, labels, isolated = kind
         if isolated:
             name = f"{direction} isolated"
-            heard = frozenset(
-                self._speakers[self._group_of[InCidr(prefix=prefix)]] for prefix in self._statutes.quarantine
-            )
+            heard = {self._group_of[InCidr(prefix=prefix)] for prefix in self._statutes.quarantine}
         else:
             vm = VirtualMachine(name="", scope=scope, labels=json.loads(labels), mode=Mode.ENFORCE, vnics=())
-            asked = levels(self._policies, vm, direction)
-            places = {id(policy): at for at, policy in enumerate(self._policies)}
+            above = [each for level in scope.lineage for each in self._policies.get(level, ())]
+            asked = levels((policy for _, policy in above), vm, direction)
+            places = {id(policy): at for at, policy in above}
             name = " ".join([direction, *(str(places[id(policy)]) for level in asked for policy in level)])
-            heard = frozenset(
-                c.peer for level in asked for p in level for rule in p.rules[direction] for c in rule.clauses if c.peer
-            )
-        found = list(self._rulesets)
-        if (key := name.encode()) in self._rulesets:
-            return found.index(key)
+            peers = (c.peer for level in asked for p in level for rule in p.rules[direction] for c in rule.clauses)
+            heard = {self._group_of[peer] for peer in peers if peer}
+        if (key := name.encode()) in self._places:
+            return self._places[key]
 
-        def decided(met: frozenset[Peer]) -> int:
-            return self._list([quarantine(direction, met)] if isolated else stages(asked, direction, met), direction)
+        def decided(met: Groups) -> int:
+            peers = frozenset(self._speakers[group] for group in met)
+            return self._list(
+                [quarantine(direction, peers)] if isolated else stages(asked, direction, peers), direction
+            )
 
         everybody = decided(frozenset())
         rows = [(EVERYBODY, everybody)]
-        known: dict[frozenset[Peer], int] = {}
-        for groups, identity in self._identities.items():
-            met = heard.intersection(self._speakers[group] for group in groups)
+        known: dict[Groups, int] = {}
+        # To all others the rules do not listen: they are everybody.
+        for identity, groups in sorted(
+            {each for group in heard for each in self._identities_in.get(group, ())}, key=operator.itemgetter(0)
+        ):
+            met = groups & heard
             if met not in known:
                 known[met] = decided(met)
             if known[met] != everybody:
                 rows.append((identity, known[met]))
         self._rulesets[key] = rows
-        return len(found)
+        return self._places.setdefault(key, len(self._places))
 
     def _list(self, asked: Sequence[Stage], direction: Direction) -> int:
         key = direction, tuple(asked)
