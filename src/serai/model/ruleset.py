@@ -38,6 +38,7 @@ from serai.model.records import (
 from serai.model.ruleset_contents import Contents
 from serai.model.ruleset_form import (
     VERSION,
+    FrozenBook,
     FrozenGuest,
     FrozenRuleset,
     FrozenWhole,
@@ -174,6 +175,10 @@ class HostRuleset:
         part = self._read.parts.get(digest)
         kinds: list[int] = np.frombuffer(part.kinds, "<u8").tolist() if isinstance(part, FrozenGuest) else []
         return kinds
+
+    def is_book(self, digest: bytes) -> bool:
+        """Say whether the part of that digest is a book."""
+        return isinstance(self._read.parts.get(digest), FrozenBook)
 
     def encode(self) -> bytes:
         """Write it down; equal rulesets give equal bytes on every machine."""

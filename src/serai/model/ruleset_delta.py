@@ -47,15 +47,18 @@ class Delta:
         find in it whoever is somebody else already. So the books of kinds that VMs leave are filled in once more.
 
         Raises:
-            ValueError: a book of the bridge is damaged.
+            ValueError: a book of the bridge is damaged, or a part is no book: nothing else may be in force that no digest tells.
         """
         books = {digest_of(raw): raw for raw in self.bridge}
         leaving = frozenset(kind for digest in self.drop for kind in old.kinds_of(digest))
         bridged = HostRuleset(host=self.host, parts={**new.parts, **books}, leaving=leaving)
         try:
-            return bridged.checked()
+            bridged.checked()
         except (msgspec.MsgspecError, ValueError) as error:
             raise ValueError(f"what this change needs on the way is damaged: {error}") from error
+        if not all(map(bridged.is_book, books)):
+            raise ValueError("what this change needs on the way is more than books")
+        return bridged
 
     def apply(self, old: HostRuleset) -> HostRuleset:
         """Return the ruleset that comes out; ``old`` stays as it is.

@@ -8,7 +8,7 @@ import msgspec
 import numpy as np
 import pytest
 
-from serai.model.records import JUDGED, PAGE
+from serai.model.records import ENDPOINT, JUDGED, PAGE
 from serai.model.ruleset import HostRuleset, manifest_digest
 from serai.model.ruleset_delta import Delta
 from serai.model.ruleset_form import (
@@ -20,6 +20,7 @@ from serai.model.ruleset_form import (
     FrozenPart,
     FrozenRuleset,
     FrozenSecurity,
+    FrozenWhole,
 )
 
 KIND = 5
@@ -27,6 +28,9 @@ GUEST = FrozenGuest(
     "/acme:web", "enforce", [("eth0", FrozenSecurity())], (1).to_bytes(8, "little"), b"\2\0\0\0\0\1", bytes(4), b"",
     KIND.to_bytes(8, "little"),
 )  # fmt: skip
+
+
+WHOLE = FrozenWhole([], b"", [], bytes(ENDPOINT.itemsize), b"", b"", b"")
 
 
 def book(pages: int) -> FrozenBook:
@@ -70,5 +74,26 @@ def test_a_change_brings_no_junk(part: bytes) -> None:
     old = HostRuleset.of("h", ())
     after = manifest_digest("h", [hashlib.sha256(part).digest()]).hex()
     delta = Delta(host="h", before=old.digest, after=after, drop=(), add=(part,))
-    with pytest.raises(ValueError, match=r"truncated|Expected"):
+    with pytest.raises(ValueError, match="not a ruleset"):
         Delta.decode(delta.encode()).apply(old)
+
+
+@pytest.mark.parametrize(
+    ("part", "told"),
+    [
+        (b"junk", "on the way is damaged"),
+        (msgspec.msgpack.encode(WHOLE), "more than books"),
+        (msgspec.msgpack.encode(book(1)), None),
+    ],
+    ids=["junk", "endpoints", "a book"],
+)
+def test_a_bridge_has_books_and_nothing_else(part: bytes, told: str | None) -> None:
+    """What is in force for a moment only is in no digest: it must not say who is who."""
+    old = HostRuleset.of("h", ())
+    delta = Delta(host="h", before=old.digest, after=old.digest, drop=(), add=(), bridge=(part,))
+    delta = Delta.decode(delta.encode())
+    if told is None:
+        assert all(not table.size for table in delta.bridged(old, delta.apply(old)).tables.values())
+        return
+    with pytest.raises(ValueError, match=told):
+        delta.bridged(old, delta.apply(old))
