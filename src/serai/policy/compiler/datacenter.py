@@ -94,6 +94,8 @@ class Compiler:
                 places={path: frozenset(hosts) for path, hosts in places.items()},
             )  # fmt: skip
             made._commit(change, made._plans(change))
+            # All this stays; nobody need look through it for garbage after every few edits.
+            gc.freeze()
         return made
 
     @property
@@ -186,18 +188,18 @@ class Compiler:
                 for host in will:
                     new[host] += parts
         # Of all others only what is around them changes.
-        for name in change.domains:
-            for path in self._guests_in.get(name, ()):
-                if path not in change.guests and path not in change.places and (hosts := self._places.get(path)):
-                    guest = self._guests[path]
-                    if len(guest.domains) > 1 and name != next(
-                        each for each in guest.domains if each in change.domains
-                    ):
-                        continue  # that was told of another of its domains
-                    old, young = guest.surroundings(self._domains), guest.surroundings(domains)
-                    for host in hosts:
-                        gone[host] += old
-                        new[host] += young
+        for name, following in change.domains.items():
+            former = self._domains.get(name)
+            if former is None or following is None:
+                continue  # nobody else is or was there
+            for path in self._guests_in[name]:
+                if path in change.guests or path in change.places or not (hosts := self._places.get(path)):
+                    continue
+                kind = self._guests[path].kind
+                old, young = former.parts(kind), following.parts(kind)
+                for host in hosts:
+                    gone[host] += old
+                    new[host] += young
         return {
             host: self._host(host).plan(gone[host], new[host], bridge[host], change.statutes, self._room)
             for host in sorted(gone.keys() | new.keys())
@@ -280,5 +282,4 @@ def _collector_paused(things: int) -> Iterator[None]:
     try:
         yield
     finally:
-        gc.freeze()
         gc.enable()

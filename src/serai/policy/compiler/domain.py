@@ -16,7 +16,7 @@ Cell = tuple[int, Within]
 """Addresses that nothing tells apart: the place of their class, and the prefixes that they are in."""
 
 
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+@dataclasses.dataclass(slots=True, kw_only=True, eq=False)
 class Domain:
     """A routing domain, and everything that decides what is said in it."""
 

@@ -13,7 +13,7 @@ import numpy as np
 from serai.model.columns import MODES, Card, Columns
 from serai.model.records import ENDPOINT
 from serai.model.ruleset_form import FrozenDomain, FrozenGuest, FrozenSecurity, freeze_security
-from serai.model.tenancy import Mode, Scope
+from serai.model.tenancy import Mode
 from serai.policy.compiler.census import Kind, Members, name_of_kind, spell_labels
 from serai.policy.compiler.domain import Domain, domain
 from serai.policy.compiler.numbering import Instance, instances
@@ -45,8 +45,10 @@ class CompiledDomain:
     """Endpoints, prefixes, numbers, and by what each kind of vNIC is judged."""
     books: Mapping[Kind, tuple[Part, Part]]
     """The rules for each kind of VM, and what it costs to have them here."""
-    scopes: tuple[Scope, ...]
-    """The scopes below the provider's whose policies matter there."""
+
+    def parts(self, kind: Kind) -> tuple[Part, Part, Part]:
+        """Return what a host needs of it for VMs of a kind."""
+        return self.part, *self.books[kind]
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -61,21 +63,12 @@ class Guest:
 
     def parts(self, domains: Mapping[str, CompiledDomain]) -> list[Part]:
         """Return what a host needs to guard it: itself, and of each domain that it is in who is there and its rules."""
-        return [self.part, *self.surroundings(domains)]
+        return [self.part, *(part for name in self.domains for part in domains[name].parts(self.kind))]
 
     def books(self, domains: Mapping[str, CompiledDomain]) -> list[Part]:
         """Return what rules say about it in its domains, as far as these still are and have VMs of its kind."""
         found = (domains.get(name) for name in self.domains)
-        return [domain.books[self.kind][0] for domain in found if domain and self.kind in domain.books]
-
-    def surroundings(self, domains: Mapping[str, CompiledDomain]) -> list[Part]:
-        """Return what a host needs of the domains that it is in."""
-        parts: list[Part] = []
-        for name in self.domains:
-            domain = domains[name]
-            parts.append(domain.part)
-            parts += domain.books[self.kind]
-        return parts
+        return [part for domain in found if domain and self.kind in domain.books for part in domain.books[self.kind]]
 
 
 def compile_domains(
@@ -150,7 +143,6 @@ def _compiled(members: Members, template: Template, instance: Instance, endpoint
     return CompiledDomain(
         part=part,
         books={kind: used[at] for kind, at in zip(members.kinds, template.kinds, strict=True)},
-        scopes=members.scopes,
     )
 
 

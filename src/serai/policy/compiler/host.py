@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterable, Mapping
 
-from serai.model.ruleset import HostRuleset, digest_of, manifest_digest
+from serai.model.ruleset import HostRuleset, manifest_digest
 from serai.model.ruleset_delta import Delta
 from serai.policy.compiler.fit import Capacity, require_fit
 from serai.policy.compiler.part import Part
@@ -64,9 +64,11 @@ class Host:
                 needed[digest] = part, so_far + times
         added = {digest: part for digest, (part, times) in needed.items() if times and digest not in before}
         dropped = {digest: part for digest, (part, times) in needed.items() if not times and digest in before}
+        passing = {p.digest: p for p in bridge if needed.get(p.digest, before.get(p.digest, _BY_NOBODY))[1] == 0}
         cost = self._cost + sum(part.cost for part in added.values())
         # While gates switch, what is new and what is old stand side by side.
-        require_fit(self._name, cost, added, before, statutes, room)
+        crossing = sum(part.cost for part in passing.values() if part.digest not in before)
+        require_fit(self._name, cost + crossing, {**passing, **added}, before, statutes, room)
         kept = [digest for digest, (part, _) in before.items() if part.raw and digest not in dropped]
         sent = sorted(digest for digest, part in added.items() if part.raw)
         delta = Delta(
@@ -75,7 +77,7 @@ class Host:
             after=manifest_digest(self._name, [*kept, *sent]).hex(),
             drop=tuple(sorted(digest for digest, part in dropped.items() if part.raw)),
             add=tuple([added[digest].raw for digest in sent]),
-            bridge=tuple(sorted({part.raw for part in bridge if part.digest not in added}, key=digest_of)),
+            bridge=tuple([passing[digest].raw for digest in sorted(passing) if passing[digest].raw]),
         )
         return Plan(needed=needed, cost=cost - sum(part.cost for part in dropped.values()), delta=delta)
 

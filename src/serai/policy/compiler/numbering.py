@@ -21,7 +21,7 @@ _BUILTIN: Final = tuple(ref.id.to_bytes(8, "little") for ref in BUILTIN)
 _VIEW_BITS: Final = 64
 
 
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+@dataclasses.dataclass(slots=True, kw_only=True, eq=False)
 class Instance:
     """A domain with all its numbers."""
 
