@@ -21,7 +21,7 @@ def compile_host(world: World, host: str, vms: Collection[str]) -> HostRuleset:
 
     Raises:
         KeyError: the world has no VM at one of the paths.
-        ValueError: two different things would have the same number (see ``Names``).
+        CollisionError: two different things would have the same number.
     """
     mine = [world.vms[path] for path in sorted(set(vms))]
     wanted = {vnic.network.routing_domain for vm in mine for vnic in vm.vnics}

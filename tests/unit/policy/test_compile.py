@@ -36,6 +36,7 @@ from serai.model.ruleset import TABLES, GuardedVnic, HostRuleset, Step, rows
 from serai.model.tenancy import Mode, Scope
 from serai.model.world import World
 from serai.policy.compile import compile_host
+from serai.policy.compiler import numbering
 from serai.policy.lookup import Lookup
 
 EXAMPLES = Path(__file__).parents[3] / "examples"
@@ -69,6 +70,7 @@ DIGESTS = """
 import sys
 from serai.inventory.files import load
 from serai.policy.compile import compile_host
+from serai.policy.compiler import numbering
 world = load(sys.argv[1])
 for host in ("a", "b"):
     vms = {path for path, vm in world.vms.items() if vm.host == host}
@@ -449,3 +451,17 @@ def test_another_last_word_is_another_ruleset(world: World) -> None:
     one, other = (compiled(dataclasses.replace(world, last_word=word)) for word in words)
     assert {v.egress for v in one.vnics}.isdisjoint(v.egress for v in other.vnics)
     assert {v.ingress for v in one.vnics}.isdisjoint(v.ingress for v in other.vnics)
+
+
+def test_a_number_that_names_two_things_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    vm = dataclasses.replace(MACHINE, mode=Mode.ENFORCE)
+    world = World(networks=NETWORKS, vms={vm.path: vm})
+    assert compiled(world).vnics
+    given = numbering.give
+    monkeypatch.setattr(
+        numbering,
+        "give",
+        lambda kind, contents: [b"\7" * 8 if kind == b"ruleset" else n for n in given(kind, contents)],
+    )
+    with pytest.raises(numbering.CollisionError, match="two things in the routing domain 'acme' have the same number"):
+        compiled(world)

@@ -80,7 +80,7 @@ class Compiler:
 
         Raises:
             FitError: a host has no room for what it would have to hold.
-            ValueError: two different things would have the same number.
+            CollisionError: two different things would have the same number.
         """
         made = cls(last_word=last_word, quarantine=quarantine, room=room)
         with _collector_paused(len(columns.paths)):
@@ -124,7 +124,7 @@ class Compiler:
 
         Raises:
             FitError: a host has no room for what it would have to hold; nothing has changed.
-            ValueError: two different things would have the same number; nothing has changed.
+            CollisionError: two different things would have the same number; nothing has changed.
         """
         statutes = self._statutes.replaced(
             {_parted(path): SpelledPolicy(policy) if policy else None for path, policy in update.policies.items()},

@@ -18,7 +18,6 @@ from serai.policy.compiler.census import Kind, Members, name_of_kind, spell_labe
 from serai.policy.compiler.domain import Domain, domain
 from serai.policy.compiler.numbering import Instance, instances
 from serai.policy.compiler.part import Part
-from serai.policy.compiler.spell import Names
 from serai.policy.compiler.statutes import Statutes
 from serai.policy.compiler.template import Template, compile_shape
 
@@ -83,9 +82,8 @@ def compile_domains(
         progress: told about every domain that is done.
 
     Raises:
-        ValueError: two different things would have the same number.
+        CollisionError: two different things would have the same number.
     """
-    names = Names()
     done: dict[str, CompiledDomain] = {}
     for begin in range(0, len(everybody), _AT_ONCE):
         domains = [domain(members, statutes) for members in everybody[begin : begin + _AT_ONCE]]
@@ -96,11 +94,10 @@ def compile_domains(
             template = shapes.get(shape)
             if template is None:
                 template = shapes[shape] = compile_shape(alike[0], statutes)
-            whole = list(instances(template, alike, statutes, names))
+            whole = list(instances(template, alike, statutes))
             for each, instance, endpoints in zip(alike, whole, _endpoints(template, alike, whole), strict=True):
                 done[each.members.name] = _compiled(each.members, template, instance, endpoints)
         progress(len(domains))
-    names.check()
     return done
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import collections
 import dataclasses
-from collections.abc import Iterable, Mapping
+import operator
+from collections.abc import Mapping, Sequence
 
 from serai.model.ruleset import HostRuleset, manifest_digest
 from serai.model.ruleset_delta import Delta
@@ -41,7 +43,7 @@ class Host:
         return HostRuleset(host=self._name, parts=parts)
 
     def plan(
-        self, gone: Iterable[Part], new: Iterable[Part], bridge: Iterable[Part], statutes: Statutes, room: Capacity
+        self, gone: Sequence[Part], new: Sequence[Part], bridge: Sequence[Part], statutes: Statutes, room: Capacity
     ) -> Plan:
         """Work out what becomes of the host when VMs need some parts no more, and others too.
 
@@ -56,12 +58,11 @@ class Host:
             FitError: they do not fit.
         """
         before = self._needed
-        needed: dict[bytes, tuple[Part, int]] = {}
+        needed = {part.digest: (part, before.get(part.digest, _BY_NOBODY)[1]) for part in (*gone, *new)}
         for times, parts in ((1, new), (-1, gone)):
-            for part in parts:
-                digest = part.digest
-                _, so_far = needed.get(digest) or before.get(digest) or _BY_NOBODY
-                needed[digest] = part, so_far + times
+            for digest, count in collections.Counter(map(_DIGEST, parts)).items():
+                part, so_far = needed[digest]
+                needed[digest] = part, so_far + times * count
         added = {digest: part for digest, (part, times) in needed.items() if times and digest not in before}
         dropped = {digest: part for digest, (part, times) in needed.items() if not times and digest in before}
         passing = {p.digest: p for p in bridge if needed.get(p.digest, before.get(p.digest, _BY_NOBODY))[1] == 0}
@@ -93,3 +94,4 @@ class Host:
 
 
 _BY_NOBODY: tuple[Part | None, int] = None, 0
+_DIGEST = operator.attrgetter("digest")

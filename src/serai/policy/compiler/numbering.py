@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from serai.model.records import PREFIX
 from serai.policy.compiler.domain import Domain
-from serai.policy.compiler.spell import NOBODY, Names, give, joined
+from serai.policy.compiler.spell import NOBODY, give, joined
 from serai.policy.compiler.statutes import Statutes
 from serai.policy.compiler.template import BUILTIN, Template
 
@@ -37,16 +37,22 @@ class Instance:
     """Records of ``PREFIX``."""
 
 
+class CollisionError(ValueError):
+    """A hash of 64 bits named two things: once in a very long while, unless somebody tries."""
+
+
 class Numbering:
     """Gives numbers to the domains of one shape. What is the same for all of them is worked out once."""
 
-    def __init__(self, template: Template, first: Domain, statutes: Statutes, names: Names) -> None:
+    def __init__(self, template: Template, first: Domain, statutes: Statutes) -> None:
         """Fill in ``template``, under ``statutes``; ``first`` is any domain of the shape."""
-        self._template, self._statutes, self._names = template, statutes, names
+        self._template, self._statutes = template, statutes
         shared_peers = len(statutes.peers)
-        self._groups: list[bytes | tuple[int, ...]] = [
-            _name_of_group(first.peer_names, group) if max(group) < shared_peers else group for group in template.groups
-        ]
+        self._groups: list[bytes | int | tuple[int, ...]] = [
+            _name_of_group(first.peer_names, group) if max(group) < shared_peers
+            else group[0] if len(group) == 1 else group
+            for group in template.groups
+        ]  # fmt: skip
         self._identities: list[bytes] = []
         self._own_identities: dict[int, tuple[int, ...]] = {}
         for at, each in enumerate(template.identities):
@@ -55,8 +61,6 @@ class Numbering:
                 self._own_identities[at] = each
             content = joined(shared)
             self._identities += give(b"identity", [content]) if each else [NOBODY]
-            if each and at not in self._own_identities:
-                names.note(self._identities[-1:], [content])
         shared_rules = sum(len(policy.numbers) for policy in statutes.provider)
         builtin = sum(len(policy.numbers) for policy in first.policies)
         known = self._known(first)
@@ -68,7 +72,6 @@ class Numbering:
             if all(place <= shared_rules or place > builtin for place in rules):
                 content = b"".join(known[part] if isinstance(part, int) else part for part in said)
                 self._lists += give(b"list", [content])
-                names.note(self._lists[-1:], [content])
             else:
                 # Constants stand behind the numbers of rules, last first, so that a negative place finds them there.
                 places = [
@@ -96,7 +99,10 @@ class Numbering:
         title = b"\n".join((policies, domain.members.name.encode(), self._statutes.title, domain.members.governed))
         (view,) = give(b"view", (title,))
         peers = domain.peer_names
-        groups = [g if isinstance(g, bytes) else _name_of_group(peers, g) for g in self._groups]
+        groups = [
+            g if isinstance(g, bytes) else peers[g] if isinstance(g, int) else _name_of_group(peers, g)
+            for g in self._groups
+        ]
         members = [joined([groups[at] for at in each]) for each in self._own_identities.values()]
         identities = self._identities.copy()
         for at, name in zip(self._own_identities, give(b"identity", members), strict=True):
@@ -110,15 +116,19 @@ class Numbering:
             lists[at] = name
         inner = [lists[at] + what for at, what in template.inner]
         pages = give(b"page", inner)
-        # What is the same for all has been noted once.
-        own = [identities[at] for at in self._own_identities], [lists[at] for at in self._own_lists]
-        self._names.note((view, *own[0], *rulesets, *own[1], *pages), (title, *members, *rules, *says, *inner))
+        # All of them are names of different things. Across domains, whoever reads a ruleset looks (``HostRuleset.tables``).
+        named = (*identities, *rulesets, *lists, *pages)
+        if len(set(named)) < len(named):
+            raise CollisionError(
+                f"two things in the routing domain {domain.members.name!r} have the same number of 64 bits: "
+                "rename a rule or a policy that was changed last"
+            )
         return view, [*known, *identities, *rulesets, *lists, *pages]
 
 
-def instances(template: Template, domains: Sequence[Domain], statutes: Statutes, names: Names) -> Iterator[Instance]:
+def instances(template: Template, domains: Sequence[Domain], statutes: Statutes) -> Iterator[Instance]:
     """Fill ``template`` in for ``domains``, all of its shape."""
-    numbering = Numbering(template, domains[0], statutes, names)
+    numbering = Numbering(template, domains[0], statutes)
     named = [numbering.numbers(domain) for domain in domains]
     width = len(named[0][1])
     table = np.frombuffer(b"".join(b"".join(numbers) for _, numbers in named), np.uint64).reshape(-1, width)

@@ -143,29 +143,6 @@ def _name_of_spelled(raw: bytes) -> bytes:
     return hashlib.blake2b(raw, digest_size=16).digest()
 
 
-class Names:
-    """Sees to it that what is named by its content has a name of its own: 64 bits do collide, once in a very long while."""
-
-    def __init__(self) -> None:
-        """Begin with no names given."""
-        self._names: set[bytes] = set()
-        self._contents: set[int] = set()
-
-    def note(self, names: Iterable[bytes], contents: Iterable[bytes | str]) -> None:
-        """Take down what was named how."""
-        self._names.update(names)
-        self._contents.update(map(hash, contents))
-
-    def check(self) -> None:
-        """See whether there are as many names as contents.
-
-        Raises:
-            ValueError: one name was given to two things.
-        """
-        if len(self._names) < len(self._contents):
-            raise ValueError("two things share one number of 64 bits: rename the policy that was changed last")
-
-
 def give(kind: bytes, contents: Iterable[bytes]) -> list[bytes]:
     """Return the 8 bytes that name each of ``contents``, of a kind that has its own form of content; never ``NOBODY``."""
     names = [hashlib.blake2b(content, digest_size=8, person=kind).digest() for content in contents]
