@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from serai.model.ruleset import HostRuleset, manifest_digest
 from serai.model.ruleset_delta import Delta
 from serai.policy.compiler.fit import Capacity, require_fit
-from serai.policy.compiler.part import Part
+from serai.policy.compiler.part import SENT, Part
 from serai.policy.compiler.statutes import Statutes
 
 
@@ -39,7 +39,7 @@ class Host:
     @property
     def ruleset(self) -> HostRuleset:
         """Its ruleset."""
-        parts = {digest: part.raw for digest, (part, _) in self._needed.items() if part.raw}
+        parts = {digest: part.raw for digest, (part, _) in self._needed.items() if len(digest) == SENT}
         return HostRuleset(host=self._name, parts=parts)
 
     def plan(
@@ -65,22 +65,34 @@ class Host:
                 needed[digest] = part, so_far + times * count
         added = {digest: part for digest, (part, times) in needed.items() if times and digest not in before}
         dropped = {digest: part for digest, (part, times) in needed.items() if not times and digest in before}
-        passing = {p.digest: p for p in bridge if needed.get(p.digest, before.get(p.digest, _BY_NOBODY))[1] == 0}
+        passing = self._passing(bridge, needed)
         cost = self._cost + sum(part.cost for part in added.values())
         # While gates switch, what is new and what is old stand side by side.
         crossing = sum(part.cost for part in passing.values() if part.digest not in before)
         require_fit(self._name, cost + crossing, {**passing, **added}, before, statutes, room)
-        kept = [digest for digest, (part, _) in before.items() if part.raw and digest not in dropped]
-        sent = sorted(digest for digest, part in added.items() if part.raw)
+        # Told by the digest, which is at hand, and not by the part, which lies far away in memory.
+        kept = [digest for digest in before if len(digest) == SENT and digest not in dropped]
+        sent = sorted([digest for digest in added if len(digest) == SENT])
         delta = Delta(
             host=self._name,
             before=self.digest,
             after=manifest_digest(self._name, [*kept, *sent]).hex(),
-            drop=tuple(sorted(digest for digest, part in dropped.items() if part.raw)),
+            drop=tuple(sorted([digest for digest in dropped if len(digest) == SENT])),
             add=tuple([added[digest].raw for digest in sent]),
-            bridge=tuple([passing[digest].raw for digest in sorted(passing) if passing[digest].raw]),
+            bridge=tuple([passing[digest].raw for digest in sorted(passing) if len(digest) == SENT]),
         )
         return Plan(needed=needed, cost=cost - sum(part.cost for part in dropped.values()), delta=delta)
+
+    def _passing(self, bridge: Sequence[Part], needed: Mapping[bytes, tuple[Part, int]]) -> Mapping[bytes, Part]:
+        """Pick what is needed on the way only: books of domains that stay here, and what it costs to use them."""
+
+        def times(digest: bytes) -> int:
+            return needed.get(digest, self._needed.get(digest, _BY_NOBODY))[1]
+
+        known = {part.digest: part for part in bridge}
+        uses = [each for each in known if len(each) > SENT and times(each[:SENT]) and not times(each)]
+        books = {use[SENT:] for use in uses if not times(use[SENT:])}
+        return {digest: known[digest] for digest in (*uses, *books)}
 
     def carry_out(self, plan: Plan) -> None:
         """Be as ``plan``, made for the host as it is, has it."""

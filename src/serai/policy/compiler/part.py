@@ -15,6 +15,10 @@ _FIELD_BITS: Final = 40
 _NAMES: Final = ("vnics", *TABLES)
 
 
+SENT: Final = 32
+"""How long the digest of a part is that is sent; that of a use is longer."""
+
+
 class Part(NamedTuple):
     """One part."""
 
