@@ -700,7 +700,7 @@ def test_no_label_reads_like_a_scope(value: str, field: str) -> None:
 
 
 def parts(domains: Mapping[str, CompiledDomain]) -> dict[str, object]:
-    return {name: (domain.part, dict(domain.books), domain.scopes) for name, domain in domains.items()}
+    return {name: (domain.part, dict(domain.books)) for name, domain in domains.items()}
 
 
 @settings(max_examples=60, deadline=None)

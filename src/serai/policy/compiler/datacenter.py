@@ -94,8 +94,6 @@ class Compiler:
                 places={path: frozenset(hosts) for path, hosts in places.items()},
             )  # fmt: skip
             made._commit(change, made._plans(change))
-            # All this stays; nobody need look through it for garbage after every few edits.
-            gc.freeze()
         return made
 
     @property
@@ -282,4 +280,6 @@ def _collector_paused(things: int) -> Iterator[None]:
     try:
         yield
     finally:
+        # What was made stays, and nobody need look through it after every few edits.
+        gc.freeze()
         gc.enable()

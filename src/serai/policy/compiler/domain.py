@@ -9,7 +9,7 @@ from serai.model.policy import Peer
 from serai.model.tenancy import ROOT
 from serai.policy.compiler.census import Members
 from serai.policy.compiler.nest import Nest, Within
-from serai.policy.compiler.spell import SpelledPolicy, impersonal
+from serai.policy.compiler.spell import SpelledPolicy
 from serai.policy.compiler.statutes import Statutes
 
 Cell = tuple[int, Within]
@@ -64,7 +64,7 @@ def domain(members: Members, statutes: Statutes) -> Domain:
         cells=cells,
         scattered=scattered,
         shape=(
-            impersonal(statutes.text, members.root),
+            statutes.text_for(members.root),
             tuple([policy.text if members.root == ROOT else policy.local for policy in own]),
             _mentioned(own, statutes),
             members.local_classes,

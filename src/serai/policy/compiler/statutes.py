@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import Final, Self
@@ -10,8 +11,9 @@ from serai.model.address import Prefix
 from serai.model.policy import Action, Direction, InCidr, Peer
 from serai.model.tenancy import ROOT, Scope
 from serai.policy.compiler.nest import Nest, nest
-from serai.policy.compiler.spell import SpelledPolicy, name_of_peer
+from serai.policy.compiler.spell import SpelledPolicy, impersonal, name_of_peer
 
+_TENANT: Final = re.compile(r'(?<=")/[a-z0-9-]+')
 _LATER: Final = 256
 """How many scopes may have other policies than at first before all are put together again."""
 _NESTS: Final = 1 << 14
@@ -54,6 +56,7 @@ class Statutes:
         self._nest = nest(self.prefixes)
         self._nests: dict[tuple[str, ...], Nest] = {}
         self.text = "\n".join(each.text for each in self.provider)
+        self._tenants = frozenset(_TENANT.findall(self.text))
         words = [f"{direction} {last_word[direction]}" for direction in sorted(last_word)]
         self.title = "\n".join((*words, *map(str, self.quarantine))).encode()
 
@@ -91,6 +94,10 @@ class Statutes:
             self.quarantine if quarantine is None else quarantine,
             {} if many else later,
         )
+
+    def text_for(self, root: Scope) -> str:
+        """Return the provider's policies, as they read from a tenant's scope."""
+        return impersonal(self.text, root) if root in self._tenants else self.text
 
     def alike(self, other: Statutes) -> bool:
         """Say whether what holds everywhere is the same."""
