@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import tarfile
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 import click
@@ -30,7 +30,7 @@ class CompileError(ValueError):
 def compile_(directory: str, file: Path | None, host: str | None, json_: bool) -> None:  # noqa: FBT001
     """Compile the files of DIRECTORY, for the VMs that they place on hosts.
 
-    With --host the file is that host's ruleset, as its agent keeps it; else a tar archive with HOST.ruleset for each. Equal
+    With --host the file is that host's ruleset, as its agent is sent it; else a tar archive with HOST.ruleset for each. Equal
     files give equal bytes on every machine. Without --out nothing is written: sizes and digests are shown.
 
     Exit status: 0 compiled, 2 the files are wrong, or a host has no room for what it would have to hold.
@@ -70,8 +70,9 @@ def compile_(directory: str, file: Path | None, host: str | None, json_: bool) -
         line(console(), f"Written to {file}.")
 
 
-def _rulesets(world: World, hosts: Mapping[str, object] | tuple[str, ...]) -> dict[str, HostRuleset]:
-    places = {path: (vm.host,) for path, vm in world.vms.items() if vm.host is not None}
+def _rulesets(world: World, hosts: Collection[str]) -> dict[str, HostRuleset]:
+    """Compile for some hosts; what others would have no room for does not matter then."""
+    places = {path: (vm.host,) for path, vm in world.vms.items() if vm.host is not None and vm.host in hosts}
     compiler = Compiler.of(
         world.policies, Columns.of(world.vms.values()), places, last_word=world.last_word, quarantine=world.quarantine
     )  # fmt: skip

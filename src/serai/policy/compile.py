@@ -29,5 +29,4 @@ def compile_host(world: World, host: str, vms: Collection[str]) -> HostRuleset:
     columns = Columns.of(met)
     statutes = Statutes.of(map(SpelledPolicy, world.policies), world.last_word, world.quarantine)
     domains = compile_domains(list(census(columns, wanted)), statutes, {})
-    parts = [part for guest in guests(Columns.of(mine)) for part in guest.parts(domains)]
-    return HostRuleset.of(host, (part.raw for part in parts if part.raw))
+    return HostRuleset.of(host, (part.raw for guest in guests(Columns.of(mine)) for part in guest.parts(domains)))

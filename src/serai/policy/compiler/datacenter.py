@@ -26,7 +26,6 @@ from serai.policy.compiler.domains import CompiledDomain, Guest, Progress, Shape
 from serai.policy.compiler.fit import ROOM, Capacity
 from serai.policy.compiler.host import Host, Plan
 from serai.policy.compiler.inventory import Inventory
-from serai.policy.compiler.part import Part
 from serai.policy.compiler.spell import SpelledPolicy
 from serai.policy.compiler.statutes import Statutes
 from serai.policy.compiler.update import Update
@@ -167,40 +166,29 @@ class Compiler:
 
     def _plans(self, change: _Change) -> dict[str, Plan]:
         """Work out what becomes of each host that a change may concern, by name."""
-        gone: dict[str, list[Part]] = collections.defaultdict(list)
-        new: dict[str, list[Part]] = collections.defaultdict(list)
-        bridge: dict[str, list[Part]] = collections.defaultdict(list)
-        domains = _Layered(change.domains, self._domains)
+        leaving: dict[str, list[Guest]] = collections.defaultdict(list)
+        arriving: dict[str, list[Guest]] = collections.defaultdict(list)
         for path in change.guests.keys() | change.places.keys():
             before = self._guests.get(path)
             after = change.guests.get(path, before)
-            was = self._places.get(path, ())
-            if before and was:
-                parts = before.parts(self._domains)
-                books = before.books(domains)
+            was = self._places.get(path, frozenset())
+            if before:
                 for host in was:
-                    gone[host] += parts
-                    bridge[host] += books
-            if after and (will := change.places.get(path, was)):
-                parts = after.parts(domains)
-                for host in will:
-                    new[host] += parts
-        # Of all others only what is around them changes.
-        for name, following in change.domains.items():
-            former = self._domains.get(name)
-            if former is None or following is None:
-                continue  # nobody else is or was there
-            for path in self._guests_in[name]:
-                if path in change.guests or path in change.places or not (hosts := self._places.get(path)):
-                    continue
-                kind = self._guests[path].kind
-                old, young = former.parts(kind), following.parts(kind)
-                for host in hosts:
-                    gone[host] += old
-                    new[host] += young
+                    leaving[host].append(before)
+            if after:
+                for host in change.places.get(path, was):
+                    arriving[host].append(after)
+        # Hosts of all others that are in a domain where something is said otherwise.
+        around = {
+            host
+            for name in change.domains
+            for path in self._guests_in.get(name, ())
+            for host in self._places.get(path, ())
+        }
+        domains = _Layered(change.domains, self._domains)
         return {
-            host: self._host(host).plan(gone[host], new[host], bridge[host], change.statutes, self._room)
-            for host in sorted(gone.keys() | new.keys())
+            host: self._host(host).plan(leaving[host], arriving[host], domains, change.statutes, self._room)
+            for host in sorted(leaving.keys() | arriving.keys() | around)
         }
 
     def _commit(self, change: _Change, plans: Mapping[str, Plan]) -> None:

@@ -45,10 +45,6 @@ class CompiledDomain:
     books: Mapping[Kind, tuple[Part, Part]]
     """The rules for each kind of VM, and what it costs to have them here."""
 
-    def parts(self, kind: Kind) -> tuple[Part, Part, Part]:
-        """Return what a host needs of it for VMs of a kind."""
-        return self.part, *self.books[kind]
-
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Guest:
@@ -60,14 +56,12 @@ class Guest:
     """The routing domains that its vNICs are in."""
     part: Part
 
-    def parts(self, domains: Mapping[str, CompiledDomain]) -> list[Part]:
-        """Return what a host needs to guard it: itself, and of each domain that it is in who is there and its rules."""
-        return [self.part, *(part for name in self.domains for part in domains[name].parts(self.kind))]
-
-    def books(self, domains: Mapping[str, CompiledDomain]) -> list[Part]:
-        """Return what rules say about it in its domains, as far as these still are and have VMs of its kind."""
-        found = (domains.get(name) for name in self.domains)
-        return [part for domain in found if domain and self.kind in domain.books for part in domain.books[self.kind]]
+    def parts(self, domains: Mapping[str, CompiledDomain]) -> Iterator[Part]:
+        """Go through what a host must be sent to guard it: itself, and of each domain that it is in who is there and its rules."""
+        yield self.part
+        for name in self.domains:
+            book, _ = domains[name].books[self.kind]
+            yield from (domains[name].part, book)
 
 
 def compile_domains(

@@ -37,21 +37,13 @@ class FitError(ValueError):
     """A host has no room for its rulesets; the message says of what there is too much, and by whose doing."""
 
 
-def require_fit(  # noqa: PLR0917 (one question with many parts)
-    host: str,
-    cost: int,
-    added: Mapping[bytes, Part],
-    held: Mapping[bytes, tuple[Part, int]],
-    statutes: Statutes,
-    room: Capacity,
-) -> None:
+def require_fit(host: str, cost: int, parts: Mapping[bytes, Part], statutes: Statutes, room: Capacity) -> None:
     """See to it that parts, those in force and those to come, fit into the tables of ``host`` side by side.
 
     Args:
         host: its name, for the error.
         cost: of all parts together; lists and pages that several domains share are counted for each.
-        added: those to come, by digest.
-        held: those in force, by digest, and how many VMs need each.
+        parts: all that it must hold at once, by digest.
         statutes: what was compiled into them.
         room: what the host has room for.
 
@@ -61,7 +53,6 @@ def require_fit(  # noqa: PLR0917 (one question with many parts)
     needed = itemized(cost)
     for name, most in room.items():
         if needed[name] > most:
-            parts = {**{digest: part for digest, (part, _) in held.items()}, **added}
             raise FitError(
                 f"host {host} would have to hold up to {needed[name]} {name}, and has room for {most}: "
                 f"{_whose(name, parts, statutes)}"
