@@ -142,12 +142,16 @@ class Controller:
 
     def _placed(self, world: World) -> dict[str, frozenset[str]]:
         """Of each VM, by path, the hosts that need its rules: those that have reported, and among them where it is or goes."""
-        reported = self._hosts.keys()
+        by_mac = {vnic.mac: vm.path for vm, vnic in world.vnics()}
+        by_id = {vnic.id: vm.path for vm, vnic in world.vnics()}
+        running: dict[str, set[str]] = {}
+        for host, report in self._hosts.items():
+            for path in (*map(by_mac.get, report.macs), *map(by_id.get, report.vnics)):
+                if path is not None:
+                    running.setdefault(path, set()).add(host)
         placed = {}
         for path, vm in world.vms.items():
-            macs, ids = {vnic.mac for vnic in vm.vnics}, {vnic.id for vnic in vm.vnics}
-            running = [host for host, report in self._hosts.items() if macs & report.macs or ids & report.vnics]
-            declared = [vm.host] if vm.host else []
-            going = [self._moves[path]] if path in self._moves else []
-            placed[path] = frozenset((*(running or declared), *going)) & reported
+            declared = {vm.host} if vm.host else set[str]()
+            going = {self._moves[path]} if path in self._moves else set[str]()
+            placed[path] = frozenset(running.get(path, declared) | going) & self._hosts.keys()
         return placed
