@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import collections
 import dataclasses
-import functools
 import json
 import operator
 from collections.abc import Iterable, Mapping, Sequence
@@ -13,16 +12,14 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from serai.model.form import NOTHING, WORD, Form, Place
+from serai.model.form import Place
 from serai.model.inventory import VirtualMachine
 from serai.model.policy import Clause, Direction, Group, InCidr, OnNetwork, Peer, Policy, Rule, RuleRef
-from serai.model.records import LIST, PAGE
-from serai.model.ruleset_form import FrozenBook, FrozenForm
 from serai.model.tenancy import Mode, Scope
+from serai.policy.compiler.book import EVERYBODY, Binder, Book
 from serai.policy.compiler.census import Class, Kind
 from serai.policy.compiler.domain import Cell, Domain
-from serai.policy.compiler.pages import Sheet, lay_out, spelled
-from serai.policy.compiler.part import Part, cost_of
+from serai.policy.compiler.pages import spelled
 from serai.policy.compiler.spell import DIRECTIONS, local_to
 from serai.policy.compiler.statutes import Statutes
 from serai.policy.flatten import DecisionList, Stage, flatten
@@ -35,24 +32,8 @@ BUILTIN: Final = tuple(
 )
 """What decides where no rule does."""
 
-EVERYBODY: Final = 0
-"""The place of the identity of whoever is one of no group."""
-
 Groups = frozenset[int]
 """Which groups of peers somebody is one of, by their places."""
-
-
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Book:
-    """What a VM's gate looks decisions up in: the rulesets of both directions."""
-
-    egress: int
-    """Its place among the rulesets."""
-    ingress: int
-    part: Part
-    """A ``FrozenBook``."""
-    cost: int
-    """Of filling it in for one domain (see ``Part.cost``)."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -133,7 +114,7 @@ class _ShapeCompiler:
         texts = [text for each in self._domain.policies for text in each.texts]
         local = local_to(self._domain.members.root)
         names = [*map(local, texts), *(ref.text for ref in BUILTIN)]
-        binder = _Binder(self._rules, names, len(self._identities), list(self._rulesets.values()), self._contents)
+        binder = Binder(self._rules, names, len(self._identities), list(self._rulesets.values()), self._contents)
         books = tuple(binder.book(egress, ingress) for egress, ingress in pairs)
         return Template(
             groups=self._groups,
@@ -234,61 +215,6 @@ class _ShapeCompiler:
                 self._contents.append(decisions)
             self._flattened[key] = place
         return place
-
-
-class _Binder:
-    """Makes books out of rulesets and lists."""
-
-    def __init__(
-        self,
-        rules: Mapping[RuleRef, Place],
-        names: Sequence[str],
-        identities: int,
-        rulesets: Sequence[Sequence[tuple[int, int]]],
-        lists: Sequence[DecisionList],
-    ) -> None:
-        self._rulesets, self._names = rulesets, names
-        self._first_identity = 1 + len(rules)
-        self._first_ruleset = self._first_identity + identities
-        self._first_list = self._first_ruleset + len(rulesets)
-        self.inner: list[tuple[int, bytes]] = []
-        first_inner = self._first_list + len(lists)
-
-        def inner(at: int, what: bytes) -> Place:
-            self.inner.append((at, what))
-            return first_inner + len(self.inner) - 1
-
-        self._pages = [
-            lay_out(decisions, self._first_list + at, rules.__getitem__, functools.partial(inner, at))
-            for at, decisions in enumerate(lists)
-        ]
-        self._spoken = [
-            {rules[said.ref] - 1 for found in decisions.values() for i in found for said in (i.said, i.staged)}
-            for decisions in lists
-        ]
-
-    def book(self, egress: int, ingress: int) -> Book:
-        gaps: list[tuple[int, Place]] = []
-        used: dict[int, None] = {}
-        for ruleset in dict.fromkeys((egress, ingress)):
-            for identity, found in self._rulesets[ruleset]:
-                who = NOTHING if identity == EVERYBODY else self._first_identity + identity
-                gaps += enumerate((self._first_ruleset + ruleset, who, self._first_list + found), start=len(gaps))
-                used[found] = None
-        sheet = Sheet()
-        for found in used:
-            sheet.write(self._pages[found])
-        lists, pages = Form.of(bytes(len(gaps) * WORD), gaps), sheet.form()
-        spoken = sorted(set().union(*(self._spoken[found] for found in used)))
-        book = FrozenBook(
-            lists=FrozenForm(lists.text, lists.gaps),
-            pages=FrozenForm(pages.text, pages.gaps),
-            rules=[self._names[at] for at in spoken],
-        )
-        return Book(
-            egress=egress, ingress=ingress, part=Part.of(book),
-            cost=cost_of(lists=len(lists.text) // LIST.itemsize, pages=len(pages.text) // PAGE.itemsize),
-        )  # fmt: skip
 
 
 def _group(domain: Domain, statutes: Statutes) -> tuple[tuple[tuple[int, ...], ...], Mapping[Peer, int]]:
