@@ -91,6 +91,15 @@ class InCidr:
     """Every address inside a prefix, whether or not a VM holds it."""
 
     prefix: Prefix
+    _hash: int = dataclasses.field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        """Hash once: prefixes take their time, and compilers look peers up again and again."""
+        object.__setattr__(self, "_hash", hash(self.prefix))
+
+    def __hash__(self) -> int:
+        """Equal peers, equal hashes."""
+        return self._hash
 
 
 Peer = Group | OnNetwork | InCidr
@@ -136,6 +145,10 @@ class RuleRef:
     """
 
     text: str
+
+    def __hash__(self) -> int:
+        """Hash the text itself, which remembers its hash."""
+        return hash(self.text)
 
     @property
     def id(self) -> ContentId:

@@ -60,14 +60,15 @@ _Colours = tuple[list[int], list[Said]]
 
 def flatten(stages: Sequence[Stage], direction: Direction, last_word: Action) -> DecisionList:
     """Work out the decision for every protocol and port."""
-    last = Said(step_of(last_word), RuleRef.builtin(direction))
+    last: _Colours = [0], [Said(step_of(last_word), RuleRef.builtin(direction))]
+    layers = [_layer(stage) for stage in reversed(stages)]
     differ = any(stage.closes_staged or any(line.staged for line in stage.lines) for stage in stages)
     lists: dict[int, tuple[Interval, ...]] = {}
     for protocol in sorted(
         {ANY_PROTOCOL, *(r.protocol for stage in stages for line in stage.lines for r in line.ports)}
     ):
-        now = _paint(stages, protocol, last, staged=False)
-        then = _paint(stages, protocol, last, staged=True) if differ else now
+        now = _paint(layers, protocol, last, staged=False)
+        then = _paint(layers, protocol, last, staged=True) if differ else now
         lists[protocol] = tuple(_intervals(now, then))
     common = lists[ANY_PROTOCOL]
     return {p: found for p, found in lists.items() if p == ANY_PROTOCOL or found != common}
@@ -78,17 +79,29 @@ def step_of(action: Action) -> Step:
     return Step.ACCEPT if action is Action.ACCEPT else Step.DENY
 
 
-def _paint(stages: Sequence[Stage], protocol: int, last: Said, *, staged: bool) -> _Colours:
+_Layer = tuple[_Colours | None, bool, list[tuple[Line, _Colours | None]]]
+"""A stage from behind: what closes it, whether that is staged, and each line with its colours (None: it passes)."""
+
+
+def _layer(stage: Stage) -> _Layer:
+    lines = [
+        (line, None if line.action is Action.PASS else ([0], [Said(step_of(line.action), line.ref)]))
+        for line in reversed(stage.lines)
+    ]
+    return ([0], [Said(Step.DENY, stage.closes)]) if stage.closes else None, stage.closes_staged, lines
+
+
+def _paint(layers: Sequence[_Layer], protocol: int, last: _Colours, *, staged: bool) -> _Colours:
     """Paint the ports of a protocol from the last word to the first, each over those that it overrules."""
-    painted: _Colours = [0], [last]
-    for stage in reversed(stages):
+    painted = last
+    for closes, closes_staged, lines in layers:
         beyond = painted
-        if stage.closes and (staged or not stage.closes_staged):
-            painted = [0], [Said(Step.DENY, stage.closes)]
-        for line in reversed(stage.lines):
+        if closes and (staged or not closes_staged):
+            painted = closes
+        for line, colours in lines:
             if line.staged and not staged:
                 continue
-            over = beyond if line.action is Action.PASS else ([0], [Said(step_of(line.action), line.ref)])
+            over = colours or beyond
             if not line.ports:
                 painted = over
                 continue
@@ -112,13 +125,15 @@ def _over(painted: _Colours, over: _Colours, first: int, last: int) -> _Colours:
 
 def _intervals(now: _Colours, then: _Colours) -> Iterator[Interval]:
     """Lay both verdicts side by side, and join neighbours that say the same."""
-    starts = now[0] if then is now else sorted({*now[0], *then[0]})
+    if then is now:
+        both = [(first, said, said) for first, said in zip(*now, strict=True)]
+    else:
+        both = [(first, _at(now, first), _at(then, first)) for first in sorted({*now[0], *then[0]})]
     before: tuple[Said, Said] | None = None
-    for first in starts:
-        both = _at(now, first), _at(then, first)
-        if both != before:
-            yield Interval(first, *both)
-        before = both
+    for first, said, staged in both:
+        if before is None or before != (said, staged):
+            yield Interval(first, said, staged)
+        before = said, staged
 
 
 def _at(painted: _Colours, port: int) -> Said:

@@ -8,7 +8,7 @@ from types import MappingProxyType
 from typing import Final, Self
 
 from serai.model.address import Prefix
-from serai.model.policy import Action, Direction, InCidr, Peer
+from serai.model.policy import Action, Direction, InCidr, Peer, Policy, PortRange
 from serai.model.tenancy import ROOT, Scope
 from serai.policy.compiler.nest import Nest, nest
 from serai.policy.compiler.spell import SpelledPolicy, impersonal, name_of_peer
@@ -29,6 +29,7 @@ class Statutes:
         provider: the policies that may apply everywhere, by name.
         peers: whom these and the quarantine speak of, each once.
         peer_names: the 16 bytes that name each of them.
+        places: where each of them is spoken of.
         prefixes: the prefixes among them.
         text: the provider's policies, written down.
         title: the last words and the quarantine, written down.
@@ -53,6 +54,9 @@ class Statutes:
         self.known_peers = frozenset(named)
         self.prefixes: tuple[Prefix, ...] = tuple(peer.prefix for peer in self.peers if isinstance(peer, InCidr))
         self.known_prefixes = frozenset(map(str, self.prefixes))
+        self.places = places_of(self.provider, self.quarantine)
+        self.condensed: dict[object, list[Policy]] = {}
+        """The provider's policies as compiled before, by how their peers were grouped."""
         self._nest = nest(self.prefixes)
         self._nests: dict[tuple[str, ...], Nest] = {}
         self.text = "\n".join(each.text for each in self.provider)
@@ -130,6 +134,24 @@ class Statutes:
         """Go through the policies of some scopes, scope by scope, by name."""
         for scope in scopes:
             yield from self._of(scope)
+
+
+Spoken = tuple[Direction, int, tuple[PortRange, ...]]
+"""Where a peer is spoken of: the direction, the rule (by its ``id``), and the ports."""
+
+
+def places_of(
+    policies: Iterable[SpelledPolicy], quarantine: Iterable[Prefix] = ()
+) -> dict[Peer, frozenset[Spoken | None]]:
+    """Return where each peer is spoken of; None stands for the quarantine."""
+    places: dict[Peer, set[Spoken | None]] = {InCidr(prefix=prefix): {None} for prefix in quarantine}
+    for each in policies:
+        for direction, rules in each.policy.rules.items():
+            for rule in rules:
+                for clause in rule.clauses:
+                    if clause.peer is not None:
+                        places.setdefault(clause.peer, set()).add((direction, id(rule), clause.ports))
+    return {peer: frozenset(found) for peer, found in places.items()}
 
 
 def _by_name(each: SpelledPolicy) -> str:

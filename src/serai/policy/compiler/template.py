@@ -6,7 +6,7 @@ import collections
 import dataclasses
 import json
 import operator
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Final
 
 import numpy as np
@@ -14,16 +14,16 @@ from numpy.typing import NDArray
 
 from serai.model.form import Place
 from serai.model.inventory import VirtualMachine
-from serai.model.policy import Clause, Direction, Group, InCidr, OnNetwork, Peer, Policy, Rule, RuleRef
+from serai.model.policy import Clause, Direction, Group, InCidr, OnNetwork, Peer, Policy, Rule, RuleRef, Tier
 from serai.model.tenancy import Mode, Scope
 from serai.policy.compiler.book import EVERYBODY, Binder, Book
 from serai.policy.compiler.census import Class, Kind
 from serai.policy.compiler.domain import Cell, Domain
 from serai.policy.compiler.pages import spelled
 from serai.policy.compiler.spell import DIRECTIONS, local_to
-from serai.policy.compiler.statutes import Statutes
+from serai.policy.compiler.statutes import Statutes, places_of
 from serai.policy.flatten import DecisionList, Stage, flatten
-from serai.policy.stages import levels, quarantine, stages
+from serai.policy.stages import Level, levels, quarantine, stages
 
 BUILTIN: Final = tuple(
     named(direction)
@@ -89,8 +89,14 @@ class _ShapeCompiler:
                     pass  # that goes by address, not by VM
         self._policies: dict[Scope, list[tuple[int, Policy]]] = collections.defaultdict(list)
         """By scope, with their places."""
-        for at, each in enumerate(domain.policies):
-            self._policies[each.policy.scope].append((at, self._condensed(each.policy)))
+        shared = len(statutes.peers)
+        grouped = tuple([group for group in self._groups if group[0] < shared])
+        provider = statutes.condensed.get(grouped)
+        if provider is None:
+            provider = statutes.condensed[grouped] = [self._condensed(each.policy) for each in statutes.provider]
+        own = domain.policies[len(provider) :]
+        for at, policy in enumerate((*provider, *(self._condensed(each.policy) for each in own))):
+            self._policies[policy.scope].append((at, policy))
         refs = [ref for each in domain.policies for ref in each.refs]
         self._rules: dict[RuleRef, Place] = {ref: at for at, ref in enumerate((*refs, *BUILTIN), start=1)}
         self._identities: dict[Groups, int] = {frozenset(): EVERYBODY}
@@ -102,7 +108,7 @@ class _ShapeCompiler:
         """Those of the rulesets."""
         self._lists: dict[tuple[bytes | Place, ...], int] = {}
         self._contents: list[DecisionList] = []
-        self._flattened: dict[tuple[Direction, tuple[Stage, ...]], int] = {}
+        self._flattened: dict[tuple[Direction, object], int] = {}
 
     def template(self) -> Template:
         cells, prefixes = self._members()
@@ -185,10 +191,10 @@ class _ShapeCompiler:
             return self._places[key]
 
         def decided(met: Groups) -> int:
-            peers = frozenset(self._speakers[group] for group in met)
-            return self._list(
-                [quarantine(direction, peers)] if isolated else stages(asked, direction, peers), direction
-            )
+            peers = frozenset([self._speakers[group] for group in met])
+            if isolated:
+                return self._list(direction, ("isolated", bool(met)), lambda: [quarantine(direction, peers)])
+            return self._list(direction, _outline(asked, direction, peers), lambda: stages(asked, direction, peers))
 
         everybody = decided(frozenset())
         rows = [(EVERYBODY, everybody)]
@@ -205,36 +211,38 @@ class _ShapeCompiler:
         self._rulesets[key] = rows
         return self._places.setdefault(key, len(self._places))
 
-    def _list(self, asked: Sequence[Stage], direction: Direction) -> int:
-        key = direction, tuple(asked)
-        place = self._flattened.get(key)
+    def _list(self, direction: Direction, outline: object, asked: Callable[[], Sequence[Stage]]) -> int:
+        """Return the place of the list of what is ``asked``; ``outline`` tells whether that was asked before."""
+        place = self._flattened.get((direction, outline))
         if place is None:
-            decisions = flatten(asked, direction, self._statutes.last_word[direction])
+            decisions = flatten(asked(), direction, self._statutes.last_word[direction])
             place = self._lists.setdefault(spelled(decisions, self._rules.__getitem__), len(self._lists))
             if place == len(self._contents):
                 self._contents.append(decisions)
-            self._flattened[key] = place
+            self._flattened[direction, outline] = place
         return place
+
+
+def _outline(asked: Sequence[Level], direction: Direction, met: frozenset[Peer]) -> tuple[object, ...]:
+    """Tell what is asked about a peer: which clauses of which rules, and where the Tenant tier closes. Equal ones are one list."""
+    outline: list[object] = []
+    for level in asked:
+        for policy in level:
+            for rule in policy.rules[direction]:
+                spoken = [at for at, c in enumerate(rule.clauses) if c.peer is None or c.peer in met]
+                if spoken:
+                    outline.append((id(rule), *spoken))
+        tenants = level[0].tier is Tier.TENANT
+        outline.append((tenants, tenants and all(policy.staged for policy in level)))
+    return tuple(outline)
 
 
 def _group(domain: Domain, statutes: Statutes) -> tuple[tuple[tuple[int, ...], ...], Mapping[Peer, int]]:
     """Put peers together that stand in the same rules, on the same ports: nothing can tell who is one from who is the other."""
-    places: dict[Peer, list[object]] = {peer: [] for peer in domain.peers}
-    for prefix in statutes.quarantine:
-        places[InCidr(prefix=prefix)].append("quarantine")
-    for each in domain.policies:
-        for direction, rules in each.policy.rules.items():
-            for rule in rules:
-                for clause in rule.clauses:
-                    if clause.peer is not None:
-                        places[clause.peer].append((direction, id(rule), clause.ports))
-    groups: dict[frozenset[object], list[int]] = {}
-    group_of: dict[Peer, int] = {}
-    for at, found in enumerate(places.values()):
-        key = frozenset(found)
-        members = groups.setdefault(key, [])
-        members.append(at)
-    for number, members in enumerate(groups.values()):
-        for at in members:
-            group_of[domain.peers[at]] = number
+    everywhere, here = statutes.places, places_of(domain.policies[len(statutes.provider) :])
+    groups: dict[object, list[int]] = {}
+    for at, peer in enumerate(domain.peers):
+        known, more = everywhere.get(peer), here.get(peer)
+        groups.setdefault(known | more if known and more else known or more, []).append(at)
+    group_of = {domain.peers[at]: number for number, members in enumerate(groups.values()) for at in members}
     return tuple(map(tuple, groups.values())), group_of
