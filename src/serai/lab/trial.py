@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from ipaddress import IPv4Network
 from typing import Final
 
+from serai.controller.parallel import compile_in_parallel
 from serai.lab.scale import DataCenter, Scale, host_name, tenant_policies, vm_path
 from serai.model.policy import Action, Clause, Direction, InCidr, Policy, PortRange, Rule, RuleRef
 from serai.model.ports import TCP
@@ -66,7 +67,9 @@ class Trial:
         center = self._center
         with _timed() as taken:
             places = {path: (host,) for path, host in center.places.items()}
-            self._compiler = Compiler.of(center.policies, center.columns, places, progress=progress)
+            self._compiler = Compiler.of(
+                center.policies, center.columns, places, by=compile_in_parallel, progress=progress
+            )
             digests = {host: self._compiler.digest(host) for host in sorted(self._compiler.hosts)}
         sizes = {host: sum(map(len, self._compiler.ruleset(host).parts.values())) for host in digests}
         largest = max(sizes, key=lambda host: (sizes[host], host))

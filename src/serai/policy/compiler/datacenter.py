@@ -22,7 +22,16 @@ from serai.model.ruleset_delta import Delta
 from serai.model.tenancy import Scope
 from serai.model.world import LAST_WORD
 from serai.policy.compiler.census import Members, census
-from serai.policy.compiler.domains import CompiledDomain, Guest, Progress, Shapes, compile_domains, guests, untold
+from serai.policy.compiler.domains import (
+    CompiledDomain,
+    DomainCompiler,
+    Guest,
+    Progress,
+    Shapes,
+    compile_domains,
+    guests,
+    untold,
+)
 from serai.policy.compiler.fit import ROOM, Capacity
 from serai.policy.compiler.host import Host, Plan
 from serai.policy.compiler.inventory import Inventory
@@ -47,9 +56,17 @@ class Compiler:
         last_word: Mapping[Direction, Action] = LAST_WORD,
         quarantine: Sequence[Prefix] = (),
         room: Capacity = ROOM,
+        by: DomainCompiler = compile_domains,
     ) -> None:
-        """Begin with nothing: no policies, no VMs, no hosts. ``room`` is what each host has room for."""
-        self._room = room
+        """Begin with nothing: no policies, no VMs, no hosts.
+
+        Args:
+            last_word: what is said of a connection that no tier decides.
+            quarantine: what VMs in quarantine may reach.
+            room: what each host has room for.
+            by: compiles routing domains; another than ``compile_domains`` may take other ways to the same.
+        """
+        self._room, self._by = room, by
         self._statutes = Statutes({}, last_word, quarantine)
         self._shapes: Shapes = {}
         self._inventory = Inventory(Columns.of(()))
@@ -73,20 +90,21 @@ class Compiler:
         last_word: Mapping[Direction, Action] = LAST_WORD,
         quarantine: Sequence[Prefix] = (),
         room: Capacity = ROOM,
+        by: DomainCompiler = compile_domains,
         progress: Progress = untold,
     ) -> Self:
-        """Compile a whole data center at once: ``places`` are as in ``Update``.
+        """Compile a whole data center at once: ``places`` are as in ``Update``, the rest as for a new one.
 
         Raises:
             FitError: a host has no room for what it would have to hold.
             CollisionError: two different things would have the same number.
         """
-        made = cls(last_word=last_word, quarantine=quarantine, room=room)
+        made = cls(last_word=last_word, quarantine=quarantine, room=room, by=by)
         with _collector_paused(len(columns.paths)):
             made._inventory = Inventory(columns)
             made._statutes = Statutes.of(map(SpelledPolicy, policies), last_word, quarantine)
             members = {each.name: each for each in census(columns)}
-            domains = compile_domains(list(members.values()), made._statutes, made._shapes, progress)
+            domains = by(list(members.values()), made._statutes, made._shapes, progress)
             change = _Change(
                 statutes=made._statutes, shapes=made._shapes, members=members, domains=domains,
                 guests={guest.path: guest for guest in guests(columns)},
@@ -140,7 +158,7 @@ class Compiler:
             members |= {each.name: each for each in self._census(moved, update.vms)}
             wanted = [each for name in sorted(stirred) if (each := members.get(name, self._members.get(name)))]
             domains: dict[str, CompiledDomain | None] = dict.fromkeys(moved)
-            domains |= compile_domains(wanted, statutes, shapes, progress)
+            domains |= self._by(wanted, statutes, shapes, progress)
             change = _Change(
                 statutes=statutes, shapes=shapes, members=members, domains=domains, guests=changed,
                 places={path: frozenset(hosts) for path, hosts in update.places.items()},

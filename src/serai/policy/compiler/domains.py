@@ -28,6 +28,10 @@ Progress = Callable[[int], None]
 """Told how many more domains are done."""
 
 
+DomainCompiler = Callable[[Sequence["Members"], "Statutes", Shapes, Progress], dict[str, "CompiledDomain"]]
+"""Does what ``compile_domains`` does."""
+
+
 def untold(done: int) -> None:
     """Tell nobody."""
 
