@@ -32,6 +32,9 @@ BUILTIN: Final = tuple(
 )
 """What decides where no rule does."""
 
+_CONDENSED: Final = 1024
+"""How many ways to group the provider's peers are remembered: most tenants leave them as they are."""
+
 Groups = frozenset[int]
 """Which groups of peers somebody is one of, by their places."""
 
@@ -93,7 +96,9 @@ class _ShapeCompiler:
         grouped = tuple([group for group in self._groups if group[0] < shared])
         provider = statutes.condensed.get(grouped)
         if provider is None:
-            provider = statutes.condensed[grouped] = [self._condensed(each.policy) for each in statutes.provider]
+            provider = [self._condensed(each.policy) for each in statutes.provider]
+            if len(statutes.condensed) < _CONDENSED:
+                statutes.condensed[grouped] = provider
         own = domain.policies[len(provider) :]
         for at, policy in enumerate((*provider, *(self._condensed(each.policy) for each in own))):
             self._policies[policy.scope].append((at, policy))
