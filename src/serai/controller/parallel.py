@@ -1,4 +1,7 @@
-"""Compiles a great many routing domains on all processors: each process takes a share, and what it makes comes back by a pipe."""
+"""Compiles routing domains of a great many shapes on all processors: each process takes a share, and what it makes comes by a pipe.
+
+Where most have the same shapes it is not worth it: to bring a domain over takes as long as to make it of a known shape.
+"""
 
 from __future__ import annotations
 
@@ -14,6 +17,10 @@ from serai.policy.compiler.statutes import Statutes
 
 _WORTHWHILE: Final = 2000
 """Fewer domains than this are compiled sooner than processes are made and their results read."""
+_TRIED: Final = 256
+"""So many are compiled here first, to see how many shapes there are."""
+_NEW_SHAPES: Final = 0.25
+"""How many of them must have been of a shape not known before."""
 _MOST: Final = 8
 """Processes at the most: reading what they made is work for one."""
 
@@ -31,10 +38,15 @@ def compile_in_parallel(
     processes = min(len(os.sched_getaffinity(0)), _MOST)
     if len(everybody) < _WORTHWHILE or processes == 1:
         return compile_domains(everybody, statutes, shapes, progress)
-    shares = [everybody[at::processes] for at in range(processes)]
+    known = len(shapes)
+    done = compile_domains(everybody[:_TRIED], statutes, shapes, progress)
+    rest = everybody[_TRIED:]
+    if len(shapes) - known < _NEW_SHAPES * _TRIED:
+        return done | compile_domains(rest, statutes, shapes, progress)
+    shares = [rest[at::processes] for at in range(processes)]
     with contextlib.ExitStack() as stack:
         others = [stack.enter_context(_elsewhere(share, statutes, shapes)) for share in shares[1:]]
-        done = compile_domains(shares[0], statutes, shapes, progress)
+        done |= compile_domains(shares[0], statutes, shapes, progress)
         for share, other in zip(shares[1:], others, strict=True):
             made = _received(other)
             if made is None:

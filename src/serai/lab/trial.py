@@ -21,6 +21,8 @@ from serai.policy.compiler.datacenter import Compiler
 from serai.policy.compiler.domains import Progress, untold
 from serai.policy.compiler.update import Update
 
+_COUNTED: Final = (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
+"""Whose time and memory count: ours, and that of the processes that compiled a share."""
 _NEW_PREFIX: Final = IPv4Network("203.0.113.0/24")
 
 
@@ -40,7 +42,7 @@ class Outcome:
 
     taken: Taken
     resident_bytes: int
-    """The most memory that the process had, with the inventory and the policies in it."""
+    """The most memory that the process had, with the inventory and the policies in it, and what its helpers had."""
     largest: str
     """The host with the largest ruleset."""
     largest_bytes: int
@@ -109,8 +111,8 @@ class Trial:
 
 
 def resident_bytes() -> int:
-    """Return the most memory that this process has had."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    """Return the most memory that this process has had, and the largest one it forked (what they share counts twice)."""
+    return sum(resource.getrusage(who).ru_maxrss for who in _COUNTED) * 1024
 
 
 def _put(policy: Policy) -> Update:
@@ -127,7 +129,11 @@ def _with_port(policy: Policy, port: int) -> Policy:
 
 @contextmanager
 def _timed() -> Iterator[Callable[[], Taken]]:
-    wall, cpu = time.perf_counter(), time.process_time()
+    wall, cpu = time.perf_counter(), _cpu_seconds()
     found: list[Taken] = []
     yield lambda: found[0]
-    found.append(Taken(seconds=time.perf_counter() - wall, cpu_seconds=time.process_time() - cpu))
+    found.append(Taken(seconds=time.perf_counter() - wall, cpu_seconds=_cpu_seconds() - cpu))
+
+
+def _cpu_seconds() -> float:
+    return sum(used.ru_utime + used.ru_stime for used in map(resource.getrusage, _COUNTED))

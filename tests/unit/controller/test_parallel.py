@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+from collections.abc import Sequence
+from typing import BinaryIO
 
 import pytest
 from hypothesis import given, settings
@@ -15,7 +18,7 @@ from serai.model.columns import Columns
 from serai.model.world import World
 from serai.policy.compiler import numbering
 from serai.policy.compiler.census import Members, census
-from serai.policy.compiler.domains import CompiledDomain, compile_domains
+from serai.policy.compiler.domains import CompiledDomain, Shapes, compile_domains
 from serai.policy.compiler.spell import SpelledPolicy
 from serai.policy.compiler.statutes import Statutes
 
@@ -23,6 +26,7 @@ from serai.policy.compiler.statutes import Statutes
 @pytest.fixture(autouse=True)
 def _at_any_size(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(parallel, "_WORTHWHILE", 1)
+    monkeypatch.setattr(parallel, "_TRIED", 0)
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1, 2})
 
 
@@ -30,8 +34,8 @@ def parts(domains: dict[str, CompiledDomain]) -> dict[str, tuple[object, ...]]:
     return {name: (domain.part, dict(domain.books)) for name, domain in domains.items()}
 
 
-def center(tenants: int) -> tuple[list[Members], Statutes]:
-    made = build(Scale(hosts=2, vms=tenants, vnics=2, tenants=tenants))
+def center(tenants: int, *, shapes: bool = False) -> tuple[list[Members], Statutes]:
+    made = build(Scale(hosts=2, vms=tenants, vnics=2, tenants=tenants, shapes=shapes))
     statutes = Statutes.of(map(SpelledPolicy, made.policies), World().last_word, ())
     return list(census(made.columns)), statutes
 
@@ -43,6 +47,28 @@ def test_many_domains() -> None:
     assert parts(found) == parts(compile_domains(everybody, statutes, {}))
     assert list(found) == [members.name for members in everybody]
     assert sum(told) == 50
+
+
+@pytest.mark.parametrize("shapes", [True, False])
+def test_others_help_only_where_there_are_many_shapes(monkeypatch: pytest.MonkeyPatch, *, shapes: bool) -> None:
+    everybody, statutes = center(40, shapes=shapes)
+    helped: list[int] = []
+    elsewhere = parallel._elsewhere
+
+    def counted(
+        share: Sequence[Members], statutes: Statutes, shapes: Shapes
+    ) -> contextlib.AbstractContextManager[BinaryIO]:
+        helped.append(len(share))
+        return elsewhere(share, statutes, shapes)
+
+    monkeypatch.setattr(parallel, "_TRIED", 10)
+    monkeypatch.setattr(parallel, "_elsewhere", counted)
+    told: list[int] = []
+    found = compile_in_parallel(everybody, statutes, {}, told.append)
+    assert helped == ([10, 10] if shapes else [])
+    assert list(found) == [members.name for members in everybody]
+    assert parts(found) == parts(compile_domains(everybody, statutes, {}))
+    assert sum(told) == 40
 
 
 @settings(max_examples=10, deadline=None)
