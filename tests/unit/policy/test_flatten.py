@@ -9,9 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from serai.model.form import Place
 from serai.model.policy import ANY_PROTOCOL, Action, Direction, PortRange, RuleRef
 from serai.model.ruleset import INTERVALS, PAGE, Step
-from serai.policy.compiler.pages import pages
+from serai.model.tenancy import ContentId, content_id
+from serai.policy.compiler.pages import Sheet, lay_out, spelled
 from serai.policy.flatten import DecisionList, Interval, Line, Said, Stage, flatten
 
 IN = Direction.INGRESS
@@ -189,6 +191,30 @@ def step_of(
             return tuple(decision[name].item() for name in ("step", "rule", "staged_step", "staged_rule"))
         number = int(decision["rule"])
     raise AssertionError("deeper than the gate goes")
+
+
+def pages(decisions: DecisionList) -> tuple[ContentId, set[bytes]]:
+    """Lay one decision list out by itself; return the number that names it and the records of ``PAGE``."""
+    refs = list(dict.fromkeys(said.ref for found in decisions.values() for i in found for said in (i.said, i.staged)))
+    numbers = [0, *(int(ref.id) for ref in refs)]
+
+    def place_of(ref: RuleRef) -> Place:
+        return refs.index(ref) + 1
+
+    parts = spelled(decisions, place_of)
+    number = content_id(
+        "list", b"".join(p if isinstance(p, bytes) else numbers[p].to_bytes(8, "little") for p in parts)
+    )
+    numbers.append(number)
+
+    def inner(what: bytes) -> Place:
+        numbers.append(content_id("page", number.to_bytes(8, "little") + what))
+        return len(numbers) - 1
+
+    sheet = Sheet()
+    sheet.write(lay_out(decisions, len(refs) + 1, place_of, inner))
+    raw = sheet.form().filled(np.array([numbers], np.uint64))
+    return number, {raw[at : at + PAGE.itemsize] for at in range(0, len(raw), PAGE.itemsize)}
 
 
 def laid_out(decisions: DecisionList) -> tuple[int, dict[tuple[int, int], np.void]]:

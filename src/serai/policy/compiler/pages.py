@@ -10,7 +10,6 @@ import numpy as np
 from serai.model.form import NOTHING, WORD, Form, Place
 from serai.model.policy import RuleRef
 from serai.model.records import DECISION, INTERVALS, PAGE, Step
-from serai.model.tenancy import ContentId, content_id
 from serai.policy.flatten import DecisionList, Interval
 
 _PAGE_WORDS: Final = PAGE.itemsize // WORD
@@ -112,30 +111,6 @@ def lay_out(
                 entries.append((group[0][0], child, NOTHING, _DESCEND))
         pages.append((name, protocol, entries))
     return pages
-
-
-def pages(decisions: DecisionList) -> tuple[ContentId, set[bytes]]:
-    """Lay one decision list out by itself; return the number that names it and the records of ``PAGE``."""
-    refs = list(dict.fromkeys(said.ref for found in decisions.values() for i in found for said in (i.said, i.staged)))
-    numbers = [0, *(int(ref.id) for ref in refs)]
-
-    def place_of(ref: RuleRef) -> Place:
-        return refs.index(ref) + 1
-
-    parts = spelled(decisions, place_of)
-    number = content_id(
-        "list", b"".join(p if isinstance(p, bytes) else numbers[p].to_bytes(8, "little") for p in parts)
-    )
-    numbers.append(number)
-
-    def inner(what: bytes) -> Place:
-        numbers.append(content_id("page", number.to_bytes(8, "little") + what))
-        return len(numbers) - 1
-
-    sheet = Sheet()
-    sheet.write(lay_out(decisions, len(refs) + 1, place_of, inner))
-    raw = sheet.form().filled(np.array([numbers], np.uint64))
-    return number, {raw[at : at + PAGE.itemsize] for at in range(0, len(raw), PAGE.itemsize)}
 
 
 def _entry(interval: Interval, place_of: Callable[[RuleRef], Place]) -> _Entry:
