@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import json
 import statistics
-import subprocess
-import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
 from bench.loopback import sizes
 from bench.metric import Metric
-from bench.missing import check_memory
+from bench.ours import told
 from serai.datapath.object import GateObject
 from serai.datapath.tables import Tables
 from serai.model.ruleset import HostRuleset
@@ -66,21 +64,9 @@ def growth(full: _Figures | None = None) -> dict[int, float]:
 
 def compiled(vnics: int, *options: str) -> _Figures:
     """Compile in a process of its own, so that nothing else is in its memory."""
-    check_memory()
     tenants = TENANTS * vnics // VNICS
-    command: Sequence[str] = (
-        sys.executable,
-        "-m",
-        "bench.serai_compile",
-        "--ports",
-        str(vnics),
-        "--tenants",
-        str(tenants),
-    )
-    done = subprocess.run(
-        [*command, *options], cwd=Path(__file__).parents[1], capture_output=True, text=True, check=True
-    )  # fmt: skip
-    figures: _Figures = json.loads(done.stdout.splitlines()[-1])
+    printed = told("--ports", str(vnics), "--tenants", str(tenants), *options)
+    figures: _Figures = json.loads(printed.splitlines()[-1])
     return figures
 
 

@@ -7,24 +7,18 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import subprocess
-import sys
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Final
 
 from bench import ovn_compile, ovn_packages
 from bench.metric import Metric
 from bench.missing import MissingError, check_memory
+from bench.ours import COMMAND, told
 
 PROMISED: Final = 64_000
 """The number of ports that is meant where a metric's name does not tell it."""
 
 SIZES: Final = (16_000, PROMISED)
-
-OURS: Final = (sys.executable, "-m", "bench.serai_compile")
-"""Compiles the same; prints an object of figures, named like OVN's, as its last line."""
 
 _RELEASES: Final = {"ovn": 0, "ovn_next": 1}
 """The columns of OVN, and how many releases of the system later each is from."""
@@ -40,7 +34,6 @@ _FIGURES: Final = {
 
 _COMPARED: Final = {"full": "full_cpu_s", **{kind: f"{kind}_cpu_ms" for kind in _KINDS[1:]}, "rss": "rss_mb"}
 _PROMISES: Final = frozenset({"full", "edit", "rss"})
-_PATIENCE_SECONDS: Final = 1200
 
 Figures = Mapping[str, float]
 
@@ -54,7 +47,7 @@ class Column:
     """Why there are no figures."""
 
 
-def measure(*, sizes: Sequence[int] = SIZES, ours: Sequence[str] = OURS) -> Iterator[Metric]:
+def measure(*, sizes: Sequence[int] = SIZES, ours: Sequence[str] = COMMAND) -> Iterator[Metric]:
     """CPU time, time and memory of each compiler, and ours relative to OVN's."""
     for name, later in _RELEASES.items():
         column = _attempt(_version, later)
@@ -93,34 +86,10 @@ def _programs(later: int) -> ovn_packages.Programs:
 
 
 def _ours(ports: int, command: Sequence[str]) -> Figures:
-    """In a process of its own, whose memory is nothing but the compiler's."""
-    deadline = time.monotonic() + _PATIENCE_SECONDS
-    with subprocess.Popen(
-        ["setpriv", "--pdeathsig", "KILL", "--", *command, "--ports", str(ports)],
-        cwd=Path(__file__).parents[1],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    ) as process:
-        try:
-            while True:
-                check_memory()
-                if time.monotonic() > deadline:
-                    raise MissingError(f"our compiler was not done after {_PATIENCE_SECONDS} s")
-                try:
-                    told, complaints = process.communicate(timeout=1)
-                    break
-                except subprocess.TimeoutExpired:
-                    continue
-        finally:
-            process.kill()
-    if process.returncode:
-        last = (complaints.strip().splitlines() or ["it does not say why"])[-1]
-        raise MissingError(f"our compiler failed: {last}")
-    return figures(told)
+    return figures(told("--ports", str(ports), command=command))
 
 
-def figures(told: str) -> Figures:
+def figures(printed: str) -> Figures:
     """What our compiler says of itself in its last line.
 
     Raises:
@@ -128,7 +97,7 @@ def figures(told: str) -> Figures:
 
     """
     try:
-        found = json.loads(told.strip().splitlines()[-1])
+        found = json.loads(printed.strip().splitlines()[-1])
         return {name: float(found[name]) for name in _FIGURES if name in found or name in _COMPARED.values()}
     except (IndexError, KeyError, TypeError, ValueError) as error:
         raise MissingError(f"our compiler does not tell its figures: {error!r}") from error
