@@ -3,23 +3,18 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from bench import growth, ovn, serai_compile
 from bench.compile import VNICS
+from bench.ours import told
 from serai.model.ruleset import HostRuleset
-
-ROOT = Path(__file__).parents[3]
 
 
 def figures(*options: str) -> dict[str, float]:
-    command = [sys.executable, "-m", "bench.serai_compile", "--ports", "1600", "--changes", "3", *options]
-    done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT)
-    found: dict[str, float] = json.loads(done.stdout)
+    found: dict[str, float] = json.loads(told("--ports", "1600", "--changes", "3", *options))
     return found
 
 
