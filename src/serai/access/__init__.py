@@ -1,0 +1,1 @@
+"""Pure: who may do what, where. Roles, scopes, second persons; no passwords, no I/O."""

@@ -1,0 +1,1 @@
+"""Durable state: resources and their history, people, hosts, the audit log. SQLite, or PostgreSQL."""

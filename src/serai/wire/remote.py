@@ -1,0 +1,180 @@
+"""What an agent and a controller say to each other: MessagePack, one message a WebSocket frame, over mutual TLS.
+
+Who an agent is stands in its certificate, never in a message. The agent speaks first (``Hello``). Whatever is not understood, too
+long, or said out of turn ends the connection, and changes nothing.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Final, TypeVar
+
+import msgspec
+
+VERSION: Final = 1
+"""Of these messages. Each end says its own, and speaks to none of another."""
+
+MESSAGE_LIMIT: Final = 64 * 1024 * 1024
+"""Bytes in one message at the most."""
+
+_Digest = Annotated[bytes, msgspec.Meta(min_length=32, max_length=32)]
+_Mac = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{2}(:[0-9a-f]{2}){5}$")]
+_Number = Annotated[int, msgspec.Meta(ge=0)]
+_VnicId = Annotated[int, msgspec.Meta(ge=1)]
+_Text = Annotated[str, msgspec.Meta(max_length=4096)]
+
+
+class Message(
+    msgspec.Struct, tag_field="say", frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True
+):
+    """One message."""
+
+
+class Sight(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Whom a host runs and guards."""
+
+    macs: list[_Mac]
+    """What its hypervisor says is behind the taps."""
+    vnics: list[_VnicId]
+    """What its gates guard."""
+
+
+class Hello(Message, tag="hello", frozen=True, kw_only=True):
+    """An agent begins: this is what my kernel holds, and whom I see."""
+
+    version: int
+    agent: _Text
+    """The version of the agent."""
+    epoch: _Number
+    """What the controller called this agent's life before; 0: this one has just begun, and ends any other of this host."""
+    term: _Number
+    """The highest term of a leader that this agent has obeyed; a leader of a lower one is none any more."""
+    digest: _Digest | None
+    """Of the ruleset that the kernel holds."""
+    parts: list[_Digest]
+    """Digests of the parts of that ruleset, so that only others need be sent."""
+    sight: Sight
+    checkpoint: _Text = ""
+    """The latest checkpoint of the audit log that this host was given: hosts are the log's witnesses."""
+
+
+class Seen(Message, tag="seen", frozen=True, kw_only=True):
+    """Whom this host runs has changed."""
+
+    sight: Sight
+
+
+class Held(Message, tag="held", frozen=True, kw_only=True):
+    """The kernel holds the ruleset of this digest now, or goes on with it."""
+
+    digest: _Digest | None
+    refused: _Text = ""
+    """Why what was sent is not in force, where it is not."""
+    answers: _Number = 0
+    """The ``number`` of what was sent."""
+
+
+class Renew(Message, tag="renew", frozen=True, kw_only=True):
+    """My certificate runs out: sign this."""
+
+    csr: _Text
+
+
+class Welcome(Message, tag="welcome", frozen=True, kw_only=True):
+    """The controller begins."""
+
+    version: int
+    epoch: _Number
+    """How this agent's life is called from now on."""
+    term: _Number
+    """Of the controller that leads: it has one that no leader before it had."""
+    time: float
+    """The controller's clock, seconds since 1970: an agent whose clock is far from it says so."""
+    checkpoint: _Text = ""
+    """Of the audit log, to be kept."""
+
+
+class Witness(Message, tag="witness", frozen=True, kw_only=True):
+    """Keep this checkpoint of the audit log."""
+
+    checkpoint: _Text
+
+
+class Whole(Message, tag="whole", frozen=True, kw_only=True):
+    """Enforce this ruleset (``HostRuleset.encode``)."""
+
+    number: _Number
+    """Counts what was sent in this conversation."""
+    term: _Number
+    revision: _Number
+    ruleset: bytes
+
+
+class Difference(Message, tag="difference", frozen=True, kw_only=True):
+    """Enforce what this makes of the ruleset that you hold (``Delta.encode``)."""
+
+    number: _Number
+    term: _Number
+    revision: _Number
+    delta: bytes
+
+
+class Renewed(Message, tag="renewed", frozen=True, kw_only=True):
+    """A new certificate, PEM."""
+
+    certificate: Annotated[str, msgspec.Meta(max_length=65536)]
+
+
+class Elsewhere(Message, tag="elsewhere", frozen=True, kw_only=True):
+    """Another controller leads: go there."""
+
+    url: _Text
+    """Empty: nobody leads just now; try again soon."""
+
+
+class Fenced(Message, tag="fenced", frozen=True, kw_only=True):
+    """A newer agent of this host has come: be silent from now on."""
+
+    epoch: _Number
+
+
+FromAgent = Hello | Seen | Held | Renew
+FromController = Welcome | Witness | Whole | Difference | Renewed | Elsewhere | Fenced
+
+M = TypeVar("M")
+
+_FROM_AGENT: Final[msgspec.msgpack.Decoder[FromAgent]] = msgspec.msgpack.Decoder(FromAgent)
+_FROM_CONTROLLER: Final[msgspec.msgpack.Decoder[FromController]] = msgspec.msgpack.Decoder(FromController)
+
+
+class MessageError(ValueError):
+    """These bytes are no message that may stand here."""
+
+
+def encode(message: FromAgent | FromController) -> bytes:
+    """Write a message."""
+    return msgspec.msgpack.encode(message)
+
+
+def decode_from_agent(raw: bytes) -> FromAgent:
+    """Read what an agent wrote.
+
+    Raises:
+        MessageError: it is no message of an agent.
+    """
+    return _decoded(_FROM_AGENT, raw)
+
+
+def decode_from_controller(raw: bytes) -> FromController:
+    """Read what a controller wrote.
+
+    Raises:
+        MessageError: it is no message of a controller.
+    """
+    return _decoded(_FROM_CONTROLLER, raw)
+
+
+def _decoded(decoder: msgspec.msgpack.Decoder[M], raw: bytes) -> M:
+    try:
+        return decoder.decode(raw)
+    except (msgspec.MsgspecError, ValueError, RecursionError) as error:
+        raise MessageError(f"this is no message: {error}") from error
