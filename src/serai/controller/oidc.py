@@ -34,6 +34,7 @@ _ALGORITHMS: Final = (
 """Those with a public key. What is signed with a shared secret, or not at all, is nobody's word."""
 _KEY_TYPES: Final = frozenset({"RSA", "EC", "OKP"})
 _LEEWAY_SECONDS: Final = 60
+_LONGEST_SUBJECT: Final = 255
 _KEPT: Final = timedelta(hours=1)
 """So long the provider's keys are believed without asking again."""
 _AGAIN: Final = timedelta(seconds=10)
@@ -54,7 +55,7 @@ class OidcSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
 
     def __post_init__(self) -> None:
         """Refuse what could not be believed, and grants that are none."""
-        if not is_safe(self.issuer):
+        if not is_safe(self.issuer) or " " in self.issuer:
             raise ValueError(f"issuer must be an https address, not {self.issuer!r}")
         if self.grants and self.claim is None:
             raise ValueError("grants need a claim that holds their words, such as claim = 'groups'")
@@ -112,6 +113,8 @@ class Oidc:
         except (JoseError, ValueError, TypeError, KeyError, RecursionError) as error:
             raise OidcError(f"the ID token is not believed ({str(error)[:200]}): log in again") from error
         self._check_receiver(claims)
+        if not 0 < len(claims["sub"]) <= _LONGEST_SUBJECT or not claims["sub"].isprintable():
+            raise OidcError("the ID token names a subject that is none: ask whoever runs the OpenID provider")
         if not hmac.compare_digest(str(claims["nonce"]).encode(errors="replace"), hashed(secret).encode()):
             raise OidcError("the ID token was made for another login: log in again")
         return Identity(

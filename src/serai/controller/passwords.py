@@ -13,8 +13,8 @@ from argon2.exceptions import InvalidHashError, VerificationError
 
 from serai.controller.errors import BusyError
 
-SHORTEST: Final = 12
-LONGEST: Final = 256
+SHORTEST_PASSWORD: Final = 12
+LONGEST_PASSWORD: Final = 256
 """Characters."""
 
 
@@ -64,7 +64,7 @@ class Passwords:
             self._there -= 1
 
     def _work(self, password: str, encoded: str | None) -> str | None:
-        raw = unicodedata.normalize("NFC", password[: LONGEST + 1]).encode(errors="surrogatepass")
+        raw = unicodedata.normalize("NFC", password[: LONGEST_PASSWORD + 1]).encode(errors="surrogatepass")
         if encoded is None:
             return self._hasher.hash(raw)
         try:

@@ -90,3 +90,8 @@ class PeopleStore(Protocol):
     async def record(self, entry: Entry, now: datetime) -> None:
         """Record an act that changes nothing else."""
         ...
+
+
+def done(who: str, verb: str, what: str, scope: str, /, **detail: object) -> Entry:
+    """Return what the audit log is to say of an act that is done."""
+    return Entry(who=who, verb=verb, object=what, scope=scope, outcome="done", detail=detail)

@@ -6,6 +6,9 @@ from collections import Counter
 from datetime import datetime
 from typing import Final, Protocol
 
+from serai.access.decide import Caller, Refused, Subject
+from serai.access.verbs import Verb
+from serai.controller.errors import ForbiddenError
 from serai.controller.peoplestore import Entry
 
 _SECONDS: Final = 60
@@ -46,6 +49,17 @@ class Refusals:
             return
         self._told[name] += 1
         await self._records.record(entry, now)
+
+    async def refuse(
+        self, who: Caller, verb: Verb, what: Subject, decision: Refused, now: datetime, *, about: str = ""
+    ) -> ForbiddenError:  # fmt: skip
+        """Record that something was refused, and return what to raise."""
+        entry = Entry(
+            who=who.name, verb=verb, object=about or what.kind or "", scope=what.scope, outcome="refused",
+            detail={"why": decision.why, "token": who.token},
+        )  # fmt: skip
+        await self.tell(entry, who.name, now)
+        return ForbiddenError(decision.why)
 
     async def flush(self, now: datetime, *, force: bool = False) -> None:
         """Record what was only counted, when its minute is over; with ``force``, before it is."""

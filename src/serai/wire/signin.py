@@ -8,13 +8,13 @@ import secrets
 import threading
 from collections.abc import Callable, Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any, Final
+from typing import Any, Final, Self
 from urllib.parse import parse_qs, urlencode, urlsplit
 
 import httpx2
 import msgspec
 
-from serai.wire.oidc import Discovery, OidcError, discovery_url, hashed, read_discovery
+from serai.wire.oidc import OidcError, discovery_url, hashed, read_discovery
 
 _PATH: Final = "/callback"
 _QUIET_SECONDS: Final = 5
@@ -52,21 +52,19 @@ def sign_in(
         joint = "&" if urlsplit(discovery.authorization_endpoint).query else "?"
         show(discovery.authorization_endpoint + joint + urlencode(query))
         code = callback.wait(seconds)
-        return SignedIn(id_token=_exchange(http, discovery, client_id, code, verifier, callback.url), secret=secret)
+        form = {
+            "grant_type": "authorization_code", "code": code, "redirect_uri": callback.url, "client_id": client_id,
+            "code_verifier": verifier,
+        }  # fmt: skip
+        return SignedIn(id_token=_exchange(http, discovery.token_endpoint, form), secret=secret)
 
 
-def _exchange(
-    http: httpx2.Client, discovery: Discovery, client_id: str, code: str, verifier: str, redirect: str
-) -> str:
-    form = {
-        "grant_type": "authorization_code", "code": code, "redirect_uri": redirect, "client_id": client_id,
-        "code_verifier": verifier,
-    }  # fmt: skip
-    raw = _body(http, "POST", discovery.token_endpoint, data=form)
+def _exchange(http: httpx2.Client, url: str, form: Mapping[str, str]) -> str:
+    raw = _body(http, "POST", url, data=form)
     try:
         return msgspec.json.decode(raw, type=_Answer).id_token
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:
-        raise OidcError(f"{discovery.token_endpoint} gives no ID token ({error}): is serai a client there?") from error
+        raise OidcError(f"{url} gives no ID token ({error}): is serai a client there?") from error
 
 
 def _body(http: httpx2.Client, method: str, url: str, *, data: Mapping[str, Any] | None = None) -> bytes:
@@ -89,7 +87,7 @@ class _Callback:
         self._came = threading.Event()
         self._server: ThreadingHTTPServer | None = None
 
-    def __enter__(self) -> _Callback:
+    def __enter__(self) -> Self:
         outer = self
 
         class Handler(BaseHTTPRequestHandler):
