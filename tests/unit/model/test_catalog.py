@@ -53,7 +53,7 @@ def vnic(number: int, network: str = "front", **more: Any) -> Document:
 
 BASE = (
     document("Site", "site", mode="observe", quarantine={"allow": ["203.0.113.1/32"]}),
-    document("Tenant", "acme", applications=[{"name": "shop"}]),
+    document("Tenant", "acme", applications=[{"name": "shop"}, {"name": "lab"}]),
     document("Tenant", "globex", mode="enforce"),
     document("Host", "alpha"),
     document("Host", "beta"),
@@ -67,7 +67,7 @@ BASE = (
         "Policy", "web", "/acme/shop", tier="Tenant",
         ingress=[{"name": "a", "action": "Accept", "from": [{"service": "sql"}, {"network": "front"}], "ports": ["sql", "tcp/80"]}],
     ),
-    document("Policy", "all", "/", tier="Admin", subject={"scope": "/globex"}, egress=[{"name": "b", "action": "Deny", "ports": ["http"]}]),
+    document("Policy", "all", "/", tier="Admin", subject={"scope": "/acme/lab"}, egress=[{"name": "b", "action": "Deny", "ports": ["http"]}]),
     document("Service", "http", "/", ports=["tcp/80"]),
     document("Invariant", "apart", "/acme", never={"from": [{"scope": "/acme/shop"}], "to": [{"network": "front"}], "ports": ["sql"]}),
 )  # fmt: skip
@@ -252,6 +252,7 @@ REFUSED = {
     "a network that is used goes": ({Key("Network", "/acme:front"): None}, "revision 41: VirtualMachine /acme:db: spec.vnics[0].network: there is no network 'front' in /acme or above"),
     "a service that is used goes": ({Key("Service", "/acme:sql"): None}, "there is no service 'sql' in /acme/shop or above"),
     "a tenant goes, and its things stay": ({Key("Tenant", "globex"): None}, "revision 41: VirtualMachine /globex:web: metadata.scope: no Tenant declares the scope /globex"),
+    "a scope that a policy is about goes": (read(document("Tenant", "acme", applications=[{"name": "shop"}])), "Policy /:all: spec.subject.scope: no Tenant declares the scope /acme/lab"),
     "a host that is expected to run VMs goes": ({Key("Host", "alpha"): None}, "there is no host 'alpha'"),
     "a service loses its selector": (read(document("Service", "sql", "/acme", ports=["tcp/1"])), "the service /acme:sql has no selector"),
     "a second site": (read(document("Site", "second")), "new.yaml:1: Site second: there can be only one Site: the first is at revision 41"),
@@ -316,19 +317,15 @@ def test_a_nearer_network_is_found_at_once() -> None:
 def test_modes_come_down() -> None:
     catalog = Catalog.of(stored(*BASE))
     assert catalog.world.vms["/acme:db"].mode is Mode.OBSERVE
-    changed, update = catalog.changed(read(document("Tenant", "acme", mode="isolate", applications=[{"name": "shop"}])))
+    changed, update = catalog.changed(
+        read(document("Tenant", "acme", mode="isolate", applications=[{"name": "shop"}, {"name": "lab"}]))
+    )
     assert {path: vm and vm.mode for path, vm in update.vms.items()} == dict.fromkeys(
         ("/acme:db", "/acme/shop:web"), Mode.ISOLATE
     )
     changed, update = changed.changed({Key("Site", "site"): None})
     assert update == Update(last_word=None, quarantine=())
-    changed, update = changed.changed(
-        {
-            Key("Tenant", "acme"): read(document("Tenant", "acme", applications=[{"name": "shop"}]))[
-                Key("Tenant", "acme")
-            ]
-        }
-    )
+    changed, update = changed.changed(read(BASE[1]))
     assert changed.world.vms["/acme:db"].mode is Mode.ENFORCE
     _, update = changed.changed(read(document("Site", "site", defaults={"egress": "Deny"})))
     assert update == Update(last_word={Direction.INGRESS: Action.DENY, Direction.EGRESS: Action.DENY})
