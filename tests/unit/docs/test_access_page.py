@@ -45,9 +45,7 @@ def test_what_only_the_provider_sets_is_told() -> None:
         f"{SHORTEST_PASSWORD} to {LONGEST_PASSWORD} characters",
         f"A session lasts {SESSION.total_seconds() / 3600:.0f} hours",
         f"lives {LONGEST_DAYS} days",
-        "({} MiB, {} passes, {} lanes)".format(
-            new_hasher().memory_cost // 1024, new_hasher().time_cost, new_hasher().parallelism
-        ),
+        f"({new_hasher().memory_cost // 1024} MiB, {new_hasher().time_cost} passes, {new_hasher().parallelism} lanes)",
     ],
 )
 def test_numbers_are_those_of_the_code(sentence: str) -> None:
