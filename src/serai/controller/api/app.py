@@ -41,8 +41,8 @@ def make_app(service: Facade, limits: Limits | None = None) -> Litestar:
     return Litestar(
         [Router("/v1", route_handlers=groups), health],
         dependencies={
-            "service": Provide(lambda: service, sync_to_thread=False),
-            "who": Provide(_who, sync_to_thread=False),
+            "facade": Provide(lambda: service, sync_to_thread=False),
+            "caller": Provide(_who, sync_to_thread=False),
             "meters": Provide(lambda: meters, sync_to_thread=False),
             "streams": Provide(lambda: streams, sync_to_thread=False),
         },

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Final, TypeAlias
 from litestar import Request
 from litestar.datastructures import State
 from litestar.openapi.datastructures import ResponseSpec
-from litestar.params import Dependency, Parameter
+from litestar.params import Dependency, PathParameter
 
 from serai.access.decide import Caller
 from serai.controller.api.facade import Facade
@@ -21,8 +21,8 @@ Asked: TypeAlias = Request[Caller | None, str | None, State]
 Service: TypeAlias = Annotated[Facade, Dependency(skip_validation=True)]
 Who: TypeAlias = Annotated[Caller, Dependency(skip_validation=True)]
 
-PathNumber: TypeAlias = Annotated[int, Parameter(ge=0, le=LARGEST)]
-PathWord: TypeAlias = Annotated[str, Parameter(pattern=r"^[^\u0000]*$", max_length=512)]
+PathNumber: TypeAlias = Annotated[int, PathParameter(ge=0, le=LARGEST)]
+PathWord: TypeAlias = Annotated[str, PathParameter(pattern=r"^[^\u0000]*$", max_length=512)]
 
 OPEN: Final[dict[str, Any]] = {"open": True}
 """The mark of a route that asks nobody who they are."""

@@ -6,7 +6,7 @@ from typing import Annotated, Final
 
 from litestar import Response, Router, get, post
 from litestar.openapi.datastructures import ResponseSpec
-from litestar.params import Parameter
+from litestar.params import JSONBody, QueryParameter
 
 from serai.controller.api.asking import LARGEST, REFUSALS, PathNumber, Service, Who
 from serai.wire import api
@@ -17,46 +17,50 @@ _PROPOSED: Final = {
 
 
 @post("/plan", status_code=200, summary="Plan a change", responses=REFUSALS)
-async def plan(service: Service, who: Who, data: api.ChangeRequest) -> api.Plan:
+async def plan(facade: Service, caller: Who, data: JSONBody[api.ChangeRequest]) -> api.Plan:
     """Say what a change would do, and do nothing."""
-    return await service.plan(who, data)
+    return await facade.plan(caller, data)
 
 
 @post("/apply", status_code=200, responses=REFUSALS | _PROPOSED, summary="Make a change")
-async def apply(service: Service, who: Who, data: api.ChangeRequest) -> Response[api.Applied | api.Proposed]:
+async def apply(
+    facade: Service, caller: Who, data: JSONBody[api.ChangeRequest]
+) -> Response[api.Applied | api.Proposed]:
     """Make a change, whole or not at all."""
-    return outcome(await service.apply(who, data))
+    return outcome(await facade.apply(caller, data))
 
 
 @post("/rollback", status_code=200, responses=REFUSALS | _PROPOSED, summary="Go back to a revision")
-async def rollback(service: Service, who: Who, data: api.RollbackRequest) -> Response[api.Applied | api.Proposed]:
+async def rollback(
+    facade: Service, caller: Who, data: JSONBody[api.RollbackRequest]
+) -> Response[api.Applied | api.Proposed]:
     """Make everything as it was at a revision, by a new one."""
-    return outcome(await service.rollback(who, data))
+    return outcome(await facade.rollback(caller, data))
 
 
 @get("/revisions", opt={"query": frozenset({"before", "limit"})}, summary="List revisions", responses=REFUSALS)
 async def list_revisions(
-    service: Service,
-    who: Who,
-    before: Annotated[int | None, Parameter(ge=0, le=LARGEST)] = None,
-    limit: Annotated[int, Parameter(ge=1, le=1000)] = 50,
+    facade: Service,
+    caller: Who,
+    before: Annotated[int | None, QueryParameter(ge=0, le=LARGEST)] = None,
+    limit: Annotated[int, QueryParameter(ge=1, le=1000)] = 50,
 ) -> api.Revisions:
     """List the changes that were made, the latest first."""
-    found = await service.revisions(who, before=before, limit=limit)
+    found = await facade.revisions(caller, before=before, limit=limit)
     more = len(found) == limit and found[-1].number > 1
     return api.Revisions(revisions=found, before=found[-1].number if more else None)
 
 
 @get("/revisions/{number:int}", summary="Show a revision", responses=REFUSALS)
-async def show_revision(service: Service, who: Who, number: PathNumber) -> api.Revision:
+async def show_revision(facade: Service, caller: Who, number: PathNumber) -> api.Revision:
     """Show one change that was made."""
-    return await service.revision(who, number)
+    return await facade.revision(caller, number)
 
 
 @post("/revisions/{number:int}/confirm", status_code=200, summary="Confirm a revision", responses=REFUSALS)
-async def confirm(service: Service, who: Who, number: PathNumber) -> api.Revision:
+async def confirm(facade: Service, caller: Who, number: PathNumber) -> api.Revision:
     """Let a change stand that would be rolled back otherwise."""
-    return await service.confirm(who, number)
+    return await facade.confirm(caller, number)
 
 
 def outcome(of: api.Applied | api.Proposed) -> Response[api.Applied | api.Proposed]:

@@ -26,6 +26,9 @@ from serai.controller.errors import MalformedError, NotAuthenticatedError, TooMu
 _ID: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _LONGEST_TOKEN: Final = 4096
 
+_NOBODY: Final = "there is no token in the header Authorization: send `Bearer TOKEN`; `serai login` gets one"
+_UNKNOWN: Final = "this token is not known, is over, or was revoked: run `serai login`, or ask for another"
+
 _log = structlog.get_logger(__name__)
 
 
@@ -102,31 +105,27 @@ class Doorkeeper(ASGIMiddleware):
         """Say who asks, or raise.
 
         Raises:
+            MalformedError: they ask for something that the route does not know.
             NotAuthenticatedError: nobody knows them, and the route is not open to all.
             TooMuchError: they ask too often.
         """
+        _know_queries(request, scope)
+        scope["user"], scope["auth"] = None, None
+        if scope["route_handler"].opt.get("free"):
+            return
         now = time.monotonic()
-        address = request.client.host if request.client else "?"
-        bearer = _bearer(request.headers.get("Authorization"))
         caller = None
-        if bearer is not None:
-            # A wrong token costs what a stranger's request does, so that nobody can try many.
+        if not is_open(scope) and (bearer := _bearer(request.headers.get("Authorization"))) is not None:
             caller = await self._service.authenticate(bearer)
+        # A wrong token costs what a stranger's request does, so that nobody can try many.
+        address = request.client.host if request.client else "?"
         wait = self._known.take(caller.name, now) if caller else self._strangers.take(address, now)
         if wait:
             seconds = math.ceil(wait)
             raise TooMuchError(f"you ask too often: wait for {seconds} s", retry_seconds=seconds)
-        if bearer is not None and caller is None:
-            raise NotAuthenticatedError(
-                "this token is not known, is over, or was revoked: run `serai login` or ask for another"
-            )
         if caller is None and not is_open(scope):
-            raise NotAuthenticatedError(
-                "there is no token in the header Authorization: send `Bearer TOKEN`; `serai login` gets one"
-            )
+            raise NotAuthenticatedError(_UNKNOWN if "Authorization" in request.headers else _NOBODY)
         scope["user"] = caller
-        scope["auth"] = None
-        _know_queries(request, scope)
 
 
 def is_open(scope: Scope) -> bool:

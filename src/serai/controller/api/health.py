@@ -16,25 +16,25 @@ from serai.wire import api
 _NOT = {503: ResponseSpec(api.Health, description="It is not ready.", generate_examples=False)}
 
 
-@get("/healthz", opt=OPEN, security=[{}], summary="Am I alive?")
+@get("/healthz", responses=REFUSALS, opt=OPEN | {"free": True}, security=[{}], summary="Am I alive?")
 async def alive() -> api.Health:
     """Say that this process answers."""
     return api.Health(ok=True, parts={})
 
 
 @get("/readyz", opt=OPEN, security=[{}], responses=REFUSALS | _NOT, summary="Am I ready?")
-async def ready(service: Service) -> Response[api.Health]:
+async def ready(facade: Service) -> Response[api.Health]:
     """Say whether this controller does what it should; 503 where it does not."""
-    health = await service.health()
+    health = await facade.health()
     return Response(health, status_code=200 if health.ok else 503)
 
 
-@get("/metrics", media_type=MediaType.TEXT, summary="Metrics for Prometheus")
+@get("/metrics", media_type=MediaType.TEXT, responses=REFUSALS, summary="Metrics for Prometheus")
 async def metrics(
-    service: Service, who: Who, meters: Annotated[Meters, Dependency(skip_validation=True)]
+    facade: Service, caller: Who, meters: Annotated[Meters, Dependency(skip_validation=True)]
 ) -> Response[bytes]:
     """Count, in Prometheus' text format."""
-    text = await service.metrics(who) + meters.text()
+    text = await facade.metrics(caller) + meters.text()
     return Response(text, headers={"Content-Type": CONTENT_TYPE_LATEST})
 
 

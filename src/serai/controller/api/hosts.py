@@ -5,16 +5,16 @@ from __future__ import annotations
 from typing import Annotated
 
 from litestar import MediaType, Response, Router, get, post
-from litestar.params import Parameter
+from litestar.params import JSONBody, QueryParameter
 
 from serai.controller.api.asking import LARGEST, OPEN, REFUSALS, PathWord, Service, Who
 from serai.wire import api
 
 
 @get("/status", summary="Say where everything stands", responses=REFUSALS)
-async def status(service: Service, who: Who) -> api.Status:
+async def status(facade: Service, caller: Who) -> api.Status:
     """Say what is in force, and which hosts hold it."""
-    return await service.status(who)
+    return await facade.status(caller)
 
 
 @get(
@@ -24,55 +24,55 @@ async def status(service: Service, who: Who) -> api.Status:
     responses=REFUSALS,
 )
 async def wait(
-    service: Service,
-    who: Who,
-    revision: Annotated[int, Parameter(ge=0, le=LARGEST)],
-    seconds: Annotated[float, Parameter(query="timeout", ge=0, le=600, description="In seconds.")] = 30,
+    facade: Service,
+    caller: Who,
+    revision: Annotated[int, QueryParameter(ge=0, le=LARGEST)],
+    seconds: Annotated[float, QueryParameter(name="timeout", ge=0, le=600, description="In seconds.")] = 30,
 ) -> api.Status:
     """Wait until all hosts that are connected hold a revision, or the time is over; say which."""
-    return await service.wait(who, revision, seconds)
+    return await facade.wait(caller, revision, seconds)
 
 
 @get("/hosts", summary="List hosts", responses=REFUSALS)
-async def list_hosts(service: Service, who: Who) -> api.Hosts:
+async def list_hosts(facade: Service, caller: Who) -> api.Hosts:
     """List hosts, by name."""
-    return api.Hosts(hosts=(await service.status(who)).hosts)
+    return api.Hosts(hosts=(await facade.status(caller)).hosts)
 
 
 @get("/hosts/{name:str}", summary="Show a host", responses=REFUSALS)
-async def show_host(service: Service, who: Who, name: PathWord) -> api.HostStatus:
+async def show_host(facade: Service, caller: Who, name: PathWord) -> api.HostStatus:
     """Say where one host stands, with its gates."""
-    return await service.host(who, name)
+    return await facade.host(caller, name)
 
 
 @post("/hosts/{name:str}/revoke", status_code=204, summary="Revoke a host", responses=REFUSALS)
-async def revoke_host(service: Service, who: Who, name: PathWord) -> None:
+async def revoke_host(facade: Service, caller: Who, name: PathWord) -> None:
     """Make the certificate of a host worthless. Its gates go on with what they have; it is told nothing more."""
-    await service.revoke_host(who, name)
+    await facade.revoke_host(caller, name)
 
 
 @post("/join-tokens", status_code=201, summary="Let a host join", responses=REFUSALS)
-async def join_token(service: Service, who: Who, data: api.JoinTokenRequest) -> api.JoinToken:
+async def join_token(facade: Service, caller: Who, data: JSONBody[api.JoinTokenRequest]) -> api.JoinToken:
     """Make a token with which one host can join, once."""
-    return await service.join_token(who, data)
+    return await facade.join_token(caller, data)
 
 
 @post("/join", status_code=200, opt=OPEN, security=[{}], summary="Join", responses=REFUSALS)
-async def join(service: Service, data: api.JoinRequest) -> api.Certificate:
+async def join(facade: Service, data: JSONBody[api.JoinRequest]) -> api.Certificate:
     """Take in a host that shows a join token."""
-    return await service.join(data)
+    return await facade.join(data)
 
 
 @post("/renew", status_code=200, opt=OPEN, security=[{}], summary="Renew a host's certificate", responses=REFUSALS)
-async def renew(service: Service, data: api.RenewRequest) -> api.Certificate:
+async def renew(facade: Service, data: JSONBody[api.RenewRequest]) -> api.Certificate:
     """Give a host another certificate that proves to have the key of its last one."""
-    return await service.renew(data)
+    return await facade.renew(data)
 
 
 @get("/ca", opt=OPEN, security=[{}], media_type=MediaType.TEXT, summary="Get the CA's certificate", responses=REFUSALS)
-async def ca(service: Service) -> Response[str]:
+async def ca(facade: Service) -> Response[str]:
     """Get the certificate of the site's CA. Compare its hash with what you were told on another way."""
-    return Response(await service.ca(), media_type=MediaType.TEXT)
+    return Response(await facade.ca(), media_type=MediaType.TEXT)
 
 
 hosts = Router(

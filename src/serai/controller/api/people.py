@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from litestar import Router, delete, get, post, put
+from litestar.params import JSONBody
 
 from serai.controller.api.asking import OPEN, REFUSALS, Asked, PathWord, Service, Who
 from serai.controller.errors import InvalidError
@@ -10,59 +11,59 @@ from serai.wire import api
 
 
 @get("/login", opt=OPEN, security=[{}], summary="Say how to log in", responses=REFUSALS)
-async def login_ways(service: Service) -> api.LoginWays:
+async def login_ways(facade: Service) -> api.LoginWays:
     """Say how people log in here."""
-    return await service.login_ways()
+    return await facade.login_ways()
 
 
 @post("/login", status_code=200, opt=OPEN, security=[{}], summary="Log in with a password", responses=REFUSALS)
-async def login(request: Asked, service: Service, data: api.Login) -> api.Token:
+async def login(request: Asked, facade: Service, data: JSONBody[api.Login]) -> api.Token:
     """Give a token for a session to a person who knows their password."""
-    return await service.login(data, _address(request))
+    return await facade.login(data, _address(request))
 
 
 @post("/login/oidc", status_code=200, opt=OPEN, security=[{}], summary="Log in with OpenID Connect", responses=REFUSALS)
-async def login_oidc(request: Asked, service: Service, data: api.OidcLogin) -> api.Token:
+async def login_oidc(request: Asked, facade: Service, data: JSONBody[api.OidcLogin]) -> api.Token:
     """Give a token for a session to somebody for whom the OpenID provider speaks."""
-    return await service.login_oidc(data.id_token, _address(request))
+    return await facade.login_oidc(data.id_token, _address(request))
 
 
 @get("/whoami", summary="Say who I am", responses=REFUSALS)
-async def whoami(service: Service, who: Who) -> api.Person:
+async def whoami(facade: Service, caller: Who) -> api.Person:
     """Say who asks, and what they may do."""
-    return await service.whoami(who)
+    return await facade.whoami(caller)
 
 
 @get("/people", summary="List people", responses=REFUSALS)
-async def list_people(service: Service, who: Who) -> api.People:
+async def list_people(facade: Service, caller: Who) -> api.People:
     """List people, by name."""
-    return api.People(people=await service.people(who))
+    return api.People(people=await facade.people(caller))
 
 
 @put("/people/{name:str}", status_code=200, summary="Make a person", responses=REFUSALS)
-async def put_person(service: Service, who: Who, name: PathWord, data: api.PersonRequest) -> api.Person:
+async def put_person(facade: Service, caller: Who, name: PathWord, data: JSONBody[api.PersonRequest]) -> api.Person:
     """Make somebody who may do something, or make them otherwise. Without a password the one that they have stays."""
     if data.name != name:
         raise InvalidError(f"this is about {data.name!r}, and the path names {name!r}")
-    return await service.put_person(who, data)
+    return await facade.put_person(caller, data)
 
 
 @get("/tokens", summary="List tokens", responses=REFUSALS)
-async def list_tokens(service: Service, who: Who) -> api.Tokens:
+async def list_tokens(facade: Service, caller: Who) -> api.Tokens:
     """List one's tokens, without their secrets."""
-    return api.Tokens(tokens=await service.tokens(who))
+    return api.Tokens(tokens=await facade.tokens(caller))
 
 
 @post("/tokens", status_code=201, summary="Make a token", responses=REFUSALS)
-async def add_token(service: Service, who: Who, data: api.TokenRequest) -> api.Token:
+async def add_token(facade: Service, caller: Who, data: JSONBody[api.TokenRequest]) -> api.Token:
     """Make a token for oneself. Its secret is told now, and never again."""
-    return await service.add_token(who, data)
+    return await facade.add_token(caller, data)
 
 
 @delete("/tokens/{token:str}", summary="Revoke a token", responses=REFUSALS)
-async def revoke_token(service: Service, who: Who, token: PathWord) -> None:
+async def revoke_token(facade: Service, caller: Who, token: PathWord) -> None:
     """Make a token worthless, at once."""
-    await service.revoke_token(who, token)
+    await facade.revoke_token(caller, token)
 
 
 def _address(request: Asked) -> str:

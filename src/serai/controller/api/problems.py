@@ -82,7 +82,8 @@ def _known(error: Exception) -> Exception:
 def _fault(extra: dict[str, Any]) -> Fault:
     """Take over what the framework says of one field."""
     key, message = str(extra.get("key", "")), str(extra.get("message", ""))
-    where = str(extra.get("source", "body"))
+    source = extra.get("source", "body")
+    where = str(getattr(source, "value", source))
     if key == "data":  # it calls the body so
         key = ""
         message = "there is no body" if message == "'data'" else message

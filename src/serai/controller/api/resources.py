@@ -8,7 +8,7 @@ from typing import Annotated, Any, Final
 import msgspec
 from litestar import Response, Router, delete, get, put
 from litestar.openapi.datastructures import ResponseSpec
-from litestar.params import Body, Parameter
+from litestar.params import Body, HeaderParameter, QueryParameter
 
 from serai.controller.api.asking import LARGEST, REFUSALS, PathWord, Service, Who
 from serai.controller.api.changes import outcome
@@ -24,8 +24,8 @@ _PROPOSED: Final = {
 
 _IfMatch = Annotated[
     str | None,
-    Parameter(
-        header="If-Match", max_length=32,
+    HeaderParameter(
+        name="If-Match", max_length=32,
         description="The revision of the resource that you have seen, as `ETag` had it: 412 if it is another now.",
     ),
 ]  # fmt: skip
@@ -39,36 +39,38 @@ _IfMatch = Annotated[
 )
 async def list_resources(
     *,
-    service: Service,
-    who: Who,
-    kind: Annotated[str | None, Parameter(pattern="^[A-Za-z]{1,40}$")] = None,
-    in_scope: Annotated[api.Word | None, Parameter(query="scope", description="In this scope, or below it.")] = None,
+    facade: Service,
+    caller: Who,
+    kind: Annotated[str | None, QueryParameter(pattern="^[A-Za-z]{1,40}$")] = None,
+    in_scope: Annotated[
+        api.Word | None, QueryParameter(name="scope", description="In this scope, or below it.")
+    ] = None,
     label: Annotated[
         list[Annotated[str, msgspec.Meta(pattern=_LABEL)]] | None,
-        Parameter(description="`key=value`: VMs that have all of these labels.", max_items=20),
+        QueryParameter(description="`key=value`: VMs that have all of these labels.", max_items=20),
     ] = None,
-    limit: Annotated[int, Parameter(ge=1, le=1000)] = 100,
-    after: Annotated[api.Word | None, Parameter(description="Where the page before this one ended.")] = None,
+    limit: Annotated[int, QueryParameter(ge=1, le=1000)] = 100,
+    after: Annotated[api.Word | None, QueryParameter(description="Where the page before this one ended.")] = None,
 ) -> api.Page:
     """List the resources in force that one may read, in order of kind and path."""
     if kind is not None and kind not in KINDS:
         raise MalformedError(f"kind: there is no kind {kind!r}: known are {', '.join(KINDS)}")
     labels = dict(each.split("=", 1) for each in label or ())
-    return await service.resources(who, kind=kind, scope=in_scope, labels=labels, limit=limit, after=after)
+    return await facade.resources(caller, kind=kind, scope=in_scope, labels=labels, limit=limit, after=after)
 
 
 @get("/resources/{kind:str}/{path:path}", summary="Show a resource", responses=REFUSALS)
-async def show_resource(service: Service, who: Who, kind: PathWord, path: PathWord) -> Response[api.Resource]:
+async def show_resource(facade: Service, caller: Who, kind: PathWord, path: PathWord) -> Response[api.Resource]:
     """Show one resource in force. ``ETag`` is the revision that wrote it."""
-    found = await service.resource(who, *_key(kind, path))
+    found = await facade.resource(caller, *_key(kind, path))
     return Response(found, headers={"ETag": f'"{found.revision}"'})
 
 
 @put("/resources/{kind:str}/{path:path}", status_code=200, responses=REFUSALS | _PROPOSED, summary="Make a resource")
 async def put_resource(
     *,
-    service: Service,
-    who: Who,
+    facade: Service,
+    caller: Who,
     kind: PathWord,
     path: PathWord,
     data: Annotated[dict[str, Any], Body(description="The whole resource: apiVersion, kind, metadata, spec.")],
@@ -83,28 +85,28 @@ async def put_resource(
         )
     text = msgspec.json.encode(data).decode()
     body = api.ChangeRequest(files={name: text}, base=_revision(if_match), message=f"put {name}")
-    return await _apply(service, who, body, exact=if_match is not None)
+    return await _apply(facade, caller, body, exact=if_match is not None)
 
 
 @delete(
     "/resources/{kind:str}/{path:path}", status_code=200, responses=REFUSALS | _PROPOSED, summary="Delete a resource"
 )
 async def delete_resource(
-    service: Service, who: Who, kind: PathWord, path: PathWord, if_match: _IfMatch = None
+    facade: Service, caller: Who, kind: PathWord, path: PathWord, if_match: _IfMatch = None
 ) -> Response[api.Applied | api.Proposed]:
     """Delete one resource."""
     key = _key(kind, path)
     body = api.ChangeRequest(
         delete=(api.Named(kind=key[0], path=key[1]),), base=_revision(if_match), message=f"delete {' '.join(key)}"
     )
-    return await _apply(service, who, body, exact=if_match is not None)
+    return await _apply(facade, caller, body, exact=if_match is not None)
 
 
 async def _apply(
-    service: Service, who: Who, body: api.ChangeRequest, *, exact: bool
+    facade: Service, caller: Who, body: api.ChangeRequest, *, exact: bool
 ) -> Response[api.Applied | api.Proposed]:
     try:
-        return outcome(await service.apply(who, body))
+        return outcome(await facade.apply(caller, body))
     except StaleError as error:
         if exact:
             raise GoneAheadError(str(error), faults=error.faults) from error

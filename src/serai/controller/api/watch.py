@@ -10,7 +10,7 @@ from typing import Annotated, Final, TypeAlias
 
 import msgspec
 from litestar import Router, get
-from litestar.params import Dependency, Parameter
+from litestar.params import Dependency, QueryParameter
 from litestar.response import Stream
 
 from serai.controller.api.asking import LARGEST, REFUSALS, Service, Who
@@ -85,11 +85,11 @@ Opened: TypeAlias = Annotated[Streams, Dependency(skip_validation=True)]
     responses=REFUSALS,
 )
 async def watch_revisions(
-    service: Service, who: Who, streams: Opened, since: Annotated[int, Parameter(ge=0, le=LARGEST)]
+    facade: Service, caller: Who, streams: Opened, since: Annotated[int, QueryParameter(ge=0, le=LARGEST)]
 ) -> Stream:
     """Tell every revision after one, a line each, for ever. Only what one may read is told; empty lines mean nothing."""
-    streams.require_room(who.name)
-    lines = streams.lines(who.name, service.watch(who, since), SILENCE_SECONDS)
+    streams.require_room(caller.name)
+    lines = streams.lines(caller.name, facade.watch(caller, since), SILENCE_SECONDS)
     return Stream(lines, media_type="application/jsonl")
 
 
