@@ -25,6 +25,7 @@ _PAUSE_SECONDS: Final = 0.2
 _MOST_FAULTS: Final = 50
 
 T = TypeVar("T")
+U = TypeVar("U")
 
 
 class ClientError(RuntimeError):
@@ -92,14 +93,18 @@ class Client:
             self._request(method, path, body=body, params=params, headers=headers, seconds=seconds), kind
         )
 
-    def either(self, method: str, path: str, done: type[T], waits: type[T], *, body: msgspec.Struct | None = None) -> T:
+    def either(
+        self, method: str, path: str, done: type[T], waits: type[U], *, body: msgspec.Struct | None = None
+    ) -> T | U:
         """Ask for something that is done, or waits for somebody.
 
         Raises:
             ClientError: there is no answer, or it is no.
         """
         response = self._request(method, path, body=body)
-        return self._decoded(response, waits if response.status_code == HTTPStatus.ACCEPTED else done)
+        if response.status_code == HTTPStatus.ACCEPTED:
+            return self._decoded(response, waits)
+        return self._decoded(response, done)
 
     def tell(self, method: str, path: str, *, body: msgspec.Struct | None = None) -> None:
         """Ask for something that has no answer.
@@ -195,7 +200,8 @@ class Client:
                 by = self.profile.ca or "this machine"
                 raise ClientError(
                     f"{self.url} shows a certificate that {by} does not vouch for ({tls}): this is another controller, somebody "
-                    "in between, or a CA that is out of date; `serai login URL` asks again"
+                    "in between, or a CA that is out of date; `serai login URL` asks again",
+                    name="untrusted",
                 ) from error
             raise ClientError(
                 f"{self.url} cannot be reached: {_reason(error)}: is `serai controller run` (or `serai up`) running there?"
