@@ -36,10 +36,13 @@ class ClientError(RuntimeError):
     ) -> None:
         """Take the sentence, the status and the name of the problem where there was an answer, and its faults."""
         self.status, self.name, self.faults, self.sentence = status, name, faults, message
-        listed = [describe(fault) for fault in faults[:_MOST_FAULTS]] if len(faults) > 1 else []
+        listed = [describe(fault) for fault in faults[:_MOST_FAULTS]]
         if len(faults) > _MOST_FAULTS:
             listed.append(f"and {len(faults) - _MOST_FAULTS} more")
-        super().__init__("\n".join([*listed, message]))
+        if len(listed) == 1 and listed[0] in message:
+            listed = []
+        # What is invalid is listed as `serai check` lists it; the sentence would only say the first of it again.
+        super().__init__("\n".join(listed if name == "invalid" and listed else [*listed, message]))
 
 
 class Client:
