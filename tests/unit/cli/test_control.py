@@ -13,13 +13,13 @@ from typing import Any
 import msgspec
 import pytest
 from click.testing import CliRunner, Result
-from fake_service import NOW, PASSWORD, Caller, FakeService
-from served import served
 
+from fake_service import NOW, PASSWORD, Caller, FakeService
 from serai.access.roles import Grant, Role
 from serai.cli.main import main
 from serai.model.tenancy import ROOT
 from serai.wire import api
+from served import served
 
 EXAMPLE = Path(__file__).parents[3] / "examples/datacenter"
 SERVICE = """

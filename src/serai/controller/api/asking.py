@@ -22,7 +22,11 @@ Service: TypeAlias = Annotated[Facade, Dependency(skip_validation=True)]
 Who: TypeAlias = Annotated[Caller, Dependency(skip_validation=True)]
 
 PathNumber: TypeAlias = Annotated[int, PathParameter(ge=0, le=LARGEST)]
-PathWord: TypeAlias = Annotated[str, PathParameter(pattern=r"^[^\u0000]*$", max_length=512)]
+NO_NUL: Final = r"^[^\u0000]*$"
+LONGEST: Final = 512
+"""Characters in a word that stands in a URL."""
+
+PathWord: TypeAlias = Annotated[str, PathParameter(pattern=NO_NUL, max_length=LONGEST)]
 
 OPEN: Final[dict[str, Any]] = {"open": True}
 """The mark of a route that asks nobody who they are."""

@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Annotated
 
 from litestar import Router, get, post
-from litestar.params import FromQuery, JSONBody, QueryParameter
+from litestar.params import JSONBody, QueryParameter
 from litestar.response import Stream
 
-from serai.controller.api.asking import LARGEST, REFUSALS, Service, Who
+from serai.controller.api.asking import LARGEST, LONGEST, NO_NUL, REFUSALS, Service, Who
 from serai.wire import api
 
 
@@ -25,10 +25,11 @@ async def list_audit(
     after: Annotated[int | None, QueryParameter(ge=0, le=LARGEST, description="Behind this number.")] = None,
     limit: Annotated[int, QueryParameter(ge=1, le=1000)] = 100,
     in_scope: Annotated[
-        api.Word | None, QueryParameter(name="scope", description="In this scope, or below it.")
+        str | None,
+        QueryParameter(pattern=NO_NUL, max_length=LONGEST, name="scope", description="In this scope, or below it."),
     ] = None,
-    verb: FromQuery[api.Word | None] = None,
-    by: Annotated[api.Word | None, QueryParameter(description="Who did it.")] = None,
+    verb: Annotated[str | None, QueryParameter(pattern=NO_NUL, max_length=LONGEST)] = None,
+    by: Annotated[str | None, QueryParameter(pattern=NO_NUL, max_length=LONGEST, description="Who did it.")] = None,
 ) -> api.AuditPage:
     """List who did what, or tried to, oldest first."""
     return await facade.audit(caller, after=after, limit=limit, scope=in_scope, verb=verb, by=by)

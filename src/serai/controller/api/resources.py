@@ -10,7 +10,7 @@ from litestar import Response, Router, delete, get, put
 from litestar.openapi.datastructures import ResponseSpec
 from litestar.params import Body, HeaderParameter, QueryParameter
 
-from serai.controller.api.asking import LARGEST, REFUSALS, PathWord, Service, Who
+from serai.controller.api.asking import LARGEST, LONGEST, NO_NUL, REFUSALS, PathWord, Service, Who
 from serai.controller.api.changes import outcome
 from serai.controller.errors import GoneAheadError, InvalidError, MalformedError, NotFoundError, StaleError
 from serai.model.resources import KINDS
@@ -43,14 +43,18 @@ async def list_resources(
     caller: Who,
     kind: Annotated[str | None, QueryParameter(pattern="^[A-Za-z]{1,40}$")] = None,
     in_scope: Annotated[
-        api.Word | None, QueryParameter(name="scope", description="In this scope, or below it.")
+        str | None,
+        QueryParameter(pattern=NO_NUL, max_length=LONGEST, name="scope", description="In this scope, or below it."),
     ] = None,
     label: Annotated[
         list[Annotated[str, msgspec.Meta(pattern=_LABEL)]] | None,
         QueryParameter(description="`key=value`: VMs that have all of these labels.", max_items=20),
     ] = None,
     limit: Annotated[int, QueryParameter(ge=1, le=1000)] = 100,
-    after: Annotated[api.Word | None, QueryParameter(description="Where the page before this one ended.")] = None,
+    after: Annotated[
+        str | None,
+        QueryParameter(pattern=NO_NUL, max_length=LONGEST, description="Where the page before this one ended."),
+    ] = None,
 ) -> api.Page:
     """List the resources in force that one may read, in order of kind and path."""
     if kind is not None and kind not in KINDS:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import schemathesis
-from fake_service import FakeService
 from hypothesis import HealthCheck, Phase, settings
 from schemathesis.checks import not_a_server_error
 from schemathesis.specs.openapi.checks import (
@@ -12,6 +11,7 @@ from schemathesis.specs.openapi.checks import (
     status_code_conformance,
 )
 
+from fake_service import FakeService
 from serai.controller.api.app import make_app
 from serai.controller.api.doorkeeper import Limits
 
@@ -36,7 +36,7 @@ schema = schemathesis.openapi.from_asgi("/openapi/openapi.json", make_app(FakeSe
 # A stream without an end is tried in test_api_watch.py.
 @schema.exclude(path="/v1/watch").parametrize()
 @settings(
-    max_examples=6, deadline=None, database=None, derandomize=True, phases=[Phase.explicit, Phase.generate],
+    max_examples=4, deadline=None, database=None, derandomize=True, phases=[Phase.explicit, Phase.generate],
     suppress_health_check=list(HealthCheck),
 )  # fmt: skip
 def test_no_request_does_harm(case: schemathesis.Case) -> None:
