@@ -24,9 +24,9 @@ from serai.model.columns import Columns
 from serai.model.policy import Direction, InCidr, Policy
 from serai.model.ruleset import GuardedVnic, HostRuleset
 from serai.model.ruleset_delta import Delta
+from serai.model.update import Update
 from serai.model.world import World
 from serai.policy.compiler.datacenter import Compiler
-from serai.policy.compiler.update import Update
 
 pytestmark = pytest.mark.kernel
 

@@ -27,9 +27,9 @@ from namespaces import Tap, add_bridge, enter_new_network, in_a_thread, ip, moun
 from serai.model.columns import Columns
 from serai.model.ruleset import HostRuleset
 from serai.model.ruleset_delta import Delta
+from serai.model.update import Update
 from serai.model.world import World
 from serai.policy.compiler.datacenter import Compiler
-from serai.policy.compiler.update import Update
 from serai.wire import local
 
 pytestmark = [

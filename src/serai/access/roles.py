@@ -20,7 +20,24 @@ class Role(enum.StrEnum):
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Grant:
-    """A role in a scope, and below it."""
+    """A role in a scope, and below it; never above it or beside it. Its text is ``operator:/acme``."""
 
     role: Role
     scope: Scope
+
+    def __str__(self) -> str:
+        return f"{self.role}:{self.scope}"
+
+    @classmethod
+    def read(cls, text: str) -> Grant:
+        """Read ``operator:/acme``.
+
+        Raises:
+            ValueError: it is none.
+        """
+        role, _, scope = text.partition(":")
+        if role not in list(Role):
+            raise ValueError(
+                f"{text!r} is not a grant: write ROLE:SCOPE, such as operator:/; roles are {', '.join(Role)}"
+            )
+        return cls(Role(role), Scope(scope))

@@ -13,9 +13,9 @@ from serai.model.columns import Columns
 from serai.model.inventory import Mac, VnicId
 from serai.model.ruleset import HostRuleset
 from serai.model.ruleset_delta import Delta
+from serai.model.update import Update
 from serai.model.world import World
 from serai.policy.compiler.datacenter import Compiler
-from serai.policy.compiler.update import Update
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)

@@ -17,9 +17,9 @@ from serai.lab.scale import DataCenter, Scale, host_name, tenant_policies, vm_pa
 from serai.model.policy import Action, Clause, Direction, InCidr, Policy, PortRange, Rule, RuleRef
 from serai.model.ports import TCP
 from serai.model.ruleset_delta import Delta
+from serai.model.update import Update
 from serai.policy.compiler.datacenter import Compiler
 from serai.policy.compiler.domains import Progress, untold
-from serai.policy.compiler.update import Update
 
 _COUNTED: Final = (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
 """Whose time and memory count: ours, and that of the processes that compiled a share."""

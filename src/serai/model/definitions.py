@@ -25,15 +25,20 @@ class DefinitionError:
 
     file: str
     line: int
-    """Counted from 1."""
+    """Counted from 1; 0 where what is wrong stands in no file, and ``file`` says where else."""
     resource: str
     """E.g. ``Policy /acme:shop``; empty where no resource can be made out."""
     field: str
     """E.g. ``spec.ingress[0].ports[1]``; empty where the resource as a whole is meant."""
     message: str
 
+    @property
+    def place(self) -> str:
+        """File and line, or what else says where it stands."""
+        return _place(self.file, self.line)
+
     def __str__(self) -> str:
-        parts = (f"{self.file}:{self.line}", self.resource, self.field, self.message)
+        parts = (self.place, self.resource, self.field, self.message)
         return ": ".join(part for part in parts if part)
 
 
@@ -53,13 +58,21 @@ class Definition(Generic[R_co]):
 
     resource: R_co
     file: str
+    """The name of the file; of what is in force already, ``revision N``."""
     lines: Mapping[Path, int]
-    """The line of every field; ``()`` is the document's own."""
+    """The line of every field; ``()`` is the document's own, and 0 where there are no lines."""
+    body: str
+    """The document as it is written, as canonical JSON: of the same content, always the same text."""
+
+    @property
+    def line(self) -> int:
+        """Where it begins."""
+        return self.lines[()]
 
     @property
     def place(self) -> str:
         """File and line, for other errors to point at."""
-        return f"{self.file}:{self.lines[()]}"
+        return _place(self.file, self.line)
 
 
 class Complaints:
@@ -108,6 +121,10 @@ class Complaints:
         """
         if self.errors:
             raise DefinitionErrors(self.errors)
+
+
+def _place(file: str, line: int) -> str:
+    return f"{file}:{line}" if line else file
 
 
 def line_of(lines: Mapping[Path, int], path: Path) -> int:

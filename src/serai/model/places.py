@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 
 from serai.model import resources
-from serai.model.definitions import Definition
+from serai.model.definitions import Definition, line_of
 from serai.model.policy import RuleRef
 from serai.model.resources import Resource, path_of
 
@@ -53,9 +53,9 @@ def places(definitions: Iterable[Definition[Resource]]) -> Places:
         if not isinstance(policy, resources.Policy):
             continue
         file, lines = definition.file, definition.lines
-        policies[path_of(policy)] = Place(file, lines["metadata", "name"])
+        policies[path_of(policy)] = Place(file, line_of(lines, ("metadata", "name")))
         for direction, specs in policy.spec.rules().items():
             for number, spec in enumerate(specs):
                 ref = RuleRef.of(policy.metadata.scope, policy.metadata.name, direction, spec.name)
-                rules[ref.text] = Place(file, lines["spec", str(direction), number])
+                rules[ref.text] = Place(file, line_of(lines, ("spec", str(direction), number)))
     return Places(rules=MappingProxyType(rules), policies=MappingProxyType(policies))

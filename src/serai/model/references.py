@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from typing import Generic, TypeVar
 
@@ -12,28 +13,36 @@ from serai.model.tenancy import ROOT, Mode, Scope
 T = TypeVar("T")
 
 
+@functools.lru_cache(maxsize=1 << 12)
+def candidates(reference: str, scope: Scope) -> tuple[str, ...]:
+    """Return the paths that ``reference`` (a name or a full path) may mean in ``scope``, the nearest first."""
+    if reference.startswith("/"):
+        return (reference,)
+    return tuple(f"{level}:{reference}" for level in reversed(scope.lineage))
+
+
 class Scopes:
     """The scopes that are declared, each with the mode that it sets."""
 
     def __init__(self, modes: Mapping[Scope, Mode | None], complaints: Complaints) -> None:
         """Take the declared scopes; those without a mode of their own map to None."""
-        self._modes = modes
+        self.modes = modes
         self._complaints = complaints
 
     def check(self, definition: Definition[Resource], path: Path, scope: Scope) -> bool:
         """Complain where nobody declares ``scope``; say whether it may be used."""
-        if scope in self._modes:
+        if scope in self.modes:
             return True
         # A broken Tenant takes its applications with it.
         if not self._complaints.excuse("Tenant", scope.parts[0]):
-            hint = did_you_mean(scope, (known for known in self._modes if known != "/"))
+            hint = did_you_mean(scope, (known for known in self.modes if known != "/"))
             self._complaints.about(definition, path, f"no Tenant declares the scope {scope}{hint}")
         return False
 
     def mode(self, own: Mode | None, scope: Scope) -> Mode:
         """Return the mode in force: a VM's own, else the nearest scope's, else enforce."""
         for level in reversed(scope.lineage):
-            own = own or self._modes.get(level)
+            own = own or self.modes.get(level)
         return own or Mode.ENFORCE
 
 
@@ -51,11 +60,7 @@ class Table(Generic[T]):
 
         A name is looked up in ``scope`` and then level by level upwards: the nearest one counts.
         """
-        if reference.startswith("/"):
-            candidates = [reference]
-        else:
-            candidates = [f"{level}:{reference}" for level in reversed(scope.lineage)]
-        for candidate in candidates:
+        for candidate in candidates(reference, scope):
             if candidate in self._entries:
                 return self._entries[candidate]
         if not self._complaints.excuse(self._kind, reference.rpartition(":")[2]):

@@ -15,17 +15,10 @@ from serai.model.resources import path_of
 from serai.model.tenancy import ROOT, Scope
 
 
-def resolve_invariants(
-    definitions: Sequence[Definition[resources.Invariant]], scopes: Scopes, peers: Peers, complaints: Complaints
-) -> tuple[Invariant, ...]:
-    """Return the invariants in order of path."""
-    resolved = [_resolve(definition, scopes, peers, complaints) for definition in definitions]
-    return tuple(sorted(resolved, key=lambda invariant: (invariant.scope, invariant.path)))
-
-
-def _resolve(
+def resolve_invariant(
     definition: Definition[resources.Invariant], scopes: Scopes, peers: Peers, complaints: Complaints
 ) -> Invariant:
+    """Return an invariant; whole where there is nothing to complain about."""
     metadata, spec = definition.resource.metadata, definition.resource.spec
     scopes.check(definition, ("metadata", "scope"), metadata.scope)
     [(claim, about)] = spec.claims().items()

@@ -1,8 +1,8 @@
-"""Hosts, networks and VMs: every address in its place, nothing held twice."""
+"""Networks and VMs: every address in its place."""
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Sequence
 from types import MappingProxyType
 
 from serai.model import resources
@@ -10,76 +10,35 @@ from serai.model.address import LINK_LOCAL, Address, Prefix, in_order
 from serai.model.definitions import Complaints, Definition, Path
 from serai.model.inventory import Host, Network, VirtualMachine, Vnic, vnic_id
 from serai.model.references import Scopes, Table
-from serai.model.resolve_security import check_security, port_security
-from serai.model.resources import VnicSpec, label, path_of
+from serai.model.resolve_security import port_security
+from serai.model.resolve_site import PROVIDER_DOMAIN
+from serai.model.resources import Resource, VnicSpec, label
 from serai.model.tenancy import ROOT
-
-PROVIDER_DOMAIN = "provider"
-"""The routing domain of the provider's own networks, unless they name another."""
 
 _POINT_TO_POINT = {4: 31, 6: 127}
 """Prefixes this long or longer keep no address for themselves (RFC 3021, RFC 6164), by version."""
 
 
-class _Claims:
-    """Who has taken what there can be only one of."""
-
-    def __init__(self, complaints: Complaints) -> None:
-        self._complaints = complaints
-        self._holders: dict[Hashable, Definition[resources.Resource]] = {}
-
-    def take(self, claim: Hashable, definition: Definition[resources.Resource], path: Path, what: str) -> None:
-        """Complain where the claim has been taken before."""
-        holder = self._holders.get(claim)
-        if holder is None:
-            self._holders[claim] = definition
-            return
-        taken = f"{what} is taken already, by {label(holder.resource)} at {holder.place}"
-        self._complaints.about(definition, path, taken)
+def resolve_network(definition: Definition[resources.Network], scopes: Scopes) -> Network:
+    """Return a network; whole where there is nothing to complain about."""
+    metadata, spec = definition.resource.metadata, definition.resource.spec
+    scopes.check(definition, ("metadata", "scope"), metadata.scope)
+    return Network(
+        name=metadata.name,
+        scope=metadata.scope,
+        routing_domain=spec.routing_domain or metadata.scope.tenant or PROVIDER_DOMAIN,
+        subnets=spec.subnets,
+        bridge=spec.bridge,
+        vni=spec.vni,
+    )
 
 
-def resolve_hosts(definitions: Sequence[Definition[resources.Host]]) -> dict[str, Host]:
-    """Return the hosts by name."""
-    hosts = [(d.resource.metadata.name, d.resource.spec.address) for d in definitions]
-    return {name: Host(name=name, address=address) for name, address in hosts}
-
-
-def resolve_networks(
-    definitions: Sequence[Definition[resources.Network]], scopes: Scopes, complaints: Complaints
-) -> dict[str, Network]:
-    """Return the networks by path."""
-    networks: dict[str, Network] = {}
-    claims = _Claims(complaints)
-    for definition in definitions:
-        metadata, spec = definition.resource.metadata, definition.resource.spec
-        scopes.check(definition, ("metadata", "scope"), metadata.scope)
-        # One bridge or one VXLAN under two networks would join what their routing domains keep apart.
-        if spec.bridge is not None:
-            claims.take(("bridge", spec.bridge), definition, ("spec", "bridge"), f"bridge {spec.bridge}")
-        if spec.vni is not None:
-            claims.take(("vni", spec.vni), definition, ("spec", "vni"), f"VNI {spec.vni}")
-        networks[path_of(definition.resource)] = Network(
-            name=metadata.name,
-            scope=metadata.scope,
-            routing_domain=spec.routing_domain or metadata.scope.tenant or PROVIDER_DOMAIN,
-            subnets=spec.subnets,
-            bridge=spec.bridge,
-            vni=spec.vni,
-        )
-    _check_overlaps(definitions, networks, complaints)
-    return networks
-
-
-def _check_overlaps(
-    definitions: Sequence[Definition[resources.Network]],
-    networks: Mapping[str, Network],
-    complaints: Complaints,
-) -> None:
-    """Complain about subnets of one routing domain that share addresses."""
+def check_overlaps(networks: Sequence[tuple[Definition[Resource], Network]], complaints: Complaints) -> None:
+    """Complain about subnets of one routing domain that share addresses: of two networks, about the later one in the order given."""
     places = [
-        (networks[path_of(definition.resource)].routing_domain, subnet, order, number, definition)
-        for order, definition in enumerate(definitions)
-        for number, subnet in enumerate(definition.resource.spec.subnets)
+        (network.routing_domain, subnet, order, number, definition)
+        for order, (definition, network) in enumerate(networks)
+        for number, subnet in enumerate(network.subnets)
     ]
     places.sort(key=lambda place: (place[0], place[1].version, in_order(place[1]), *place[2:4]))
     # Sorted by first address, a subnet overlaps an earlier one exactly if it overlaps the one that ends last.
@@ -95,58 +54,43 @@ def _check_overlaps(
         complaints.about(later[4], ("spec", "subnets", later[3]), message)
 
 
-def resolve_vms(
-    definitions: Sequence[Definition[resources.VirtualMachine]],
+def resolve_vm(
+    definition: Definition[resources.VirtualMachine],
     scopes: Scopes,
-    networks: Mapping[str, Network],
-    hosts: Mapping[str, Host],
+    networks: Table[Network],
+    hosts: Table[Host],
     complaints: Complaints,
-) -> dict[str, VirtualMachine]:
-    """Return the VMs by path."""
-    vms: dict[str, VirtualMachine] = {}
-    claims = _Claims(complaints)
-    network_table = Table("Network", networks, complaints)
-    host_table = Table("Host", {f"/:{name}": host for name, host in hosts.items()}, complaints)
-    for definition in definitions:
-        metadata, spec = definition.resource.metadata, definition.resource.spec
-        if metadata.scope == ROOT:
-            message = "a VM belongs to a tenant: write /TENANT or /TENANT/APPLICATION"
-            complaints.about(definition, ("metadata", "scope"), message)
-        scopes.check(definition, ("metadata", "scope"), metadata.scope)
-        if spec.host is not None:
-            host_table.find(definition, ("spec", "host"), spec.host, ROOT)
-        domain = spec.domain or metadata.name
-        if spec.host is not None:
-            claims.take(
-                ("domain", spec.host, domain),
-                definition,
-                ("spec", "domain") if spec.domain else ("metadata", "name"),
-                f"domain {domain} of host {spec.host}",
-            )
-        vnics: list[Vnic] = []
-        for number, vnic in enumerate(spec.vnics):
-            path: Path = ("spec", "vnics", number)
-            if any(other.name == vnic.name for other in spec.vnics[:number]):
-                complaints.about(definition, (*path, "name"), f"there are two vNICs {vnic.name!r}")
-            claims.take(("mac", vnic.mac), definition, (*path, "mac"), f"MAC address {vnic.mac}")
-            network = network_table.find(definition, (*path, "network"), vnic.network, metadata.scope)
-            if network is None:
-                continue
-            vnics.append(_vnic(definition.resource, vnic, network))
-            for position, address in enumerate(vnic.addresses):
-                _check_address(definition, (*path, "addresses", position), address, network, complaints)
-            _claim_addresses(claims, definition, path, vnics[-1])
-        vms[path_of(definition.resource)] = VirtualMachine(
-            name=metadata.name,
-            scope=metadata.scope,
-            labels=MappingProxyType(dict(spec.labels)),
-            mode=scopes.mode(spec.mode, metadata.scope),
-            vnics=tuple(vnics),
-            host=spec.host,
-            domain=domain,
-        )
-    check_security(definitions, vms, complaints)
-    return vms
+) -> tuple[VirtualMachine, Sequence[Vnic | None]]:
+    """Return a VM, whole where there is nothing to complain about; and each of its vNICs, None where its network is not known."""
+    metadata, spec = definition.resource.metadata, definition.resource.spec
+    if metadata.scope == ROOT:
+        message = "a VM belongs to a tenant: write /TENANT or /TENANT/APPLICATION"
+        complaints.about(definition, ("metadata", "scope"), message)
+    scopes.check(definition, ("metadata", "scope"), metadata.scope)
+    if spec.host is not None:
+        hosts.find(definition, ("spec", "host"), spec.host, ROOT)
+    vnics: list[Vnic | None] = []
+    for number, vnic in enumerate(spec.vnics):
+        path: Path = ("spec", "vnics", number)
+        if any(other.name == vnic.name for other in spec.vnics[:number]):
+            complaints.about(definition, (*path, "name"), f"there are two vNICs {vnic.name!r}")
+        network = networks.find(definition, (*path, "network"), vnic.network, metadata.scope)
+        if network is None:
+            vnics.append(None)
+            continue
+        vnics.append(_vnic(definition.resource, vnic, network))
+        for position, address in enumerate(vnic.addresses):
+            _check_address(definition, (*path, "addresses", position), address, network, complaints)
+    resolved = VirtualMachine(
+        name=metadata.name,
+        scope=metadata.scope,
+        labels=MappingProxyType(dict(spec.labels)),
+        mode=scopes.mode(spec.mode, metadata.scope),
+        vnics=tuple(vnic for vnic in vnics if vnic),
+        host=spec.host,
+        domain=spec.domain or metadata.name,
+    )
+    return resolved, vnics
 
 
 def _vnic(vm: resources.VirtualMachine, vnic: VnicSpec, network: Network) -> Vnic:
@@ -158,15 +102,6 @@ def _vnic(vm: resources.VirtualMachine, vnic: VnicSpec, network: Network) -> Vni
         addresses=vnic.addresses,
         security=port_security(vnic),
     )
-
-
-def _claim_addresses(claims: _Claims, definition: Definition[resources.VirtualMachine], path: Path, vnic: Vnic) -> None:
-    domain = vnic.network.routing_domain
-    for position, address in enumerate(vnic.held):
-        implied = position >= len(vnic.addresses)
-        spot = (*path, "mac") if implied else (*path, "addresses", position)
-        made = " (the link-local address that this MAC makes)" if implied else ""
-        claims.take(("address", domain, address), definition, spot, f"{address}{made} of the routing domain {domain!r}")
 
 
 def _check_address(

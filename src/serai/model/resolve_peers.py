@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Self
+from collections.abc import Sequence
 
 from serai.model import resources
 from serai.model.definitions import Complaints, Definition, Path
@@ -34,20 +33,6 @@ class Peers:
         self._services = services
         self._networks = networks
         self._complaints = complaints
-
-    @classmethod
-    def of(
-        cls,
-        services: Sequence[Definition[resources.Service]],
-        networks: Mapping[str, Network],
-        scopes: Scopes,
-        complaints: Complaints,
-    ) -> Self:
-        """Take all Services and Networks that there are."""
-        for service in services:
-            scopes.check(service, ("metadata", "scope"), service.resource.metadata.scope)
-        by_path = {path_of(service.resource): service.resource for service in services}
-        return cls(scopes, Table("Service", by_path, complaints), Table("Network", networks, complaints), complaints)
 
     def clause(
         self, definition: _Definition, path: Path, spec: PeerSpec, ports: tuple[PortRange, ...] | None

@@ -15,12 +15,11 @@ from serai.model.resources import RuleSpec
 _PEERS_FIELD = {Direction.INGRESS: "from", Direction.EGRESS: "to"}
 
 
-def resolve_policies(
-    definitions: Sequence[Definition[resources.Policy]], scopes: Scopes, peers: Peers, complaints: Complaints
-) -> tuple[Policy, ...]:
-    """Return the policies in order of path."""
-    resolved = (_PolicyResolver(definition, scopes, peers, complaints).policy() for definition in definitions)
-    return tuple(sorted(resolved, key=lambda policy: (policy.scope, policy.name)))
+def resolve_policy(
+    definition: Definition[resources.Policy], scopes: Scopes, peers: Peers, complaints: Complaints
+) -> Policy:
+    """Return a policy; whole where there is nothing to complain about."""
+    return _PolicyResolver(definition, scopes, peers, complaints).policy()
 
 
 class _PolicyResolver:

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-import bisect
-import operator
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Mapping
+from typing import Self
 
 from serai.model import resources
-from serai.model.address import Address, Prefix, is_several, pack, unpack
+from serai.model.address import BITS, Address, Prefix, in_order, is_several, unpack
+from serai.model.buckets import Index
 from serai.model.definitions import Complaints, Definition, Path
+from serai.model.holders import Claim, Holders
 from serai.model.inventory import AllowedAddress, PortSecurity, VirtualMachine
-from serai.model.resources import VnicSpec, path_of
+from serai.model.key import Key
+from serai.model.resources import Resource, VnicSpec, path_of
+
+_Mark = tuple[str, str, int, Hashable]
+"""``prefix``, its routing domain, how many bits it fixes, and which; or ``mac`` and which one."""
 
 
 def port_security(spec: VnicSpec) -> PortSecurity:
@@ -29,50 +34,85 @@ def port_security(spec: VnicSpec) -> PortSecurity:
     )
 
 
+class Allowances:
+    """Which VMs have leave to use which addresses beside their own: whoever comes to hold one of these must be looked at with them."""
+
+    __slots__ = ("_by", "_lengths")
+
+    def __init__(self, by: Index[_Mark, Key] | None = None, lengths: frozenset[int] = frozenset()) -> None:
+        """Begin with none."""
+        self._by = Index[_Mark, Key]() if by is None else by
+        self._lengths = lengths
+        """Of the prefixes, as far as there have ever been any."""
+
+    def covering(self, claim: Claim) -> frozenset[Key]:
+        """Return the VMs that have leave to use what ``claim`` is about."""
+        kind, domain, which = claim
+        if kind == "mac":
+            return self._by.get((kind, "", 0, which))
+        if kind != "address" or not isinstance(which, bytes):
+            return frozenset()
+        number = int.from_bytes(which)
+        found = (self._by.get(("prefix", domain, length, number >> BITS - length)) for length in self._lengths)
+        return frozenset().union(*found)
+
+    def changed(self, gone: Iterable[tuple[Key, VirtualMachine]], come: Iterable[tuple[Key, VirtualMachine]]) -> Self:
+        """Return them without those of some VMs, and then with those of others."""
+        less = [(mark, key) for key, vm in gone for mark in _marks(vm)]
+        more = [(mark, key) for key, vm in come for mark in _marks(vm)]
+        if not less and not more:
+            return self
+        lengths = {length for (kind, _, length, _), _ in more if kind == "prefix"}
+        return type(self)(self._by.changed(less, more), self._lengths | lengths)
+
+
+def _marks(vm: VirtualMachine) -> Iterator[_Mark]:
+    for vnic in vm.vnics:
+        for entry in vnic.security.allowed:
+            raw, length = in_order(entry.prefix)
+            yield "prefix", vnic.network.routing_domain, length, int.from_bytes(raw) >> BITS - length
+            if entry.mac is not None:
+                yield "mac", "", 0, entry.mac
+
+
 def check_security(
-    definitions: Sequence[Definition[resources.VirtualMachine]],
-    vms: Mapping[str, VirtualMachine],
-    complaints: Complaints,
+    definition: Definition[Resource], vms: Mapping[str, VirtualMachine], holders: Holders, complaints: Complaints
 ) -> None:
     """Complain about allowed addresses that another VM holds, and allowed MAC addresses that are a vNIC's own."""
-    holders = _Holders(vms.values())
-    macs = {vnic.mac: f"{vm.path}/{vnic.name}" for vm in vms.values() for vnic in vm.vnics}
-    for definition in definitions:
-        vm = vms[path_of(definition.resource)]
-        domains = {vnic.name: vnic.network.routing_domain for vnic in vm.vnics}
-        for number, spec in enumerate(definition.resource.spec.vnics):
-            for position, entry in enumerate(spec.allowed_addresses):
-                path: Path = ("spec", "vnics", number, "allowedAddresses", position)
-                if entry.mac in macs and entry.mac != spec.mac:
-                    message = f"{entry.mac} is the own MAC address of {macs[entry.mac]}: nobody else may send from it"
-                    complaints.about(definition, (*path, "mac"), message)
-                # A vNIC on an unknown network has no routing domain to look into.
-                held = holders.another(vm, domains[spec.name], entry.prefix) if spec.name in domains else None
-                if held:
-                    address, holder = held
-                    inside = f"{entry.prefix} contains {address}" if is_several(entry.prefix) else str(address)
-                    message = f"{inside}, which {holder} holds: nobody else may send in its name"
-                    complaints.about(definition, (*path, "prefix"), message)
+    resource = definition.resource
+    if not isinstance(resource, resources.VirtualMachine):
+        return
+    vm = vms[path_of(resource)]
+    domains = {vnic.name: vnic.network.routing_domain for vnic in vm.vnics}
+    for number, spec in enumerate(resource.spec.vnics):
+        for position, entry in enumerate(spec.allowed_addresses):
+            path: Path = ("spec", "vnics", number, "allowedAddresses", position)
+            owner = holders.get(("mac", "", entry.mac)) if entry.mac != spec.mac else None
+            if owner:
+                # A vNIC on an unknown network has a MAC address all the same.
+                own = "".join(f"/{vnic.name}" for vnic in vms[owner.path].vnics if vnic.mac == entry.mac)
+                message = f"{entry.mac} is the own MAC address of {owner.path}{own}: nobody else may send from it"
+                complaints.about(definition, (*path, "mac"), message)
+            # A vNIC on an unknown network has no routing domain to look into.
+            held = _held(vm, domains[spec.name], entry.prefix, vms, holders) if spec.name in domains else None
+            if held:
+                address, holder = held
+                inside = f"{entry.prefix} contains {address}" if is_several(entry.prefix) else str(address)
+                message = f"{inside}, which {holder} holds: nobody else may send in its name"
+                complaints.about(definition, (*path, "prefix"), message)
 
 
-class _Holders:
-    """Who holds which address, to be searched by prefix."""
-
-    def __init__(self, vms: Iterable[VirtualMachine]) -> None:
-        self._found = sorted(
-            ((vnic.network.routing_domain, pack(address)), f"{vm.path}/{vnic.name}", vm.path)
-            for vm in vms
-            for vnic in vm.vnics
-            for address in vnic.held
-        )
-
-    def another(self, vm: VirtualMachine, domain: str, prefix: Prefix) -> tuple[Address, str] | None:
-        """Return the first address of ``prefix`` that another VM than ``vm`` holds, and its vNIC."""
-        first, last = ((domain, pack(end)) for end in (prefix.network_address, prefix.broadcast_address))
-        begin = bisect.bisect_left(self._found, first, key=operator.itemgetter(0))
-        end = bisect.bisect_right(self._found, last, key=operator.itemgetter(0))
-        for (_, raw), vnic, path in self._found[begin:end]:
-            address = unpack(raw)
-            if path != vm.path and address in prefix:
-                return address, vnic
-        return None
+def _held(
+    vm: VirtualMachine, domain: str, prefix: Prefix, vms: Mapping[str, VirtualMachine], holders: Holders
+) -> tuple[Address, str] | None:
+    """Return the first address of ``prefix`` that another VM than ``vm`` holds, and its vNIC."""
+    for raw, key in holders.within(domain, prefix):
+        address = unpack(raw)
+        if key.path != vm.path and address in prefix:
+            own = next(
+                vnic.name
+                for vnic in vms[key.path].vnics
+                if vnic.network.routing_domain == domain and address in vnic.held
+            )
+            return address, f"{key.path}/{own}"
+    return None

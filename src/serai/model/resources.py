@@ -21,6 +21,8 @@ FLOWS = (64, 1 << 20)
 """The fewest and the most flows that a vNIC may be told to hold."""
 NEW_FLOWS = (1, 1_000_000)
 """The fewest and the most new flows a second that a vNIC may be told to open."""
+Approval = Annotated[int, Field(ge=1, le=2)]
+"""How many people must stand behind a change, its author included."""
 
 
 class RootMetadata(Part):
@@ -62,6 +64,7 @@ class SiteSpec(Part):
     mode: Mode | None = None
     defaults: Defaults = Defaults()
     quarantine: Quarantine = Quarantine()
+    approval: Approval = 1
 
 
 class ApplicationSpec(Part):
@@ -69,12 +72,14 @@ class ApplicationSpec(Part):
 
     name: fields.Name
     mode: Mode | None = None
+    approval: Approval = 1
 
 
 class TenantSpec(Part):
     """A tenant's settings and applications."""
 
     mode: Mode | None = None
+    approval: Approval = 1
     applications: tuple[ApplicationSpec, ...] = ()
 
 

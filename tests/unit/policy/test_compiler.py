@@ -21,11 +21,11 @@ from serai.model.policy import Action
 from serai.model.records import Step
 from serai.model.ruleset_delta import Delta
 from serai.model.tenancy import Mode
+from serai.model.update import Update
 from serai.model.world import World
 from serai.policy.compile import compile_host
 from serai.policy.compiler.datacenter import Compiler
 from serai.policy.compiler.fit import ROOM, FitError
-from serai.policy.compiler.update import Update
 from serai.policy.evaluate import judge_side
 from serai.policy.lookup import Lookup
 

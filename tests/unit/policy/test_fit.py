@@ -12,9 +12,9 @@ from serai.model.columns import Columns
 from serai.model.inventory import Mac, Network, VirtualMachine, Vnic, vnic_id
 from serai.model.policy import Action, Clause, Direction, Group, InCidr, Policy, PortRange, Rule, RuleRef, Tier
 from serai.model.tenancy import Mode, Scope
+from serai.model.update import Update
 from serai.policy.compiler.datacenter import Compiler
 from serai.policy.compiler.fit import ROOM, FitError
-from serai.policy.compiler.update import Update
 
 SHOP = Scope("/acme/shop")
 NETWORK = Network(name="front", scope=Scope("/acme"), routing_domain="acme", subnets=(IPv4Network("10.0.0.0/24"),))

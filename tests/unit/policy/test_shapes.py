@@ -41,6 +41,7 @@ from serai.model.policy import (
 from serai.model.ports import TCP, UDP
 from serai.model.ruleset import HostRuleset, Step
 from serai.model.tenancy import Mode, Scope
+from serai.model.update import Update
 from serai.model.world import World
 from serai.policy.compile import compile_host
 from serai.policy.compiler.census import census
@@ -48,7 +49,6 @@ from serai.policy.compiler.datacenter import Compiler
 from serai.policy.compiler.domains import CompiledDomain, Shapes, compile_domains
 from serai.policy.compiler.spell import SpelledPolicy
 from serai.policy.compiler.statutes import Statutes
-from serai.policy.compiler.update import Update
 from serai.policy.evaluate import judge_side
 from serai.policy.lookup import Lookup
 

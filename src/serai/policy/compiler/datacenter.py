@@ -20,6 +20,7 @@ from serai.model.policy import Action, Direction, Policy
 from serai.model.ruleset import HostRuleset
 from serai.model.ruleset_delta import Delta
 from serai.model.tenancy import Scope
+from serai.model.update import Update
 from serai.model.world import LAST_WORD
 from serai.policy.compiler.census import Members, census
 from serai.policy.compiler.domains import (
@@ -37,7 +38,6 @@ from serai.policy.compiler.host import Host, Plan
 from serai.policy.compiler.inventory import Inventory
 from serai.policy.compiler.spell import SpelledPolicy
 from serai.policy.compiler.statutes import Statutes
-from serai.policy.compiler.update import Update
 
 _MANY: Final = 1000
 """From so many things on it is worth while to pause the garbage collector."""

@@ -53,5 +53,8 @@ def _by_path(world: World) -> dict[str, Policy]:
 
 
 def _differences(old: Mapping[str, T], new: Mapping[str, T]) -> dict[str, T | None]:
-    changed: dict[str, T | None] = {key: thing for key, thing in new.items() if old.get(key) != thing}
+    # Most things are the very same ones as before: to see that costs nothing.
+    changed: dict[str, T | None] = {
+        key: thing for key, thing in new.items() if (was := old.get(key)) is not thing and was != thing
+    }
     return changed | dict.fromkeys(old.keys() - new.keys())

@@ -1,0 +1,146 @@
+"""Puts a controller together and runs it in this process."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import dataclasses
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+import structlog
+import uvicorn
+
+from serai.controller.agents import Agents
+from serai.controller.api.app import make_app
+from serai.controller.audit import Audit
+from serai.controller.changes import Changes
+from serai.controller.config import Config
+from serai.controller.current import Current
+from serai.controller.gatekeeper import Gatekeeper
+from serai.controller.hosts import Hosts
+from serai.controller.parallel import compile_in_parallel
+from serai.controller.passwords import Passwords
+from serai.controller.people import People
+from serai.controller.questions import Questions
+from serai.controller.service import Service
+from serai.controller.shard import Shard
+from serai.controller.views import Views
+from serai.store.store import Store
+from serai.wire.keys import Keys
+from serai.wire.profile import Profile
+from serai.wire.tls import agents_context
+
+_log = structlog.get_logger(__name__)
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Running:
+    """A controller that has begun."""
+
+    config: Config
+    service: Service
+    shard: Shard
+    hosts: Hosts
+    store: Store
+    keys: Keys
+
+
+@contextlib.asynccontextmanager
+async def controller(config: Config) -> AsyncIterator[Running]:
+    """Run a controller as long as the context is not left; it is ready when that is entered.
+
+    Raises:
+        StoreError: the database does not answer, or is of a newer version.
+        KeysError: the keys cannot be used.
+        DefinitionErrors: what the database holds is not what this version understands.
+        ChannelError: agents cannot be listened to there.
+    """
+    keys = Keys.open(config.keys, names=config.names, now=_now())
+    signer = keys.audit_signer()
+    store = await Store.open(config.database, signer=signer)
+    current = Current(store)
+    try:
+        await current.load()
+        shard = Shard(store, current, name="all", url=config.agents_url, by=compile_in_parallel, clock=_now)
+        hosts = Hosts(store, current, shard, keys.authority, agents=[config.agents_url, *config.controllers], clock=_now)
+        audit = Audit(store, signer)
+        people = People(store, passwords=Passwords())
+        service = Service(
+            store, current, shard=shard, people=people, hosts=hosts, audit=audit, views=Views(store, current),
+            changes=Changes(store, current, preview=shard.preview, clock=_now), questions=Questions(current), clock=_now,
+        )  # fmt: skip
+        await _first_start(people, config, keys)
+        gatekeeper = Gatekeeper(store, shard, hosts, clock=_now)
+        agents = Agents(gatekeeper, shard)
+        shard.serve(agents)
+        async with contextlib.AsyncExitStack() as stack:
+            for part in (current, shard, service, audit):
+                await stack.enter_async_context(_running(part.run()))
+            context = agents_context(keys.server, keys.server_key, keys.ca)
+            await stack.enter_async_context(agents.listen(config.address, config.agents_port, context))
+            await stack.enter_async_context(_served(service, config, keys))
+            _log.info("controller is ready", url=config.url, agents=config.agents_url)
+            yield Running(config=config, service=service, shard=shard, hosts=hosts, store=store, keys=keys)
+    finally:
+        current.close()
+        await store.close()
+
+
+async def _first_start(people: People, config: Config, keys: Keys) -> None:
+    """Let whoever administers this machine in, where nobody has been let in yet."""
+    token = await people.bootstrap(_now())
+    if token is not None:
+        Profile(url=config.url, token=token.secret, ca=keys.ca).write(config.client)
+        _log.info("the first person is made", name=token.person, token=str(config.client))
+
+
+@contextlib.asynccontextmanager
+async def _served(service: Service, config: Config, keys: Keys) -> AsyncIterator[None]:
+    """Answer people's requests."""
+    server = _Server(
+        uvicorn.Config(
+            make_app(service), host=config.address, port=config.port, ssl_certfile=keys.server, ssl_keyfile=keys.server_key,
+            log_config=None, access_log=False, server_header=False, timeout_graceful_shutdown=2, lifespan="on",
+        )
+    )  # fmt: skip
+    serving = asyncio.create_task(server.serve())
+    try:
+        while not server.started:
+            if serving.done():
+                serving.result()
+                raise OSError(f"people cannot be listened to at {config.address}:{config.port}")
+            await asyncio.sleep(0.01)
+        yield
+    finally:
+        server.should_exit = True
+        await serving
+
+
+class _Server(uvicorn.Server):
+    """Leaves signals to whoever runs the process."""
+
+    @contextlib.contextmanager
+    def capture_signals(self):  # type: ignore[no-untyped-def,override]  # noqa: ANN201
+        yield
+
+
+@contextlib.asynccontextmanager
+async def _running(doing) -> AsyncIterator[None]:  # type: ignore[no-untyped-def]  # noqa: ANN001
+    task = asyncio.create_task(doing)
+    try:
+        yield
+    finally:
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
+
+
+def main(config: Config) -> None:
+    """Run a controller until SIGTERM or SIGINT. Hosts go on with what they hold."""
+    asyncio.run(_until_told(config))

@@ -1,0 +1,228 @@
+"""A controller: all that people, tools and agents ask of it, in one place that only passes on."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from datetime import datetime
+from typing import Final
+
+import structlog
+
+from serai.access.decide import Caller
+from serai.access.verbs import Verb
+from serai.controller.audit import Audit
+from serai.controller.changes import Changes, told
+from serai.controller.current import Current
+from serai.controller.errors import ForbiddenError
+from serai.controller.hosts import Hosts
+from serai.controller.people import People
+from serai.controller.questions import Questions
+from serai.controller.shard import Shard
+from serai.controller.views import Views, proposal_of, require
+from serai.store.errors import StoreError
+from serai.store.store import Entry, Proposal, Store
+from serai.wire import api
+
+_log = structlog.get_logger(__name__)
+
+_OVERDUE_SECONDS: Final = 0.5
+"""How often it is looked for changes that nobody has confirmed in time."""
+
+
+class Service:
+    """What ``api/facade.py`` asks for. Each part does its own work; here stands what all of them need: refusals are recorded."""
+
+    def __init__(
+        self,
+        store: Store,
+        current: Current,
+        *,
+        shard: Shard,
+        people: People,
+        changes: Changes,
+        views: Views,
+        hosts: Hosts,
+        questions: Questions,
+        audit: Audit,
+        clock: Callable[[], datetime],
+    ) -> None:
+        """Nothing is done yet."""
+        self._store, self._current, self._shard, self._clock = store, current, shard, clock
+        self._people, self._changes, self._views, self._hosts = people, changes, views, hosts
+        self._questions, self._audit = questions, audit
+
+    async def run(self) -> None:
+        """Take back what nobody has confirmed in time, as long as this controller leads; until cancelled."""
+        while True:
+            await asyncio.sleep(_OVERDUE_SECONDS)
+            if self._shard.term is None:
+                continue
+            try:
+                await self._changes.take_back_overdue()
+            except Exception as error:  # it is tried again; what stands in the way must not end the controller
+                _log.error("cannot take back what nobody has confirmed", error=str(error))
+
+    # People
+
+    async def authenticate(self, bearer: str) -> Caller | None:
+        """Say whose token this is; None: nobody's."""
+        return await self._people.authenticate(bearer)
+
+    # Resources and changes
+
+    async def resources(
+        self,
+        who: Caller,
+        *,
+        kind: str | None,
+        scope: str | None,
+        labels: Mapping[str, str],
+        limit: int,
+        after: str | None,
+    ) -> api.Page:
+        """List what is in force."""
+        return await self._views.resources(who, kind=kind, scope=scope, labels=labels, limit=limit, after=after)
+
+    async def resource(self, who: Caller, kind: str, path: str) -> api.Resource:
+        """Show one resource in force."""
+        return await self._views.resource(who, kind, path)
+
+    async def plan(self, who: Caller, body: api.ChangeRequest) -> api.Plan:
+        """Say what a change would do."""
+        draft, hosts, needs = await self._changes.plan(who, body)
+        return api.Plan(
+            digest=draft.digest, base=draft.edition.revision, steps=told(draft.steps), hosts=list(hosts), approvals=needs,
+            connections=await self._questions.connections(draft),
+        )  # fmt: skip
+
+    async def apply(self, who: Caller, body: api.ChangeRequest) -> api.Applied | api.Proposed:
+        """Make a change, or propose it where it needs a second person."""
+        return await self._refusals_told(who, "apply", self._changes.apply(who, body))
+
+    async def confirm(self, who: Caller, revision: int) -> api.Revision:
+        """Let a change stand."""
+        await self._refusals_told(who, "confirm", self._changes.confirm(who, revision))
+        return await self._views.revision(who, revision)
+
+    async def rollback(self, who: Caller, body: api.RollbackRequest) -> api.Applied | api.Proposed:
+        """Make everything as it was."""
+        return await self._refusals_told(who, "roll back", self._changes.roll_back(who, body))
+
+    async def revisions(self, who: Caller, *, before: int | None, limit: int) -> Sequence[api.Revision]:
+        """List changes, the latest first."""
+        return await self._views.revisions(who, before=before, limit=limit)
+
+    async def revision(self, who: Caller, number: int) -> api.Revision:
+        """Show one change."""
+        return await self._views.revision(who, number)
+
+    def watch(self, who: Caller, since: int) -> AsyncIterator[api.Revision]:
+        """Tell every change after a revision, for ever."""
+        return self._views.watch(who, since)
+
+    async def proposals(self, who: Caller) -> Sequence[api.Proposal]:
+        """List proposals, the latest first."""
+        return await self._views.proposals(who)
+
+    async def approve(self, who: Caller, proposal: int, body: api.Vote) -> api.Proposal | api.Applied:
+        """Stand behind a proposal; it is applied where enough people do."""
+        made = await self._refusals_told(who, "approve", self._changes.approve(who, proposal, body))
+        return proposal_of(self._current.edition, made) if isinstance(made, Proposal) else made
+
+    async def reject(self, who: Caller, proposal: int, body: api.Vote) -> api.Proposal:
+        """Close a proposal."""
+        made = await self._refusals_told(who, "reject", self._changes.reject(who, proposal, body))
+        return proposal_of(self._current.edition, made)
+
+    # Hosts
+
+    async def status(self, who: Caller) -> api.Status:
+        """Say where everything stands."""
+        return await self._hosts.status(who)
+
+    async def host(self, who: Caller, name: str) -> api.HostStatus:
+        """Say where one host stands, with its gates."""
+        return await self._hosts.host(who, name)
+
+    async def wait(self, who: Caller, revision: int, seconds: float) -> api.Status:
+        """Wait until all hosts hold a revision, or the time is over."""
+        return await self._hosts.wait(who, revision, seconds)
+
+    async def revoke_host(self, who: Caller, name: str) -> None:
+        """Make the certificate of a host worthless."""
+        await self._refusals_told(who, "revoke", self._hosts.revoke(who, name))
+
+    async def join_token(self, who: Caller, body: api.JoinTokenRequest) -> api.JoinToken:
+        """Let a host join."""
+        return await self._refusals_told(who, "let a host join", self._hosts.token(who, body))
+
+    async def join(self, body: api.JoinRequest) -> api.Certificate:
+        """Take in a host that shows a join token."""
+        return await self._refusals_told(None, "join", self._hosts.join(body))
+
+    async def renew(self, body: api.RenewRequest) -> api.Certificate:
+        """Give a host another certificate whose last one is over."""
+        return await self._refusals_told(None, "renew", self._hosts.renew(body))
+
+    async def ca(self) -> str:
+        """Give the certificate of the site's CA, in PEM."""
+        return self._hosts.ca
+
+    # Questions
+
+    async def can(self, who: Caller, body: api.Question) -> api.Answer:
+        """Answer what ``serai can`` asks."""
+        return await self._questions.can(who, body)
+
+    async def reach(self, who: Caller, body: api.ReachQuestion) -> api.Answer:
+        """Answer what ``serai reach`` asks."""
+        return await self._questions.reach(who, body)
+
+    async def diff(self, who: Caller, body: api.ChangeRequest) -> api.Answer:
+        """Answer which connections a change would open and close."""
+        draft, _hosts, _needs = await self._changes.plan(who, body)
+        return await self._questions.diff(draft)
+
+    # The audit log
+
+    async def audit(
+        self, who: Caller, *, after: int | None, limit: int, scope: str | None, verb: str | None, by: str | None
+    ) -> api.AuditPage:
+        """List the audit log, oldest first."""
+        return await self._audit.page(who, after=after, limit=limit, scope=scope, verb=verb, by=by)
+
+    async def checkpoint(self, who: Caller) -> api.Checkpoint:
+        """Show the latest checkpoint of the audit log."""
+        return await self._audit.checkpoint(who)
+
+    async def audit_export(self, who: Caller) -> AsyncIterator[bytes]:
+        """Give the whole audit log, a record a line, and its checkpoint."""
+        return await self._audit.export(who)
+
+    async def audit_verify(self, who: Caller, checkpoints: Sequence[str]) -> api.AuditVerdict:
+        """Look for anything that was done to the audit log behind the controllers' backs."""
+        return await self._audit.verify(who, checkpoints)
+
+    # How this controller is
+
+    async def health(self) -> api.Health:
+        """Say whether this controller does what it should."""
+        parts = {"database": self._current.trouble, "compiler": self._shard.trouble, "audit": self._audit.trouble}
+        if not any(parts.values()) and await self._hosts.leader() is None:
+            parts["leader"] = "no controller leads: hosts go on with what they hold; look at the other controllers' logs"
+        return api.Health(
+            ok=not any(parts.values()), parts={name: trouble or "ok" for name, trouble in parts.items()}, version=__version__
+        )
+
+    async def _refusals_told(self, who: Caller | None, verb: str, doing: Awaitable[T]) -> T:
+        """Do something; that somebody was not let is on record."""
+        try:
+            return await doing
+        except (ForbiddenError, JoinError) as error:
+            entry = Entry(
+                who=who.name if who else "nobody", verb=verb, object="", scope=ROOT, outcome="refused",
+                detail={"why": str(error)},
+            )  # fmt: skip
+            await self._people.record(entry)
+            raise

@@ -1,0 +1,356 @@
+"""Leads some hosts: compiles for them, tells them what to enforce, and knows what they hold. One controller at a time does."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import time
+from collections.abc import Callable, Collection, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime
+from typing import Final, Protocol, TypeVar
+
+import structlog
+
+from serai.controller.core import Controller, Event, HostLeft, HostReported, Refusal, SendRuleset, WorldChanged
+from serai.controller.current import Current, Edition
+from serai.model.inventory import Mac, VnicId
+from serai.model.update import Update
+from serai.policy.compiler.domains import DomainCompiler
+from serai.store.hosts import HostState
+from serai.store.store import Store
+from serai.wire import remote
+
+_log = structlog.get_logger(__name__)
+
+ATTEMPT_SECONDS: Final = 0.5
+"""How often one that does not lead tries to, and one that does asks whether it still does."""
+STATES_SECONDS: Final = 0.5
+"""How old may be what other controllers know of hosts."""
+_GATHER_SECONDS: Final = 0.002
+"""How long events are gathered before they are compiled: a crowd that comes at once costs one update."""
+_CROWD: Final = 64
+"""The most events that are compiled at once: nobody shall wait for all of a crowd."""
+
+T = TypeVar("T")
+
+
+class Endpoint(Protocol):
+    """Where agents are connected."""
+
+    def send(self, host: str, message: remote.FromController) -> bool:
+        """Send something to the agent of a host; False where it is not connected."""
+        ...
+
+    def close(self, host: str, reason: str) -> None:
+        """End the conversation with the agent of a host, where there is one."""
+        ...
+
+    def close_all(self, reason: str) -> None:
+        """End all conversations."""
+        ...
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Revised:
+    """There is a new revision."""
+
+    edition: Edition
+    update: Update
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Outgoing:
+    """A ruleset, written down."""
+
+    host: str
+    digest: str
+    raw: bytes
+    whole: bool
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Outcome:
+    """What came of a batch of events."""
+
+    outgoing: Sequence[_Outgoing]
+    refusals: Sequence[Refusal]
+    wanted: dict[str, str]
+    seconds: float
+
+
+@dataclasses.dataclass(slots=True, kw_only=True)
+class _Known:
+    """What is known of one host."""
+
+    state: HostState
+    macs: frozenset[Mac] = frozenset()
+    vnics: frozenset[VnicId] = frozenset()
+    sent: int = 0
+    """The number of what was sent last."""
+
+
+class Shard:
+    """The hosts of one shard, while this controller leads it."""
+
+    def __init__(
+        self, store: Store, current: Current, *, name: str, url: str, by: DomainCompiler, clock: Callable[[], datetime]
+    ) -> None:
+        """Lead nothing yet. ``url`` is where agents reach this controller."""
+        self._store, self._current, self._by, self._clock = store, current, by, clock
+        self._leadership = store.leadership(name, url)
+        self._name = name
+        self._workshop = ThreadPoolExecutor(max_workers=1, thread_name_prefix="compiler")
+        self._endpoint: Endpoint | None = None
+        self.trouble = ""
+        """What keeps hosts from having what they should; empty while nothing does."""
+        self._begin()
+        current.follow(self._revised)
+
+    def _begin(self) -> None:
+        """Know nothing."""
+        self._term: int | None = None
+        self._follows = False
+        self._core = Controller(by=self._by)
+        self._known: dict[str, _Known] = {}
+        self._events: asyncio.Queue[Event | _Revised] = asyncio.Queue()
+        self._compiled = 0
+        self._stirred: set[str] = set()
+        self._progress = asyncio.Event()
+
+    def serve(self, endpoint: Endpoint) -> None:
+        """Speak to agents through this."""
+        self._endpoint = endpoint
+
+    @property
+    def term(self) -> int | None:
+        """The term in which this controller leads; None: it does not."""
+        return self._term
+
+    @property
+    def compiled(self) -> int:
+        """The revision up to which hosts have been told."""
+        return self._compiled
+
+    def states(self) -> Iterator[HostState]:
+        """Go through what is known of hosts, in order of name."""
+        for name in sorted(self._known):
+            yield self._known[name].state
+
+    def guarded(self, host: str) -> frozenset[VnicId]:
+        """Return the vNICs that the gates of a host guard, as its agent says."""
+        known = self._known.get(host)
+        return known.vnics if known else frozenset()
+
+    async def progress(self) -> None:
+        """Wait until something is known of hosts that was not before."""
+        await self._progress.wait()
+
+    # Who leads
+
+    async def run(self) -> None:
+        """Lead whenever nobody else does, until cancelled."""
+        try:
+            while True:
+                if (term := await self._attempt()) is not None:
+                    await self._lead(term)
+                await asyncio.sleep(ATTEMPT_SECONDS)
+        finally:
+            self._workshop.shutdown(wait=False, cancel_futures=True)
+            await self._leadership.release()
+
+    async def _attempt(self) -> int | None:
+        try:
+            return await self._leadership.attempt()
+        except Exception as error:  # the database may be away for a while
+            _log.error("cannot ask who leads", shard=self._name, error=str(error))
+            return None
+
+    async def _lead(self, term: int) -> None:
+        """Lead until somebody else does, or nobody can say who does."""
+        try:
+            await self._take_over(term)
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(self._compile())
+                tasks.create_task(self._tell_others())
+                tasks.create_task(self._watch_hosts())
+                tasks.create_task(self._watch_leadership())
+        except* _DeposedError:
+            _log.warning("leads no more", shard=self._name, term=term)
+        except* Exception as trouble:
+            _log.error("cannot lead", shard=self._name, term=term, error=str(trouble.exceptions[0]))
+        finally:
+            self._begin()
+            if self._endpoint is not None:
+                self._endpoint.close_all("this controller leads no more")
+            await self._leadership.release()
+
+    async def _take_over(self, term: int) -> None:
+        began = time.monotonic()
+        self._follows = True  # before the first look: nothing may come between
+        edition = await self._current.catch_up()
+        for state in await self._store.states():
+            self._known[state.name] = _Known(state=dataclasses.replace(state, connected=False))
+        await self._work(self._core.handle, WorldChanged(world=edition.catalog.world))
+        self._compiled, self._term = edition.revision, term
+        taken = round(time.monotonic() - began, 2)
+        _log.info("leads", shard=self._name, term=term, revision=edition.revision, seconds=taken)
+
+    async def _watch_leadership(self) -> None:
+        while True:
+            await asyncio.sleep(ATTEMPT_SECONDS)
+            if not await self._leadership.alive():
+                raise _DeposedError
+
+    async def _watch_hosts(self) -> None:
+        """Part with hosts that are revoked."""
+        mark = None
+        while True:
+            if mark != self._current.hosts_mark:
+                mark = self._current.hosts_mark
+                for record in await self._store.hosts():
+                    if record.revoked and self._endpoint is not None:
+                        self._endpoint.close(record.name, "this host is revoked")
+                        if record.name in self._known:
+                            del self._known[record.name]
+                            self._events.put_nowait(HostLeft(host=record.name))
+            await asyncio.sleep(STATES_SECONDS / 5)
+
+    # What happens
+
+    async def _revised(self, edition: Edition, update: Update) -> None:
+        if self._follows:
+            self._events.put_nowait(_Revised(edition, update))
+
+    def arrived(self, host: str, hello: remote.Hello, epoch: int) -> None:
+        """An agent is there."""
+        known = self._known.get(host)
+        self._known[host] = fresh = _Known(
+            state=HostState(
+                name=host, connected=True, since=self._clock(), agent=hello.agent, epoch=epoch, holds=_hex(hello.digest),
+                wanted=known.state.wanted if known else None, revision=known.state.revision if known else 0,
+                trouble="", vnics=len(hello.sight.vnics),
+            )
+        )  # fmt: skip
+        self._look(fresh, hello.sight)
+        self._report(fresh, parts=frozenset(hello.parts))
+
+    def seen(self, host: str, sight: remote.Sight) -> None:
+        """Whom a host runs has changed."""
+        known = self._known[host]
+        self._look(known, sight)
+        self._put(known, vnics=len(sight.vnics))
+        self._report(known)
+
+    def held(self, host: str, held: remote.Held) -> None:
+        """A host tells what it holds, most often in answer to what it was sent."""
+        known = self._known[host]
+        self._put(known, holds=_hex(held.digest), trouble=held.refused)
+        if held.refused:
+            _log.warning("host refuses what it was sent", host=host, why=held.refused)
+        self._note_revision(known)
+        if known.state.holds != known.state.wanted and held.answers == known.sent:
+            self._report(known)
+
+    def left(self, host: str) -> None:
+        """An agent is there no more; its gates go on."""
+        if host in self._known:
+            self._put(self._known[host], connected=False, since=self._clock())
+
+    @staticmethod
+    def _look(known: _Known, sight: remote.Sight) -> None:
+        known.macs, known.vnics = frozenset(map(Mac, sight.macs)), frozenset(map(VnicId, sight.vnics))
+
+    def _report(self, known: _Known, parts: frozenset[bytes] | None = None) -> None:
+        state = known.state
+        self._events.put_nowait(
+            HostReported(host=state.name, macs=known.macs, vnics=known.vnics, digest=state.holds, parts=parts)
+        )
+
+    def _put(self, known: _Known, **what: object) -> None:
+        changed = dataclasses.replace(known.state, **what)  # type: ignore[arg-type]  # fields of HostState
+        if changed != known.state:
+            known.state = changed
+            self._stirred.add(changed.name)
+            self._progress.set()
+            self._progress = asyncio.Event()
+
+    def _note_revision(self, known: _Known) -> None:
+        if known.state.holds == known.state.wanted:
+            self._put(known, revision=self._compiled)
+
+    # What is done about it
+
+    async def _compile(self) -> None:
+        while True:
+            batch = [await self._events.get()]
+            await asyncio.sleep(_GATHER_SECONDS)
+            while not self._events.empty() and len(batch) < _CROWD:
+                batch.append(self._events.get_nowait())
+            revised = [each for each in batch if isinstance(each, _Revised) and each.edition.revision > self._compiled]
+            events: list[Event] = [
+                WorldChanged(world=each.edition.catalog.world, update=each.update) if isinstance(each, _Revised) else each
+                for each in batch
+                if not isinstance(each, _Revised) or each in revised
+            ]
+            outcome = await self._work(self._handle, events)
+            if revised:
+                self._compiled = revised[-1].edition.revision
+            self._carry_out(outcome)
+
+    def _handle(self, events: Sequence[Event]) -> _Outcome:
+        """Compile. This runs beside the event loop."""
+        began = time.monotonic()
+        answers = self._core.handle(*events)
+        outgoing = [_written(answer) for answer in answers if isinstance(answer, SendRuleset)]
+        return _Outcome(
+            outgoing=outgoing,
+            refusals=[answer for answer in answers if isinstance(answer, Refusal)],
+            wanted={host: self._core.wanted(host) for host in self._core.hosts},
+            seconds=time.monotonic() - began,
+        )
+
+    def _carry_out(self, outcome: _Outcome) -> None:
+        self.trouble = "; ".join(str(refusal.why) for refusal in outcome.refusals)
+        for refusal in outcome.refusals:
+            _log.error("cannot be compiled", error=str(refusal.why))
+        for host, digest in outcome.wanted.items():
+            if known := self._known.get(host):
+                self._put(known, wanted=digest)
+                self._note_revision(known)
+        for each in outcome.outgoing:
+            known = self._known[each.host]
+            known.sent += 1
+            about = {"number": known.sent, "term": self._term or 0, "revision": self._compiled}
+            message = (
+                remote.Whole(ruleset=each.raw, **about) if each.whole else remote.Difference(delta=each.raw, **about)
+            )
+            if self._endpoint is not None:
+                self._endpoint.send(each.host, message)
+
+    async def _tell_others(self) -> None:
+        """Keep in the database what other controllers shall know of hosts."""
+        while True:
+            await asyncio.sleep(STATES_SECONDS)
+            if stirred := self._stirred:
+                self._stirred = set()
+                await self._store.put_states([self._known[name].state for name in stirred if name in self._known])
+
+    async def _work(self, job: Callable[..., T], *arguments: object) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._workshop, job, *arguments)
+
+
+class _DeposedError(Exception):
+    """This controller leads no more."""
+
+
+def _hex(digest: bytes | None) -> str | None:
+    return digest.hex() if digest else None
+
+
+def _written(command: SendRuleset) -> _Outgoing:
+    if command.change is None:
+        raw, whole = command.ruleset.encode(), True
+    else:
+        raw, whole = command.change.encode(), False
+    return _Outgoing(host=command.ruleset.host, digest=command.ruleset.digest, raw=raw, whole=whole)
