@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import enum
+import socket
 from collections.abc import AsyncIterator
 
 _CHUNK = 16 * 1024
@@ -80,8 +81,11 @@ class Proxy:
         while self.mode is Mode.HOLE:
             await self._turned.wait()
         try:
-            far_reader, far_writer = await asyncio.open_connection("127.0.0.1", self.target, limit=_CHUNK)
+            far = _socket()
+            await asyncio.get_running_loop().sock_connect(far, ("127.0.0.1", self.target))
+            far_reader, far_writer = await asyncio.open_connection(sock=far, limit=_CHUNK)
         except OSError:
+            far.close()
             writer.transport.abort()
             return
         mine = {writer, far_writer}
@@ -92,6 +96,14 @@ class Proxy:
             for each in mine:
                 each.transport.abort()
             self._writers -= mine
+
+
+def _socket() -> socket.socket:
+    """Of little memory, as a line is: what is not forwarded is not taken either."""
+    made = socket.socket()
+    made.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _CHUNK)
+    made.setblocking(False)
+    return made
 
 
 @contextlib.asynccontextmanager
@@ -105,7 +117,9 @@ async def proxy(target: int) -> AsyncIterator[Proxy]:
         tasks.add(task)
         task.add_done_callback(tasks.discard)
 
-    server = await asyncio.start_server(accept, "127.0.0.1", 0, limit=_CHUNK)
+    near = _socket()
+    near.bind(("127.0.0.1", 0))
+    server = await asyncio.start_server(accept, sock=near, limit=_CHUNK)
     made.port = server.sockets[0].getsockname()[1]
     try:
         yield made

@@ -26,7 +26,7 @@ from serai.wire.remote import (
     MessageError,
     encode,
 )
-from serai.wire.tls import explain, says_expired
+from serai.wire.tls import explain
 
 PATH: Final = "/agents"
 """Where agents are listened to; all else is nothing."""
@@ -34,9 +34,12 @@ PATH: Final = "/agents"
 _PIECE: Final = 64 * 1024
 _UNSENT: Final = 128 * 1024
 """Bytes that the kernel takes over before it has sent them: what comes after is not long in coming."""
-_CALLS_FOR_LIFE: Final = 1024 * 1024
+_ANSWERS: Final = 256 * 1024
 """Bytes that the answers to somebody's pings may pile up to: beyond, the pings are meant to do harm."""
+_OUR_WORDS: Final = frozenset({1002, 1003, 1007, 1009})
+"""What the library closes with when what comes breaks the rules (RFC 6455, 7.4.1)."""
 _REASON_BYTES: Final = 123
+_GOODBYE: Final = 1000
 
 QUIET: Final = logging.getLogger(__name__)
 """What the library would log goes nowhere: what goes wrong is told by who uses the channel, once and in its words."""
@@ -50,16 +53,17 @@ Out = TypeVar("Out", bound=FromAgent | FromController)
 class ChannelError(RuntimeError):
     """There is no connection, or none any more; the message says why."""
 
-    def __init__(self, why: str, *, code: int | None = None, expired: bool = False) -> None:
-        """Say why, and whether the other end has closed with a ``code``, or finds our certificate expired."""
+    def __init__(self, why: str, *, code: int | None = None, refused: bool = False) -> None:
+        """Say why, and what the other end has closed with, or whether it did so before a word was said."""
         super().__init__(why)
         self.code = code
-        self.expired = expired
+        self.refused = refused
+        """It does not accept our certificate, as far as can be told."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Timing:
-    """How long what may take. An end that says nothing is noticed within ``beat_seconds`` + ``dead_seconds``."""
+    """How long what may take. An end that says nothing is noticed within ``beat_seconds`` * 1.5 + ``dead_seconds``."""
 
     open_seconds: float = 10.0
     close_seconds: float = 1.0
@@ -96,16 +100,23 @@ class Channel(Generic[In, Out]):
         self._tasks: list[asyncio.Task[None]] = []
         self._why: str | None = None
         self._closing: tuple[int, str] | None = None
+        self._heard = 0.0
+        self._loop = asyncio.get_running_loop()
+        self._looking: asyncio.TimerHandle | None = None
 
     async def __aenter__(self) -> Channel[In, Out]:
         """Begin to send, and to ask for signs of life."""
         _expect_little(self._connection)
-        self._tasks = [asyncio.create_task(self._send()), asyncio.create_task(self._watch())]
+        self._heard = self._loop.time()
+        self._tasks = [asyncio.create_task(self._send()), asyncio.create_task(self._ask())]
+        self._look()
         return self
 
     async def __aexit__(self, *_: object) -> None:
         """End it: politely for a second, then anyhow."""
-        code, reason = self._closing or (1000, "")
+        code, reason = self._closing or (_GOODBYE, "")
+        if self._looking:
+            self._looking.cancel()
         try:
             for task in self._tasks:
                 task.cancel()
@@ -143,43 +154,45 @@ class Channel(Generic[In, Out]):
         self._bytes += len(raw)
         self._woken.set()
 
-    def close(self, reason: str, code: int = 1000) -> None:
+    def close(self, reason: str, code: int = _GOODBYE) -> None:
         """Have it ended after what has been sent so far; ``receive`` raises then."""
         if self._closing is None:
             self._closing = code, _short(reason)
             self._woken.set()
 
     async def receive(self) -> In:
-        """Wait for the next message.
+        """Wait for the next message. Once it has been cancelled the conversation is over: half a message may be lost.
 
         Raises:
             ChannelError: there is none to come.
             MessageError: what came is no message that may come here.
         """
+        pieces = []
         try:
-            raw = await self._connection.recv()
+            async for piece in self._connection.recv_streaming():
+                self._heard = self._loop.time()
+                pieces.append(piece)
         except ConnectionClosed as error:
+            if error.sent is not None and error.sent.code in _OUR_WORDS and not error.rcvd_then_sent:
+                raise MessageError(f"this is no message: {error.sent.reason}") from error
             raise self._ended(error) from error
-        except (WebSocketException, UnicodeDecodeError) as error:
+        except WebSocketException as error:
             raise MessageError(f"this is no message: {error}") from error
-        if not isinstance(raw, bytes):
+        if not all(isinstance(piece, bytes) for piece in pieces):
             raise MessageError("this is no message: it is text")
-        return self._decode(raw)
+        return self._decode(b"".join(piece for piece in pieces if isinstance(piece, bytes)))
 
     def _ended(self, error: ConnectionClosed) -> ChannelError:
-        expired = False
-        cause = error.__cause__
+        rcvd, sent, cause = error.rcvd, error.sent, error.__cause__
         if self._why is not None:
             why = self._why
-        elif error.rcvd is not None and (error.rcvd.reason or error.rcvd.code != 1000):  # noqa: PLR2004  (RFC 6455)
-            why = f"it has ended the conversation: {error.rcvd.reason or f'code {error.rcvd.code}'}"
+        elif rcvd is not None and (rcvd.reason or rcvd.code != _GOODBYE):
+            why = f"it has ended the conversation: {rcvd.reason or f'code {rcvd.code}'}"
         elif isinstance(cause, ssl.SSLError):
-            why, expired = f"TLS has failed: {explain(cause)}", says_expired(cause)
-        elif error.sent is not None and error.sent.reason:
-            why = error.sent.reason
+            why = f"TLS has failed: {explain(cause)}"
         else:
-            why = "the connection is gone"
-        return ChannelError(why, code=error.rcvd.code if error.rcvd else None, expired=expired)
+            why = (sent.reason if sent else "") or "the connection is gone"
+        return ChannelError(why, code=rcvd.code if rcvd else None)
 
     async def _send(self) -> None:
         with contextlib.suppress(ConnectionClosed):
@@ -198,26 +211,27 @@ class Channel(Generic[In, Out]):
     async def _pieces(self, raw: bytes) -> AsyncIterator[bytes]:
         """Cut a message up; each piece must find room in time after the one before."""
         for at in range(0, len(raw), _PIECE):
-            stuck = asyncio.get_running_loop().call_later(self._timing.dead_seconds, self._abort, "it is stuck")
+            stuck = self._loop.call_later(self._timing.dead_seconds, self._abort, "it is stuck")
             try:
                 yield raw[at : at + _PIECE]
             finally:
                 stuck.cancel()
 
-    async def _watch(self) -> None:
-        transport = self._connection.transport
+    async def _ask(self) -> None:
+        """Ask for signs of life. That may itself wait for room, so that somebody else must look at the clock: ``_look``."""
         with contextlib.suppress(ConnectionClosed):
             while True:
                 await asyncio.sleep(self._timing.beat_seconds)
-                if transport.get_write_buffer_size() > _CALLS_FOR_LIFE:
-                    self._abort("it asks for more signs of life than it takes")
-                    return
-                try:
-                    async with asyncio.timeout(self._timing.dead_seconds):
-                        await (await self._connection.ping())
-                except TimeoutError:
-                    self._abort("it gives no sign of life")
-                    return
+                await (await self._connection.ping())
+                self._heard = self._loop.time()
+
+    def _look(self) -> None:
+        if self._connection.transport.get_write_buffer_size() > _ANSWERS:
+            self._abort("it asks for more signs of life than it takes")
+        elif self._loop.time() - self._heard > self._timing.beat_seconds + self._timing.dead_seconds:
+            self._abort("it gives no sign of life")
+        else:
+            self._looking = self._loop.call_later(self._timing.beat_seconds / 2, self._look)
 
     def _abort(self, why: str) -> None:
         if self._why is None:

@@ -23,7 +23,7 @@ PARTS_LIMIT: Final = 16384
 """Parts that an agent names at the most; what it does not name is sent once more than need be."""
 
 _Digest = Annotated[bytes, msgspec.Meta(min_length=32, max_length=32)]
-_Mac = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{2}(:[0-9a-f]{2}){5}$")]
+_Mac = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{2}(:[0-9a-f]{2}){5}\\Z")]
 _Number = Annotated[int, msgspec.Meta(ge=0)]
 _VnicId = Annotated[int, msgspec.Meta(ge=1)]
 _Text = Annotated[str, msgspec.Meta(max_length=4096)]

@@ -72,7 +72,7 @@ def explain(error: ssl.SSLError) -> str:
     reason = (error.reason or "").lower().replace("_", " ")
     told = (error.verify_message if isinstance(error, ssl.SSLCertVerificationError) else "") or reason or str(error)
     hints = (
-        ("certificate expired", "the other end finds this host's certificate expired"),
+        ("certificate expired", "it finds this host's certificate expired"),
         ("not yet valid", "its certificate is of a time to come: see to this machine's clock"),
         ("has expired", "its certificate is over, or this machine's clock is wrong"),
         ("self-signed", "it is of another site, or somebody is in between"),
@@ -84,11 +84,6 @@ def explain(error: ssl.SSLError) -> str:
         ("unsuitable certificate purpose", "it shows a certificate that is not a controller's"),
     )
     return next((f"{means} ({told})" for part, means in hints if part in told.lower()), told)
-
-
-def says_expired(error: BaseException) -> bool:
-    """Say whether the other end has found our certificate expired."""
-    return isinstance(error, ssl.SSLError) and "CERTIFICATE_EXPIRED" in (error.reason or "")
 
 
 def _read(file: Path) -> str:

@@ -50,7 +50,11 @@ def test_what_is_not_proven_to_be_held_is_not_signed() -> None:
     theirs = x509.load_pem_x509_csr(make_csr(new_key(), "a").encode())
     body = bytearray(theirs.public_bytes(serialization.Encoding.DER))
     body[-3] ^= 1
-    spoiled = "-----BEGIN CERTIFICATE REQUEST-----\n" + base64.b64encode(bytes(body)).decode() + "\n-----END CERTIFICATE REQUEST-----\n"
+    spoiled = (
+        "-----BEGIN CERTIFICATE REQUEST-----\n"
+        + base64.b64encode(bytes(body)).decode()
+        + "\n-----END CERTIFICATE REQUEST-----\n"
+    )
     with pytest.raises(PkiError, match="does not hold"):
         AUTHORITY.sign_host(spoiled, "a", NOW)
 
@@ -105,7 +109,9 @@ class TestRenewal:
     OLD = AUTHORITY.sign_host(CSR, "a", NOW)
     NEW_CSR = make_csr(new_key(), "a")
 
-    def check(self, *, at: datetime, certificate: str = OLD, csr: str = NEW_CSR, proof: bytes | None = None) -> pki.HostIdentity:
+    def check(
+        self, *, at: datetime, certificate: str = OLD, csr: str = NEW_CSR, proof: bytes | None = None
+    ) -> pki.HostIdentity:
         return pki.proven(csr, prove(csr, KEY) if proof is None else proof, certificate, AUTHORITY.certificate, at)
 
     @pytest.mark.parametrize("after", [timedelta(0), timedelta(hours=25), timedelta(days=31) - timedelta(seconds=1)])
