@@ -114,19 +114,21 @@ class Channel(Generic[In, Out]):
 
     async def __aexit__(self, *_: object) -> None:
         """End it: politely for a second, then anyhow."""
-        code, reason = self._closing or (_GOODBYE, "")
         if self._looking:
             self._looking.cancel()
         try:
-            for task in self._tasks:
-                task.cancel()
-            await asyncio.gather(*self._tasks, return_exceptions=True)
             async with asyncio.timeout(self._timing.close_seconds):
-                await self._connection.close(code, reason)
+                if self._closing is None:
+                    self.close("")
+                if self._why is None:
+                    await self._tasks[0]  # what was sent before, and the goodbye
         except TimeoutError:
             pass
         finally:
             self._connection.transport.abort()
+            for task in self._tasks:
+                task.cancel()
+            await asyncio.gather(*self._tasks, return_exceptions=True)
 
     @property
     def peer_certificate(self) -> bytes:
@@ -159,6 +161,11 @@ class Channel(Generic[In, Out]):
         if self._closing is None:
             self._closing = code, _short(reason)
             self._woken.set()
+
+    def cut(self, reason: str) -> None:
+        """Have it ended at once: what has been sent may not arrive."""
+        self.close(reason)
+        self._abort(reason)
 
     async def receive(self) -> In:
         """Wait for the next message. Once it has been cancelled the conversation is over: half a message may be lost.

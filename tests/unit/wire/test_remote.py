@@ -64,7 +64,9 @@ def test_any_bytes_are_a_message_or_an_error(decode: Callable[[bytes], Any], raw
 @pytest.mark.parametrize(("decode", "own"), [(decode, own) for decode, own, _ in ENDS])
 @given(data=st.data())
 @settings(max_examples=300, deadline=None)
-def test_a_spoiled_message_is_a_message_or_an_error(decode: Callable[[bytes], Any], own: list[Any], data: st.DataObject) -> None:
+def test_a_spoiled_message_is_a_message_or_an_error(
+    decode: Callable[[bytes], Any], own: list[Any], data: st.DataObject
+) -> None:
     raw = bytearray(remote.encode(data.draw(st.sampled_from(own))))
     chance = random.Random(data.draw(st.integers()))
     for _ in range(chance.randint(1, 4)):
