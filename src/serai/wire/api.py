@@ -284,11 +284,27 @@ class JoinToken(Body, frozen=True, kw_only=True):
 
 
 class JoinRequest(Body, frozen=True, kw_only=True):
-    """A host that joins, or renews what it joined with."""
+    """A host that joins."""
 
     token: Word
     csr: Writing
     """PEM, PKCS #10: the key is the host's own and never leaves it."""
+    host: str = ""
+    """What the host calls itself, if it says so: where the token is for another, it is refused and not used up."""
+
+
+class RenewRequest(Body, frozen=True, kw_only=True):
+    """A host whose certificate is over, or opens no connection any more, asks for the next; nothing else is needed to be let in.
+
+    The certificate may be over for 30 days. The answer is a ``Certificate``.
+    """
+
+    certificate: str
+    """PEM: the one that it has."""
+    csr: str
+    """PEM, PKCS #10, for a new key. Sent again where the answer was lost, so that its key may be on record already."""
+    signature: str
+    """Of ``csr``, by the key of ``certificate``, in base64 (``keypair.prove``)."""
 
 
 class Certificate(Body, frozen=True, kw_only=True):
