@@ -69,8 +69,8 @@ class FakeService:
             raise NotAuthenticatedError(f"the name or the password is wrong (from {address})")
         return self._token("session", body.name, secret="admin-token")  # noqa: S106  # as above
 
-    async def login_oidc(self, id_token: str, address: str) -> api.Token:
-        raise NotAuthenticatedError(f"this ID token is no good, {address}: {len(id_token)} characters")
+    async def login_oidc(self, body: api.OidcLogin, address: str) -> api.Token:
+        raise NotAuthenticatedError(f"this ID token is no good, {address}: {len(body.id_token)} characters")
 
     async def whoami(self, who: Caller) -> api.Person:
         grants = [api.GrantBody(role=grant.role, scope=grant.scope) for grant in who.grants]

@@ -185,6 +185,8 @@ class RollbackRequest(Body, frozen=True, kw_only=True):
     """Make everything as it was at a revision."""
 
     to: Number
+    scope: Word | None = None
+    """What is in it or below, and nothing else; None: all that there is."""
     message: Sentence = ""
     confirm_seconds: Seconds | None = None
 
@@ -320,16 +322,6 @@ class Certificate(Body, frozen=True, kw_only=True):
     """Where controllers listen for agents: ``wss://name:port``."""
 
 
-class RenewRequest(Body, frozen=True, kw_only=True):
-    """A host that was away for longer than its certificate lasted asks for another."""
-
-    host: Word
-    csr: Writing
-    """PEM, PKCS #10, by the new key."""
-    signature: Word
-    """By the old key over the text of ``csr``, in base64."""
-
-
 class LoginWays(Body, frozen=True, kw_only=True):
     """How people log in here."""
 
@@ -344,6 +336,8 @@ class OidcLogin(Body, frozen=True, kw_only=True):
     """A person for whom an OpenID provider speaks."""
 
     id_token: Writing
+    secret: Word
+    """The nonce of the token is its SHA-256: whoever has only the token has nothing."""
 
 
 class Login(Body, frozen=True, kw_only=True):

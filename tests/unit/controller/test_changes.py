@@ -120,13 +120,13 @@ def test_what_contradicts_what_is_in_force_is_refused_whole(tmp_path: Path) -> N
     async def play(at: House) -> None:
         with pytest.raises(DefinitionErrors, match="nowhere"):
             await at.apply(files(policy("/acme"), policy("/nowhere")))
-        assert await at.store.head() == 1
+        assert await at.store.revisions.head() == 1
         with pytest.raises(DefinitionErrors, match="defined already, at 0.yaml:1"):
             await at.apply(files(policy("/acme"), policy("/acme", port=81)))
         with pytest.raises(DefinitionErrors, match="acme"):
             await at.apply(files(policy("/acme")))
             await at.apply(api.ChangeRequest(delete=[api.Named(kind="Tenant", path="acme")]))
-        assert await at.store.head() == 2
+        assert await at.store.revisions.head() == 2
 
     run(tmp_path, play)
 
@@ -153,7 +153,7 @@ def test_only_what_was_planned_is_applied(tmp_path: Path) -> None:
         await at.apply(files(policy("/acme", port=99)), OTHER)
         with pytest.raises(StaleError, match="look at it again"):
             await at.apply(files(policy("/acme"), expect=draft.digest))
-        assert await at.store.head() == 2
+        assert await at.store.revisions.head() == 2
 
     run(tmp_path, play)
 
@@ -235,7 +235,7 @@ def test_an_unconfirmed_change_can_be_taken_back_at_once(tmp_path: Path) -> None
         assert at.body("Policy", "/acme:p") is None
         at.later(seconds=61)
         await at.changes.take_back_overdue()
-        assert await at.store.head() == revision + 1
+        assert await at.store.revisions.head() == revision + 1
 
     run(tmp_path, play)
 
@@ -248,7 +248,7 @@ def test_a_second_person_must_agree_to_just_this(tmp_path: Path) -> None:
         await at.apply(files(TWO))
         proposed = await at.changes.apply(ADMIN, files(policy("/acme")))
         assert isinstance(proposed, api.Proposed)
-        assert await at.store.head() == 2, "nothing is in force"
+        assert await at.store.revisions.head() == 2, "nothing is in force"
         vote = api.Vote(digest=proposed.digest)
         with pytest.raises(ForbiddenError, match="own"):
             await at.changes.approve(ADMIN, proposed.proposal, vote)
@@ -291,7 +291,7 @@ def test_a_proposal_expires(tmp_path: Path) -> None:
         at.later(hours=25)
         with pytest.raises(ProposalError):
             await at.changes.approve(OTHER, proposed.proposal, api.Vote(digest=proposed.digest))
-        assert await at.store.head() == 2
+        assert await at.store.revisions.head() == 2
 
     run(tmp_path, play)
 

@@ -28,7 +28,7 @@ class Facade(Protocol):
         """Give a person a token for a session. ``address``: where they call from."""
         ...
 
-    async def login_oidc(self, id_token: str, address: str) -> api.Token:
+    async def login_oidc(self, body: api.OidcLogin, address: str) -> api.Token:
         """Do the same for somebody for whom an OpenID provider speaks."""
         ...
 
