@@ -284,11 +284,13 @@ class JoinToken(Body, frozen=True, kw_only=True):
 
 
 class JoinRequest(Body, frozen=True, kw_only=True):
-    """A host that joins, or renews what it joined with."""
+    """A host that joins."""
 
     token: Word
     csr: Writing
     """PEM, PKCS #10: the key is the host's own and never leaves it."""
+    host: Word = ""
+    """What the host calls itself, if it says so: where the token is for another, it is refused and not used up."""
 
 
 class Certificate(Body, frozen=True, kw_only=True):
@@ -305,13 +307,17 @@ class Certificate(Body, frozen=True, kw_only=True):
 
 
 class RenewRequest(Body, frozen=True, kw_only=True):
-    """A host that was away for longer than its certificate lasted asks for another."""
+    """A host whose certificate is over, or opens no connection any more, asks for the next; nothing else is needed to be let in.
 
-    host: Word
+    The certificate may be over for 30 days. The answer is a ``Certificate``.
+    """
+
+    certificate: Writing
+    """PEM: the one that it has."""
     csr: Writing
-    """PEM, PKCS #10, by the new key."""
-    signature: Word
-    """By the old key over the text of ``csr``, in base64."""
+    """PEM, PKCS #10, for a new key. Sent again where the answer was lost, so that its key may be on record already."""
+    signature: Sentence
+    """Of ``csr``, by the key of ``certificate``, in base64 (``keypair.prove``)."""
 
 
 class LoginWays(Body, frozen=True, kw_only=True):
@@ -328,6 +334,8 @@ class OidcLogin(Body, frozen=True, kw_only=True):
     """A person for whom an OpenID provider speaks."""
 
     id_token: Writing
+    secret: Word
+    """The token's nonce is its hash (``oidc.hashed``): only whoever began the login knows it."""
 
 
 class Login(Body, frozen=True, kw_only=True):
