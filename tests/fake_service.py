@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import hashlib
 import json
 from collections.abc import AsyncIterator, Mapping, Sequence
@@ -27,6 +28,7 @@ from serai.model.world import World
 from serai.model.yaml_nodes import read_stream
 from serai.policy.questions import form
 from serai.wire import api
+from serai.wire.oidc import hashed
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 ADMIN = Caller(name="admin", grants=(Grant(Role.SECURITY_ADMIN, ROOT),))
@@ -34,6 +36,15 @@ VIEWER = Caller(name="eve", grants=(Grant(Role.VIEWER, Scope("/acme")),))
 PASSWORD = "correct horse"  # noqa: S105  # the fake person's
 
 Name = tuple[str, str]
+
+
+def _claims(id_token: str) -> dict[str, object]:
+    try:
+        part = id_token.split(".")[1]
+        found = json.loads(base64.urlsafe_b64decode(part + "=" * (-len(part) % 4)))
+    except (IndexError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 class FakeService:
@@ -52,6 +63,7 @@ class FakeService:
         self.needs = 1
         self.changed = asyncio.Event()
         self.slow = 0.0
+        self.issuer: str | None = None
         self.sick: dict[str, str] = {}
         if files:
             self._do(ADMIN, self._change(api.ChangeRequest(files=files)), "begin", None, None)
@@ -62,15 +74,17 @@ class FakeService:
         return self.callers.get(bearer)
 
     async def login_ways(self) -> api.LoginWays:
-        return api.LoginWays()
+        return api.LoginWays(issuer=self.issuer, client="serai" if self.issuer else None)
 
     async def login(self, body: api.Login, address: str) -> api.Token:
         if body.password != PASSWORD:
             raise NotAuthenticatedError(f"the name or the password is wrong (from {address})")
         return self._token("session", body.name, secret="admin-token")  # noqa: S106  # as above
 
-    async def login_oidc(self, body: api.OidcLogin, address: str) -> api.Token:
-        raise NotAuthenticatedError(f"this ID token is no good, {address}: {len(body.id_token)} characters")
+    async def login_oidc(self, id_token: str, secret: str, address: str) -> api.Token:
+        if _claims(id_token).get("nonce") != hashed(secret):
+            raise NotAuthenticatedError(f"this ID token is no good, {address}")
+        return self._token("session", "admin", secret="admin-token")  # noqa: S106  # as above
 
     async def whoami(self, who: Caller) -> api.Person:
         grants = [api.GrantBody(role=grant.role, scope=grant.scope) for grant in who.grants]
@@ -338,7 +352,7 @@ class FakeService:
         raise NotAuthenticatedError(f"this join token is used, is over, or never was: {len(body.token)} characters")
 
     async def renew(self, body: api.RenewRequest) -> api.Certificate:
-        raise NotAuthenticatedError(f"nobody knows {body.host!r}")
+        raise NotAuthenticatedError(f"nobody knows this key: {len(body.certificate)} characters")
 
     async def ca(self) -> str:
         return "-----BEGIN CERTIFICATE-----\n"

@@ -90,10 +90,10 @@ def _by_provider(client: Client) -> api.Token:
     if ways.issuer is None or ways.client is None:
         raise LoginError(f"{client.url} knows no OpenID provider: log in with a password")
     told = console(stderr=True)
-    id_token = sign_in(
+    id_token, secret = sign_in(
         ways.issuer, ways.client, lambda url: line(told, f"Log in here (a browser may open by itself):\n{url}")
     )
-    return client.ask("POST", "/v1/login/oidc", api.Token, body=api.OidcLogin(id_token=id_token))
+    return client.ask("POST", "/v1/login/oidc", api.Token, body=api.OidcLogin(id_token=id_token, secret=secret))
 
 
 def _trusted(url: str, expected: str | None, file: Path) -> Path | None:

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import http.server
-import json
 import secrets
 import time
 import webbrowser
@@ -14,47 +11,51 @@ from typing import Any, Final, Self
 from urllib.parse import parse_qs, urlencode, urlsplit
 
 import httpx2
+import msgspec
+
+from serai.wire.oidc import OidcError, discovery_url, hashed, read_discovery
 
 _WAIT_SECONDS: Final = 300.0
 _SECONDS: Final = 20.0
+_LONGEST_REASON: Final = 300
 _PAGE: Final = b"<!doctype html><title>Serai</title><p>You may close this window and go back to the terminal."
 
 
-class SignInError(RuntimeError):
-    """The provider did not say who this is."""
+def sign_in(issuer: str, client: str, tell: Callable[[str], object]) -> tuple[str, str]:
+    """Have a person sign in with a browser; ``tell`` is given the address to open.
 
-
-def sign_in(issuer: str, client: str, tell: Callable[[str], object]) -> str:
-    """Have a person sign in with a browser; return the ID token. ``tell`` is given the address to open.
+    Returns:
+        The ID token, and the secret of which its nonce is the hash.
 
     Raises:
-        SignInError: they did not, or the provider does not answer as it should.
+        OidcError: they did not, or the provider does not answer as it should.
     """
     with httpx2.Client(timeout=_SECONDS) as web, _Answer() as answer:
-        found = _json(web, "GET", f"{issuer.rstrip('/')}/.well-known/openid-configuration")
-        if found.get("issuer") != issuer:
-            raise SignInError(f"the OpenID provider calls itself {found.get('issuer')!r}, and not {issuer!r}")
-        verifier, state, nonce = (secrets.token_urlsafe(48) for _ in range(3))
-        challenge = _base64(hashlib.sha256(verifier.encode()).digest())
+        found = read_discovery(issuer, _asked(web, "GET", discovery_url(issuer)))
+        verifier, state, secret = (secrets.token_urlsafe(48) for _ in range(3))
         query = {
-            "response_type": "code", "client_id": client, "redirect_uri": answer.url, "scope": "openid profile email groups",
-            "state": state, "nonce": nonce, "code_challenge": challenge, "code_challenge_method": "S256",
+            "response_type": "code", "client_id": client, "redirect_uri": answer.url, "scope": "openid profile email",
+            "state": state, "nonce": hashed(secret), "code_challenge": hashed(verifier), "code_challenge_method": "S256",
         }  # fmt: skip
-        address = f"{found['authorization_endpoint']}?{urlencode(query)}"
+        address = (
+            f"{found.authorization_endpoint}{'&' if '?' in found.authorization_endpoint else '?'}{urlencode(query)}"
+        )
         tell(address)
         webbrowser.open(address)
-        code = answer.code(state)
         form = {
-            "grant_type": "authorization_code", "code": code, "redirect_uri": answer.url, "client_id": client,
+            "grant_type": "authorization_code", "code": answer.code(state), "redirect_uri": answer.url, "client_id": client,
             "code_verifier": verifier,
         }  # fmt: skip
-        token = _json(web, "POST", found["token_endpoint"], form).get("id_token")
-    if not isinstance(token, str):
-        raise SignInError("the OpenID provider gives no ID token")
-    # The controller verifies the token; that it answers this very question only this program can tell.
-    if not secrets.compare_digest(str(_claims(token).get("nonce")), nonce):
-        raise SignInError("the OpenID provider answers a question that was not asked: its nonce is another")
-    return token
+        try:
+            return msgspec.json.decode(_asked(web, "POST", found.token_endpoint, form), type=_Tokens).id_token, secret
+        except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+            raise OidcError(f"the OpenID provider {issuer} gives no ID token: {error}") from error
+
+
+class _Tokens(msgspec.Struct):
+    """What a token endpoint gives, as far as anybody looks at it."""
+
+    id_token: str
 
 
 class _Answer:
@@ -92,40 +93,24 @@ class _Answer:
         end = time.monotonic() + _WAIT_SECONDS
         while self._query is None:
             if time.monotonic() > end:
-                raise SignInError("nobody signed in: the browser did not come back in time")
+                raise OidcError("nobody signed in: the browser did not come back in time")
             self._server.handle_request()
         given = {name: values[0] for name, values in self._query.items()}
         if not secrets.compare_digest(given.get("state", ""), state):
-            raise SignInError("the browser came back with another's answer: begin again")
+            raise OidcError("the browser came back with another's answer: begin again")
         if "code" not in given:
-            raise SignInError(
+            raise OidcError(
                 f"the OpenID provider says no: {given.get('error_description') or given.get('error', 'without a reason')}"
             )
         return given["code"]
 
 
-def _json(web: httpx2.Client, method: str, url: str, form: dict[str, str] | None = None) -> dict[str, Any]:
+def _asked(web: httpx2.Client, method: str, url: str, form: dict[str, str] | None = None) -> bytes:
     try:
         response = web.request(method, url, data=form)
-        found = response.json()
-    except (httpx2.TransportError, httpx2.InvalidURL, ValueError) as error:
-        raise SignInError(f"the OpenID provider does not answer at {url}: {error}") from error
-    if response.status_code != httpx2.codes.OK or not isinstance(found, dict):
-        why = found.get("error_description") or found.get("error") if isinstance(found, dict) else None
-        raise SignInError(
-            f"the OpenID provider answers with status {response.status_code} at {url}{f': {why}' if why else ''}"
-        )
-    return found
-
-
-def _claims(token: str) -> dict[str, Any]:
-    try:
-        part = token.split(".")[1]
-        found = json.loads(base64.urlsafe_b64decode(part + "=" * (-len(part) % 4)))
-    except (IndexError, ValueError) as error:
-        raise SignInError("what the OpenID provider gives is no ID token") from error
-    return found if isinstance(found, dict) else {}
-
-
-def _base64(raw: bytes) -> str:
-    return base64.urlsafe_b64encode(raw).rstrip(b"=").decode()
+    except (httpx2.TransportError, httpx2.InvalidURL) as error:
+        raise OidcError(f"the OpenID provider does not answer at {url}: {error}") from error
+    if response.status_code != httpx2.codes.OK:
+        why = response.text[:_LONGEST_REASON].strip()
+        raise OidcError(f"the OpenID provider answers with status {response.status_code} at {url}: {why}")
+    return response.content

@@ -87,9 +87,9 @@ class Service:
         """Give a person a token for a session."""
         return await _answered(self._people.login(body, address, self._clock()))
 
-    async def login_oidc(self, body: api.OidcLogin, address: str) -> api.Token:
+    async def login_oidc(self, id_token: str, secret: str, address: str) -> api.Token:
         """Do the same for somebody for whom an OpenID provider speaks."""
-        return await _answered(self._people.login_oidc(body.id_token, body.secret, address, self._clock()))
+        return await _answered(self._people.login_oidc(id_token, secret, address, self._clock()))
 
     async def whoami(self, who: Caller) -> api.Person:
         """Say who they are."""

@@ -362,7 +362,7 @@ class Shard:
         """
         if self._term is None:
             return ()
-        return await self._work(self._core.preview, WorldChanged(world=world, update=update))
+        return await self._work(self._core.foresee, world, update)
 
     async def _work(self, job: Callable[..., T], *arguments: object) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._workshop, job, *arguments)

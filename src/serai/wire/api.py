@@ -291,22 +291,8 @@ class JoinRequest(Body, frozen=True, kw_only=True):
     token: Word
     csr: Writing
     """PEM, PKCS #10: the key is the host's own and never leaves it."""
-    host: str = ""
+    host: Word = ""
     """What the host calls itself, if it says so: where the token is for another, it is refused and not used up."""
-
-
-class RenewRequest(Body, frozen=True, kw_only=True):
-    """A host whose certificate is over, or opens no connection any more, asks for the next; nothing else is needed to be let in.
-
-    The certificate may be over for 30 days. The answer is a ``Certificate``.
-    """
-
-    certificate: str
-    """PEM: the one that it has."""
-    csr: str
-    """PEM, PKCS #10, for a new key. Sent again where the answer was lost, so that its key may be on record already."""
-    signature: str
-    """Of ``csr``, by the key of ``certificate``, in base64 (``keypair.prove``)."""
 
 
 class Certificate(Body, frozen=True, kw_only=True):
@@ -320,6 +306,20 @@ class Certificate(Body, frozen=True, kw_only=True):
     until: datetime
     agents: Sequence[str] = ()
     """Where controllers listen for agents: ``wss://name:port``."""
+
+
+class RenewRequest(Body, frozen=True, kw_only=True):
+    """A host whose certificate is over, or opens no connection any more, asks for the next; nothing else is needed to be let in.
+
+    The certificate may be over for 30 days. The answer is a ``Certificate``.
+    """
+
+    certificate: Writing
+    """PEM: the one that it has."""
+    csr: Writing
+    """PEM, PKCS #10, for a new key. Sent again where the answer was lost, so that its key may be on record already."""
+    signature: Sentence
+    """Of ``csr``, by the key of ``certificate``, in base64 (``keypair.prove``)."""
 
 
 class LoginWays(Body, frozen=True, kw_only=True):
@@ -337,7 +337,7 @@ class OidcLogin(Body, frozen=True, kw_only=True):
 
     id_token: Writing
     secret: Word
-    """The nonce of the token is its SHA-256: whoever has only the token has nothing."""
+    """The token's nonce is its hash (``oidc.hashed``): only whoever began the login knows it."""
 
 
 class Login(Body, frozen=True, kw_only=True):

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Final
 
 SYSTEM: Final = Path("/etc/serai/client.toml")
-"""What ``serai up`` writes."""
+"""What a controller that begins on this machine writes."""
 _FIELDS: Final = ("url", "token", "ca")
 
 

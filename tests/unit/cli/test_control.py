@@ -2,23 +2,31 @@
 
 from __future__ import annotations
 
+import base64
+import http.server
 import json
 import threading
 import time
+import webbrowser
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qs, urlencode, urlsplit
 
+import httpx2
 import msgspec
 import pytest
 from click.testing import CliRunner, Result
 
+from authorities import authority
 from fake_service import NOW, PASSWORD, Caller, FakeService
 from serai.access.roles import Grant, Role
 from serai.cli.main import main
 from serai.model.tenancy import ROOT
 from serai.wire import api
+from serai.wire.oidc import hashed
+from serai.wire.trust import fingerprint
 from served import served
 
 EXAMPLE = Path(__file__).parents[3] / "examples/datacenter"
@@ -296,6 +304,90 @@ def test_login_is_remembered(url: str, tmp_path: Path, monkeypatch: pytest.Monke
     assert "admin at" in serai("whoami").stdout
     file.chmod(0o644)
     assert "others can read it" in serai("whoami", status=2).stderr
+
+
+def test_a_ca_is_trusted_by_its_fingerprint(
+    service: FakeService, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    for name in ("SERAI_URL", "SERAI_TOKEN", "SERAI_CA", "XDG_CONFIG_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    ca, *pair = authority(tmp_path, "ours")
+
+    async def give() -> str:
+        return ca.read_text()
+
+    service.ca = give  # type: ignore[method-assign]
+    shown = fingerprint(ca.read_text())
+    with served(service, tls=(pair[0], pair[1])) as at:
+        words = ("login", at, "--name", "admin")
+        told = serai(*words, input_="n\n", status=1)
+        assert shown in told.stderr
+        assert not (tmp_path / "home/.config").exists()
+        assert "not the one you expect" in serai(*words, "--fingerprint", "00" * 32, status=2).stderr
+        assert "You are admin" in serai(*words, input_=f"y\n{PASSWORD}\n").stdout
+        assert "admin at https:" in serai("whoami").stdout
+        assert "You are admin" in serai(*words, "--fingerprint", shown, input_=f"{PASSWORD}\n").stdout
+
+
+class Provider(http.server.BaseHTTPRequestHandler):
+    """An OpenID provider that knows one person and asks them nothing."""
+
+    nonce = challenge = ""
+    broken = ""
+
+    def do_GET(self) -> None:
+        query = {name: values[0] for name, values in parse_qs(urlsplit(self.path).query).items()}
+        if self.path.startswith("/.well-known/"):
+            self.answer({name: self.me() + path for name, path in ENDPOINTS.items()})
+            return
+        assert (query["client_id"], query["code_challenge_method"]) == ("serai", "S256")
+        Provider.nonce, Provider.challenge = query["nonce"], query["code_challenge"]
+        state = "another" if self.broken == "state" else query["state"]
+        self.send_response(302)
+        self.send_header("Location", f"{query['redirect_uri']}?{urlencode({'code': 'c0de', 'state': state})}")
+        self.end_headers()
+
+    def do_POST(self) -> None:
+        form = {k: v[0] for k, v in parse_qs(self.rfile.read(int(self.headers["Content-Length"])).decode()).items()}
+        assert (form["code"], form["grant_type"]) == ("c0de", "authorization_code")
+        assert hashed(form["code_verifier"]) == self.challenge
+        claims = json.dumps({"nonce": "replayed" if self.broken == "nonce" else self.nonce}).encode()
+        self.answer({"id_token": f"h.{base64.urlsafe_b64encode(claims).decode().rstrip('=')}.s"})
+
+    def answer(self, body: object) -> None:
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(json.dumps(body).encode())
+
+    def me(self) -> str:
+        return f"http://127.0.0.1:{self.server.server_address[1]}"
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+ENDPOINTS = {"issuer": "", "authorization_endpoint": "/authorize", "token_endpoint": "/token", "jwks_uri": "/keys"}
+
+
+@pytest.mark.parametrize(("broken", "said"), [("", ""), ("state", "another's answer"), ("nonce", "no good")])
+def test_an_openid_provider_speaks_for_people(
+    service: FakeService, url: str, monkeypatch: pytest.MonkeyPatch, broken: str, said: str
+) -> None:
+    monkeypatch.delenv("SERAI_TOKEN")
+    monkeypatch.setattr(Provider, "broken", broken)
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Provider) as provider:
+        threading.Thread(target=provider.serve_forever, daemon=True).start()
+        service.issuer = f"http://127.0.0.1:{provider.server_port}"
+
+        def browse(address: str) -> None:
+            threading.Thread(target=httpx2.get, args=(address,), kwargs={"follow_redirects": True}, daemon=True).start()
+
+        monkeypatch.setattr(webbrowser, "open", browse)
+        result = serai("login", url, "--oidc", status=2 if said else 0)
+        assert said in result.stderr
+        assert said or "You are admin" in result.stdout
+        provider.shutdown()
 
 
 @pytest.mark.usefixtures("url")

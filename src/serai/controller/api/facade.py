@@ -28,8 +28,8 @@ class Facade(Protocol):
         """Give a person a token for a session. ``address``: where they call from."""
         ...
 
-    async def login_oidc(self, body: api.OidcLogin, address: str) -> api.Token:
-        """Do the same for somebody for whom an OpenID provider speaks."""
+    async def login_oidc(self, id_token: str, secret: str, address: str) -> api.Token:
+        """Do the same for somebody for whom an OpenID provider speaks; the token's nonce is the hash of ``secret``."""
         ...
 
     async def whoami(self, who: Caller) -> api.Person:

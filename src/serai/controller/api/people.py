@@ -25,7 +25,7 @@ async def login(request: Asked, facade: Service, data: JSONBody[api.Login]) -> a
 @post("/login/oidc", status_code=200, opt=OPEN, security=[{}], summary="Log in with OpenID Connect", responses=REFUSALS)
 async def login_oidc(request: Asked, facade: Service, data: JSONBody[api.OidcLogin]) -> api.Token:
     """Give a token for a session to somebody for whom the OpenID provider speaks."""
-    return await facade.login_oidc(data, _address(request))
+    return await facade.login_oidc(data.id_token, data.secret, _address(request))
 
 
 @get("/whoami", summary="Say who I am", responses=REFUSALS)
