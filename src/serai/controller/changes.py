@@ -22,6 +22,7 @@ from serai.model.update import Update
 from serai.model.world import World
 from serai.store.errors import BehindError
 from serai.store.records import Commit, Entry, Proposal
+from serai.store.proposals import require_open
 from serai.store.store import Store
 from serai.wire import api
 
@@ -53,7 +54,7 @@ class _Order:
     """The digest that the change must have."""
     reverts: int | None = None
     """The revision, still unconfirmed, that it takes back."""
-    proposal: int | None = None
+    proposal: Proposal | None = None
     """What a second person has agreed to."""
 
 
@@ -121,11 +122,11 @@ class Changes:
             hosts = await self._preview(draft.catalog.world, draft.update)
             if order.reverts is None and order.proposal is None and (needs := _approvals(draft)) > 1:
                 return await self._propose(who, draft, order, needs)
-            by = who.name if who else _ITSELF
+            name, proposal = who.name if who else _ITSELF, order.proposal
             commit = Commit(
-                head=draft.edition.revision, by=by, message=order.message, digest=draft.digest, writes=draft.writes,
-                confirm_by=confirm_by, reverts=order.reverts, proposal=order.proposal,
-                audit=_entry(by, order.verb, draft, order.message),
+                head=draft.edition.revision, by=proposal.by if proposal else name, message=order.message,
+                digest=draft.digest, writes=draft.writes, confirm_by=confirm_by, reverts=order.reverts,
+                proposal=proposal.id if proposal else None, audit=_entry(name, order.verb, draft, order.message),
             )  # fmt: skip
             try:
                 number = await self._store.revisions.commit(commit, self._clock())
@@ -219,23 +220,23 @@ class Changes:
             StaleError: what it changes has been changed since; it is over.
             Exception: as for ``apply``.
         """
-        proposal = await self._proposal(number)
+        proposal, now = await self._proposal(number), self._clock()
+        require_open(proposal, vote.digest, now)
         wish = Bodily(proposal.writes)
         draft = await self._drafter.draft(None, wish)
         if isinstance(verdict := may_approve(who, proposal.by, proposal.approvals, draft.changes), Refused):
             raise ForbiddenError(verdict.why)
-        now = self._clock()
         if draft.digest != proposal.digest:
             entry = _entry(who.name, "close stale proposal", draft, proposal.message)
             await self._store.proposals.close(number, "stale", entry, now)
             raise _stale()
-        entry = _entry(who.name, "approve", draft, proposal.message)
-        proposal = await self._store.proposals.approve(number, who.name, vote.digest, entry, now)
-        if len(proposal.approvals) < proposal.needs:
-            return proposal
+        if len(proposal.approvals) + 1 < proposal.needs:
+            entry = _entry(who.name, "approve", draft, proposal.message)
+            return await self._store.proposals.approve(number, who.name, vote.digest, entry, now)
+        # The last one's consent and what comes of it are one: neither is there without the other.
         order = _Order(
-            wish=wish, verb="apply", message=proposal.message, confirm_seconds=proposal.confirm_seconds,
-            expect=proposal.digest, proposal=number,
+            wish=wish, verb="approve", message=proposal.message, confirm_seconds=proposal.confirm_seconds,
+            expect=proposal.digest, proposal=proposal,
         )  # fmt: skip
         made = await self._make(who, order)
         assert isinstance(made, api.Applied)  # noqa: S101 (what has been agreed to is not proposed again)

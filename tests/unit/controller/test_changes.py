@@ -10,7 +10,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from credentials import SIGNER
+from credentials import Site
 
 from serai.access.decide import Caller
 from serai.access.roles import Grant, Role
@@ -76,7 +76,8 @@ async def house(directory: Path) -> AsyncIterator[House]:
         del world, update
         return []
 
-    store = await Store.open(f"sqlite:///{directory}/serai.db", signer=SIGNER)
+    signer = Site.make(directory).keys.audit_signer()
+    store = await Store.open(f"sqlite:///{directory}/serai.db", signer=signer)
     current = Current(store)
     made = House(
         store, current, Changes(store, current, preview=preview, clock=lambda: made.now), Views(store, current)
@@ -259,6 +260,9 @@ def test_a_second_person_must_agree_to_just_this(tmp_path: Path) -> None:
         made = await at.changes.approve(OTHER, proposed.proposal, vote)
         assert isinstance(made, api.Applied)
         assert at.body("Policy", "/acme:p") is not None
+        (latest, *_) = await at.views.revisions(ADMIN, before=None, limit=1)
+        assert latest.by == "ada"
+        assert [list(p.approvals) for p in await at.views.proposals(ADMIN)] == [["ada", "bob"]]
         with pytest.raises(ProposalError):
             await at.changes.approve(OTHER, proposed.proposal, vote)
         await at.apply(files(policy("/globex")))  # where nothing is marked, one is enough
@@ -270,7 +274,7 @@ def test_a_proposal_is_over_when_what_it_changes_was_changed(tmp_path: Path) -> 
     async def play(at: House) -> None:
         await at.apply(files(policy("/acme")))
         await at.apply(files(TWO))
-        first, second = (await at.changes.apply(ADMIN, files(policy("/acme", port=port))) for port in (81, 82))
+        first, second = [await at.changes.apply(ADMIN, files(policy("/acme", port=port))) for port in (81, 82)]
         assert isinstance(first, api.Proposed)
         assert isinstance(second, api.Proposed)
         await at.changes.approve(OTHER, first.proposal, api.Vote(digest=first.digest))
