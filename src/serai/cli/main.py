@@ -23,6 +23,7 @@ _VERBS = {
     "compile": ("compile", "compile_", "Write the rulesets of hosts to a file."),
     "completion": ("completion", "completion", "Print what completes serai in a shell."),
     "confirm": ("history", "confirm", "Let a change stand."),
+    "controller": ("controller", "controller", "Compile policies for hosts, and answer people."),
     "delete": ("get", "delete", "Delete a resource."),
     "diff": ("diff", "diff", "List the connections that a change opens and closes."),
     "get": ("get", "get", "Show resources in force."),

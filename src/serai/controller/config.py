@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import socket
 import tomllib
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Self
 
 import msgspec
+
+from serai.controller.oidc import OidcSettings
 
 FILE = Path("/etc/serai/controller.toml")
 """Read where there is one and no other is named."""
@@ -18,17 +19,6 @@ _Port = Annotated[int, msgspec.Meta(ge=0, le=65535)]
 
 class ConfigError(ValueError):
     """The config file cannot be used; the message names the file, the place and what to write."""
-
-
-class Oidc(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Who else speaks for people: an OpenID Connect provider."""
-
-    issuer: str
-    client_id: str
-    claim: str = "groups"
-    """The claim that says what somebody is."""
-    grants: Mapping[str, list[str]] = msgspec.field(default_factory=dict)
-    """By what the claim says: roles in scopes, such as ``operator:/``."""
 
 
 class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -50,7 +40,8 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """Where agents find the other controllers, such as ``wss://c2.example:8744``."""
     client: Path = Path("/etc/serai/client.toml")
     """Where the first start writes a token for whoever administers this machine."""
-    oidc: Oidc | None = None
+    oidc: OidcSettings | None = None
+    """Who else speaks for people."""
 
     @classmethod
     def read(cls, file: Path | None = None) -> Self:
@@ -63,7 +54,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
             return cls()
         file = file or FILE
         try:
-            return msgspec.convert(tomllib.loads(file.read_text()), cls)
+            return msgspec.convert(tomllib.loads(file.read_text()), cls, dec_hook=_path)
         except OSError as error:
             raise ConfigError(f"{file} cannot be read: {error.strerror}") from error
         except (ValueError, msgspec.ValidationError) as error:
@@ -78,6 +69,12 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     def url(self) -> str:
         """Where people reach this controller."""
         return f"https://{_bracketed(self.names[0])}:{self.port}"
+
+
+def _path(kind: type, value: object) -> Path:
+    if kind is Path and isinstance(value, str):
+        return Path(value)
+    raise ValueError(f"{value!r} is no path")
 
 
 def _bracketed(name: str) -> str:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
-from collections.abc import AsyncIterator
+import signal
+from collections.abc import AsyncIterator, Coroutine, Iterator
 from datetime import UTC, datetime
-from pathlib import Path
+from typing import Any
 
+import httpx2
 import structlog
 import uvicorn
 
@@ -20,14 +22,16 @@ from serai.controller.config import Config
 from serai.controller.current import Current
 from serai.controller.gatekeeper import Gatekeeper
 from serai.controller.hosts import Hosts
+from serai.controller.oidc import Oidc
 from serai.controller.parallel import compile_in_parallel
-from serai.controller.passwords import Passwords
+from serai.controller.passwords import Passwords, new_hasher
 from serai.controller.people import People
 from serai.controller.questions import Questions
 from serai.controller.service import Service
 from serai.controller.shard import Shard
 from serai.controller.views import Views
 from serai.store.store import Store
+from serai.wire import remote
 from serai.wire.keys import Keys
 from serai.wire.profile import Profile
 from serai.wire.tls import agents_context
@@ -59,6 +63,8 @@ async def controller(config: Config) -> AsyncIterator[Running]:
     """
     keys = Keys.open(config.keys, names=config.names, now=_now())
     signer = keys.audit_signer()
+    web = httpx2.AsyncClient(timeout=5)
+    oidc = Oidc(settings, web) if (settings := config.oidc) else None
     store = await Store.open(config.database, signer=signer)
     current = Current(store)
     try:
@@ -66,26 +72,41 @@ async def controller(config: Config) -> AsyncIterator[Running]:
         shard = Shard(store, current, name="all", url=config.agents_url, by=compile_in_parallel, clock=_now)
         hosts = Hosts(store, current, shard, keys.authority, agents=[config.agents_url, *config.controllers], clock=_now)
         audit = Audit(store, signer)
-        people = People(store, passwords=Passwords())
+        people = People(store.people, passwords=Passwords(new_hasher()), oidc=oidc)
         service = Service(
             store, current, shard=shard, people=people, hosts=hosts, audit=audit, views=Views(store, current),
             changes=Changes(store, current, preview=shard.preview, clock=_now), questions=Questions(current), clock=_now,
         )  # fmt: skip
         await _first_start(people, config, keys)
-        gatekeeper = Gatekeeper(store, shard, hosts, clock=_now)
-        agents = Agents(gatekeeper, shard)
+        gatekeeper = Gatekeeper(store, shard, hosts)
+        agents = Agents(gatekeeper, Ears(shard, audit))
         shard.serve(agents)
         async with contextlib.AsyncExitStack() as stack:
-            for part in (current, shard, service, audit):
+            for part in (current, gatekeeper, audit, service, shard):
                 await stack.enter_async_context(_running(part.run()))
             context = agents_context(keys.server, keys.server_key, keys.ca)
-            await stack.enter_async_context(agents.listen(config.address, config.agents_port, context))
+            await stack.enter_async_context(agents.serve(config.address, config.agents_port, context))
             await stack.enter_async_context(_served(service, config, keys))
             _log.info("controller is ready", url=config.url, agents=config.agents_url)
             yield Running(config=config, service=service, shard=shard, hosts=hosts, store=store, keys=keys)
     finally:
         current.close()
         await store.close()
+        await web.aclose()
+
+
+class Ears:
+    """Passes on what agents tell: all of it to the shard, and to the audit log what they are witnesses of."""
+
+    def __init__(self, shard: Shard, audit: Audit) -> None:
+        """Pass it on to these."""
+        self._shard, self._audit = shard, audit
+        self.seen, self.held, self.left = shard.seen, shard.held, shard.left
+
+    def arrived(self, host: str, hello: remote.Hello) -> None:
+        """An agent is there."""
+        self._audit.witnessed(host, hello.checkpoint)
+        self._shard.arrived(host, hello)
 
 
 async def _first_start(people: People, config: Config, keys: Keys) -> None:
@@ -122,12 +143,12 @@ class _Server(uvicorn.Server):
     """Leaves signals to whoever runs the process."""
 
     @contextlib.contextmanager
-    def capture_signals(self):  # type: ignore[no-untyped-def,override]  # noqa: ANN201
+    def capture_signals(self) -> Iterator[None]:
         yield
 
 
 @contextlib.asynccontextmanager
-async def _running(doing) -> AsyncIterator[None]:  # type: ignore[no-untyped-def]  # noqa: ANN001
+async def _running(doing: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
     task = asyncio.create_task(doing)
     try:
         yield
@@ -142,5 +163,19 @@ def _now() -> datetime:
 
 
 def main(config: Config) -> None:
-    """Run a controller until SIGTERM or SIGINT. Hosts go on with what they hold."""
+    """Run a controller until SIGTERM or SIGINT. Hosts go on with what they hold.
+
+    Raises:
+        Exception: as for ``controller``.
+    """
     asyncio.run(_until_told(config))
+
+
+async def _until_told(config: Config) -> None:
+    told = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, told.set)
+    async with controller(config):
+        await told.wait()
+    _log.info("controller stops; hosts go on with what they hold")

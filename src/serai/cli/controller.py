@@ -1,0 +1,28 @@
+"""``serai controller``: the part of Serai that knows policies and tells hosts."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from serai.controller.config import FILE, Config
+from serai.controller.main import main as run_controller
+
+CONFIG = click.option("--config", "file", type=click.Path(path_type=Path), default=None,
+                      help=f"Settings (TOML).  [default: {FILE}, where there is one]")  # fmt: skip
+
+
+@click.group()
+def controller() -> None:
+    """Compile policies for hosts, and answer people."""
+
+
+@controller.command()
+@CONFIG
+def run(file: Path | None) -> None:
+    """Run a controller until told to stop. Hosts go on with what they hold.
+
+    The first start makes the database, the site's keys and a token for whoever administers this machine; `serai status` uses it.
+    """
+    run_controller(Config.read(file))
