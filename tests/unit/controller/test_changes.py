@@ -10,8 +10,8 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from credentials import SIGNER
 
+from credentials import SIGNER
 from serai.access.decide import Caller
 from serai.access.roles import Grant, Role
 from serai.controller.changes import Changes
