@@ -24,7 +24,7 @@ from serai.controller.errors import (
     StaleError,
 )
 from serai.model.audit_trail import AuditTrail
-from serai.model.checkpoint import Checkpoint
+from serai.model.checkpoint import Checkpoint, CheckpointError
 from serai.model.decode import decode
 from serai.model.resources import KINDS, path_of
 from serai.model.tenancy import ROOT, Scope
@@ -419,7 +419,10 @@ class FakeService:
 
     async def audit_verify(self, who: Caller, checkpoints: Sequence[str]) -> api.AuditVerdict:
         self._admin(who)
-        _, trail = self._note_now(checkpoints)
+        try:
+            _, trail = self._note_now(checkpoints)
+        except CheckpointError as error:
+            raise InvalidError(str(error)) from error
         faults = trail.verdict(None)
         return api.AuditVerdict(ok=not faults, size=trail.size, root=trail.root.hex(), faults=faults)
 

@@ -264,6 +264,12 @@ def test_hosts_are_let_in_and_out(service: FakeService, url: str) -> None:
     assert service.states == []
 
 
+def test_a_host_that_cannot_join_is_told_why(tmp_path: Path) -> None:
+    words = ("--token", "nonsense", "--host", "h7", "--state", str(tmp_path / "state"))
+    assert "token" in serai("agent", "join", "https://127.0.0.1:1", *words, status=2).stderr
+    assert not (tmp_path / "state").exists()
+
+
 # People
 
 

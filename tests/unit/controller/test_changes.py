@@ -10,8 +10,8 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from credentials import Site
 
-from credentials import SIGNER
 from serai.access.decide import Caller
 from serai.access.roles import Grant, Role
 from serai.controller.changes import Changes
@@ -76,7 +76,8 @@ async def house(directory: Path) -> AsyncIterator[House]:
         del world, update
         return []
 
-    store = await Store.open(f"sqlite:///{directory}/serai.db", signer=SIGNER)
+    signer = Site.make(directory).keys.audit_signer()
+    store = await Store.open(f"sqlite:///{directory}/serai.db", signer=signer)
     current = Current(store)
     made = House(
         store, current, Changes(store, current, preview=preview, clock=lambda: made.now), Views(store, current)
@@ -120,13 +121,13 @@ def test_what_contradicts_what_is_in_force_is_refused_whole(tmp_path: Path) -> N
     async def play(at: House) -> None:
         with pytest.raises(DefinitionErrors, match="nowhere"):
             await at.apply(files(policy("/acme"), policy("/nowhere")))
-        assert await at.store.head() == 1
+        assert await at.store.revisions.head() == 1
         with pytest.raises(DefinitionErrors, match="defined already, at 0.yaml:1"):
             await at.apply(files(policy("/acme"), policy("/acme", port=81)))
         with pytest.raises(DefinitionErrors, match="acme"):
             await at.apply(files(policy("/acme")))
             await at.apply(api.ChangeRequest(delete=[api.Named(kind="Tenant", path="acme")]))
-        assert await at.store.head() == 2
+        assert await at.store.revisions.head() == 2
 
     run(tmp_path, play)
 
@@ -153,7 +154,7 @@ def test_only_what_was_planned_is_applied(tmp_path: Path) -> None:
         await at.apply(files(policy("/acme", port=99)), OTHER)
         with pytest.raises(StaleError, match="look at it again"):
             await at.apply(files(policy("/acme"), expect=draft.digest))
-        assert await at.store.head() == 2
+        assert await at.store.revisions.head() == 2
 
     run(tmp_path, play)
 
@@ -235,7 +236,7 @@ def test_an_unconfirmed_change_can_be_taken_back_at_once(tmp_path: Path) -> None
         assert at.body("Policy", "/acme:p") is None
         at.later(seconds=61)
         await at.changes.take_back_overdue()
-        assert await at.store.head() == revision + 1
+        assert await at.store.revisions.head() == revision + 1
 
     run(tmp_path, play)
 
@@ -248,7 +249,7 @@ def test_a_second_person_must_agree_to_just_this(tmp_path: Path) -> None:
         await at.apply(files(TWO))
         proposed = await at.changes.apply(ADMIN, files(policy("/acme")))
         assert isinstance(proposed, api.Proposed)
-        assert await at.store.head() == 2, "nothing is in force"
+        assert await at.store.revisions.head() == 2, "nothing is in force"
         vote = api.Vote(digest=proposed.digest)
         with pytest.raises(ForbiddenError, match="own"):
             await at.changes.approve(ADMIN, proposed.proposal, vote)
@@ -259,6 +260,9 @@ def test_a_second_person_must_agree_to_just_this(tmp_path: Path) -> None:
         made = await at.changes.approve(OTHER, proposed.proposal, vote)
         assert isinstance(made, api.Applied)
         assert at.body("Policy", "/acme:p") is not None
+        (latest, *_) = await at.views.revisions(ADMIN, before=None, limit=1)
+        assert latest.by == "ada"
+        assert [list(p.approvals) for p in await at.views.proposals(ADMIN)] == [["ada", "bob"]]
         with pytest.raises(ProposalError):
             await at.changes.approve(OTHER, proposed.proposal, vote)
         await at.apply(files(policy("/globex")))  # where nothing is marked, one is enough
@@ -270,7 +274,7 @@ def test_a_proposal_is_over_when_what_it_changes_was_changed(tmp_path: Path) -> 
     async def play(at: House) -> None:
         await at.apply(files(policy("/acme")))
         await at.apply(files(TWO))
-        first, second = (await at.changes.apply(ADMIN, files(policy("/acme", port=port))) for port in (81, 82))
+        first, second = [await at.changes.apply(ADMIN, files(policy("/acme", port=port))) for port in (81, 82)]
         assert isinstance(first, api.Proposed)
         assert isinstance(second, api.Proposed)
         await at.changes.approve(OTHER, first.proposal, api.Vote(digest=first.digest))
@@ -291,7 +295,7 @@ def test_a_proposal_expires(tmp_path: Path) -> None:
         at.later(hours=25)
         with pytest.raises(ProposalError):
             await at.changes.approve(OTHER, proposed.proposal, api.Vote(digest=proposed.digest))
-        assert await at.store.head() == 2
+        assert await at.store.revisions.head() == 2
 
     run(tmp_path, play)
 
