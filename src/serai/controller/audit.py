@@ -50,7 +50,7 @@ class Audit:
         """
         within = ROOT if scope is None else scope_of("scope", scope)
         require(who, Verb.READ_AUDIT, within)
-        page = await self._store.audit_page(after=after, limit=min(limit, MOST), scope=within, who=by, verb=verb)
+        page = await self._store.audit.page(after=after, limit=min(limit, MOST), scope=within, who=by, verb=verb)
         return api.AuditPage(
             records=[_record(each.body, each.leaf_hash) for each in page.records], size=page.size, after=page.after
         )
@@ -58,19 +58,19 @@ class Audit:
     async def checkpoint(self, who: Caller) -> api.Checkpoint:
         """Return what the log's tree is now, signed: whoever keeps it can tell later whether the log has been rewritten."""
         require(who, Verb.READ_AUDIT)
-        note = await self._store.checkpoint()
+        note = await self._store.audit.checkpoint()
         told = Checkpoint.parse(note)
         return api.Checkpoint(size=told.size, root=told.root.hex(), note=note)
 
     async def export(self, who: Caller) -> AsyncIterator[bytes]:
         """Return all of it, a record a line; the last line is a checkpoint."""
         require(who, Verb.READ_AUDIT)
-        return self._store.export_audit()
+        return self._store.audit.export()
 
     async def verify(self, who: Caller, checkpoints: Sequence[str]) -> api.AuditVerdict:
         """Look at every record, and whether the log is a continuation of what it was at each of ``checkpoints``."""
         require(who, Verb.READ_AUDIT)
-        verdict = await self._store.verify_audit(checkpoints, self._signer.verify)
+        verdict = await self._store.audit.verify(checkpoints, self._signer.verify)
         return api.AuditVerdict(
             ok=verdict.ok, size=verdict.size, root=verdict.root.hex(), faults=list(verdict.faults)
         )
@@ -92,7 +92,7 @@ class Audit:
             while not self._waiting.empty():
                 notes.append(self._waiting.get_nowait())
             try:
-                verdict = await self._store.verify_audit(notes, self._signer.verify)
+                verdict = await self._store.audit.verify(notes, self._signer.verify)
             except (OSError, CheckpointError) as error:
                 _log.error("the audit log cannot be compared with what hosts hold", error=str(error))
                 continue

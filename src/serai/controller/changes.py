@@ -20,7 +20,10 @@ from serai.model.change import Step
 from serai.model.tenancy import ROOT, Scope
 from serai.model.update import Update
 from serai.model.world import World
-from serai.store.store import BehindError, Commit, Entry, Proposal, Store
+from serai.store.errors import BehindError
+from serai.store.records import Commit, Entry, Proposal
+from serai.store.proposals import require_open
+from serai.store.store import Store
 from serai.wire import api
 
 _log = structlog.get_logger(__name__)
@@ -30,6 +33,8 @@ SHORTEST_CONFIRM: Final = 5
 LONGEST_CONFIRM: Final = 86400
 PROPOSAL_LIFE: Final = timedelta(hours=24)
 """How long a change waits for a second person."""
+_MARKED: Final = frozenset({"Site", "Tenant"})
+"""What can say how many people must stand behind a change."""
 _ITSELF: Final = "serai"
 """Who takes back what nobody has confirmed."""
 
@@ -49,7 +54,7 @@ class _Order:
     """The digest that the change must have."""
     reverts: int | None = None
     """The revision, still unconfirmed, that it takes back."""
-    proposal: int | None = None
+    proposal: Proposal | None = None
     """What a second person has agreed to."""
 
 
@@ -117,14 +122,14 @@ class Changes:
             hosts = await self._preview(draft.catalog.world, draft.update)
             if order.reverts is None and order.proposal is None and (needs := _approvals(draft)) > 1:
                 return await self._propose(who, draft, order, needs)
-            by = who.name if who else _ITSELF
+            name, proposal = who.name if who else _ITSELF, order.proposal
             commit = Commit(
-                head=draft.edition.revision, by=by, message=order.message, digest=draft.digest, writes=draft.writes,
-                confirm_by=confirm_by, reverts=order.reverts, proposal=order.proposal,
-                audit=_entry(by, order.verb, draft, order.message),
+                head=draft.edition.revision, by=proposal.by if proposal else name, message=order.message,
+                digest=draft.digest, writes=draft.writes, confirm_by=confirm_by, reverts=order.reverts,
+                proposal=proposal.id if proposal else None, audit=_entry(name, order.verb, draft, order.message),
             )  # fmt: skip
             try:
-                number = await self._store.commit(commit, self._clock())
+                number = await self._store.revisions.commit(commit, self._clock())
             except BehindError:  # somebody else was first: look at all of it again
                 continue
             await self._current.catch_up()
@@ -142,8 +147,8 @@ class Changes:
     # What waits to be confirmed
 
     async def _require_no_pending(self, scope: Scope, but: int | None) -> None:
-        for revision in await self._store.unconfirmed():
-            theirs = common_scope((await self._store.revision(revision.number)).writes)
+        for revision in await self._store.revisions.unconfirmed():
+            theirs = common_scope((await self._store.revisions.one(revision.number)).writes)
             if revision.number != but and _meet(theirs, scope):
                 raise PendingError(
                     f"revision {revision.number} of {revision.by} waits until {revision.confirm_by:%H:%M:%S} UTC to be"
@@ -158,9 +163,9 @@ class Changes:
             ForbiddenError: this person may not.
         """
         edition = await self._current.catch_up()
-        if number not in {revision.number for revision in await self._store.unconfirmed()}:
+        if number not in {revision.number for revision in await self._store.revisions.unconfirmed()}:
             raise NotFoundError(f"revision {number} does not wait to be confirmed")
-        writes = (await self._store.revision(number)).writes
+        writes = (await self._store.revisions.one(number)).writes
         there = (edition.catalog.get(key) for key in writes)
         changes = [Change(before=None, after=definition.resource) for definition in there if definition]
         if isinstance(verdict := may_change(who, changes, Verb.CONFIRM), Refused):
@@ -168,7 +173,7 @@ class Changes:
         entry = Entry(
             who=who.name, verb="confirm", object=f"revision {number}", scope=common_scope(writes), outcome="done", detail={}
         )
-        await self._store.confirm(number, entry, self._clock())
+        await self._store.revisions.confirm(number, entry, self._clock())
 
     async def take_back_overdue(self) -> None:
         """Take back what nobody has confirmed in time.
@@ -177,11 +182,11 @@ class Changes:
             StoreError: the database does not answer; it is for the next time.
         """
         now = self._clock()
-        for revision in await self._store.unconfirmed():
+        for revision in await self._store.revisions.unconfirmed():
             if revision.confirm_by is not None and revision.confirm_by <= now:
                 number = revision.number
-                was = await self._store.at(number - 1)
-                wish = Bodily({key: was.get(key) for key in (await self._store.revision(number)).writes})
+                was = await self._store.revisions.at(number - 1)
+                wish = Bodily({key: was.get(key) for key in (await self._store.revisions.one(number)).writes})
                 message = f"revision {number} was not confirmed in time"
                 await self._make(None, _Order(wish=wish, verb="roll back", message=message, reverts=number))
                 _log.warning("rolled back: nobody confirmed it in time", revision=number, by=revision.by)
@@ -189,14 +194,14 @@ class Changes:
     async def _undone_by(self, to: int) -> int | None:
         """Return the one revision that going back there takes back before its time, where it waits to be confirmed."""
         edition = await self._current.catch_up()
-        waiting = {revision.number for revision in await self._store.unconfirmed()}
+        waiting = {revision.number for revision in await self._store.revisions.unconfirmed()}
         return edition.revision if edition.revision in waiting and edition.revision == to + 1 else None
 
     # Second persons
 
     async def _propose(self, who: Caller | None, draft: Draft, order: _Order, needs: int) -> api.Proposed:
         now, by = self._clock(), who.name if who else _ITSELF
-        proposal = await self._store.add_proposal(
+        proposal = await self._store.proposals.add(
             digest=draft.digest, base=draft.edition.revision, by=by, message=order.message, expires=now + PROPOSAL_LIFE,
             needs=needs, writes=draft.writes, confirm_seconds=order.confirm_seconds,
             entry=_entry(by, "propose", draft, order.message), now=now,
@@ -215,23 +220,23 @@ class Changes:
             StaleError: what it changes has been changed since; it is over.
             Exception: as for ``apply``.
         """
-        proposal = await self._proposal(number)
+        proposal, now = await self._proposal(number), self._clock()
+        require_open(proposal, vote.digest, now)
         wish = Bodily(proposal.writes)
         draft = await self._drafter.draft(None, wish)
         if isinstance(verdict := may_approve(who, proposal.by, proposal.approvals, draft.changes), Refused):
             raise ForbiddenError(verdict.why)
-        now = self._clock()
         if draft.digest != proposal.digest:
             entry = _entry(who.name, "close stale proposal", draft, proposal.message)
-            await self._store.close_proposal(number, "stale", entry, now)
+            await self._store.proposals.close(number, "stale", entry, now)
             raise _stale()
-        entry = _entry(who.name, "approve", draft, proposal.message)
-        proposal = await self._store.approve(number, who.name, vote.digest, entry, now)
-        if len(proposal.approvals) < proposal.needs:
-            return proposal
+        if len(proposal.approvals) + 1 < proposal.needs:
+            entry = _entry(who.name, "approve", draft, proposal.message)
+            return await self._store.proposals.approve(number, who.name, vote.digest, entry, now)
+        # The last one's consent and what comes of it are one: neither is there without the other.
         order = _Order(
-            wish=wish, verb="apply", message=proposal.message, confirm_seconds=proposal.confirm_seconds,
-            expect=proposal.digest, proposal=number,
+            wish=wish, verb="approve", message=proposal.message, confirm_seconds=proposal.confirm_seconds,
+            expect=proposal.digest, proposal=proposal,
         )  # fmt: skip
         made = await self._make(who, order)
         assert isinstance(made, api.Applied)  # noqa: S101 (what has been agreed to is not proposed again)
@@ -251,10 +256,10 @@ class Changes:
         if proposal.by != who.name and isinstance(verdict, Refused):
             raise ForbiddenError(verdict.why)
         entry = _entry(who.name, "reject", draft, proposal.message)
-        return await self._store.close_proposal(number, "rejected", entry, self._clock(), digest=vote.digest)
+        return await self._store.proposals.close(number, "rejected", entry, self._clock(), digest=vote.digest)
 
     async def _proposal(self, number: int) -> Proposal:
-        proposal = await self._store.proposal(number)
+        proposal = await self._store.proposals.one(number)
         if proposal is None:
             raise NotFoundError(f"there is no proposal {number}")
         return proposal
@@ -282,5 +287,5 @@ def _stale() -> StaleError:
 
 
 def _approvals(draft: Draft) -> int:
-    in_force = marks(definition.resource for definition in draft.edition.catalog.of_kinds("Site", "Tenant"))
-    return needed(draft.changes, in_force)
+    there = (draft.edition.catalog.get(key) for key in draft.edition.written if key.kind in _MARKED)
+    return needed(draft.changes, marks(definition.resource for definition in there if definition))

@@ -92,7 +92,7 @@ class Current:
         """
         async with self._turn:
             marks = await self._store.marks()
-            stored = await self._store.resources()
+            stored = await self._store.revisions.resources()
 
             def read() -> Catalog:
                 return Catalog.of(read_stored(each.key, each.body, each.revision) for each in stored)
@@ -127,7 +127,7 @@ class Current:
             StoreError: the database does not answer.
         """
         async with self._turn:
-            for committed in await self._store.since(self._edition.revision):
+            for committed in await self._store.revisions.since(self._edition.revision):
                 changes = {
                     key: None if body is None else read_stored(key, body, committed.number)
                     for key, body in committed.writes.items()

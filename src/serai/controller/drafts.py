@@ -13,6 +13,7 @@ from serai.controller.errors import ForbiddenError, InvalidError, NotFoundError,
 from serai.model.catalog import Catalog, Key, read_files, read_stored
 from serai.model.change import Bodies, Step, digest, steps
 from serai.model.definitions import Complaints, Definition
+from serai.model.resolve import unique
 from serai.model.resources import Resource
 from serai.model.tenancy import ROOT, Scope
 from serai.model.update import Update
@@ -104,7 +105,7 @@ class Written:
             raise invalid("base", f"there is no revision {base} yet: the latest is {edition.revision}")
         changed = {
             key: committed
-            for committed in await self.store.since(base)
+            for committed in await self.store.revisions.since(base)
             for key in committed.writes.keys() & wished.keys()
             if _body(wished[key]) != edition.body(key)
         }
@@ -150,7 +151,7 @@ class AsAt:
         """
         if not 0 <= self.revision <= edition.revision:
             raise NotFoundError(f"there is no revision {self.revision}: the latest is {edition.revision}")
-        was = await self.store.at(self.revision)
+        was = await self.store.revisions.at(self.revision)
         bodies = {key: was.get(key) for key in was.keys() | edition.written.keys() if self.scope.contains(key.scope)}
         return await Bodily({key: body for key, body in bodies.items() if body != edition.body(key)}).on(edition)
 
@@ -224,10 +225,6 @@ def _resource(definition: Definition[Resource] | None) -> Resource | None:
 def _read(files: Mapping[str, str]) -> dict[Key, Definition[Resource]]:
     """Read files; nothing may be defined twice."""
     complaints = Complaints()
-    found: dict[Key, Definition[Resource]] = {}
-    for definition in read_files(files):
-        first = found.setdefault(Key.of(definition.resource), definition)
-        if first is not definition:
-            complaints.about(definition, ("metadata", "name"), f"is defined already, at {first.place}")
+    found = unique(read_files(files), complaints)
     complaints.settle()
-    return found
+    return dict(found)

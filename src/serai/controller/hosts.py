@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import contextlib
-import hashlib
+import dataclasses
 import secrets
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -17,23 +18,35 @@ from serai.access.decide import Caller, Refused, Subject, decide
 from serai.access.verbs import Verb
 from serai.controller.current import Current
 from serai.controller.drafts import invalid
-from serai.controller.errors import ForbiddenError, NotFoundError
+from serai.controller.errors import NotFoundError
 from serai.controller.shard import Shard
 from serai.controller.views import require, revision_of
 from serai.model.tenancy import ROOT, is_name
-from serai.store.hosts import HostRecord, HostState, JoinTokenRecord
-from serai.store.store import Entry, Store
+from serai.store.errors import JoinError
+from serai.store.records import Entry, HostRecord, HostState, JoinTokenRecord
+from serai.store.store import Store
 from serai.wire import api
-from serai.wire.pki import Authority, JoinToken
+from serai.wire.jointoken import JoinToken, JoinTokenError
+from serai.wire.keypair import PkiError
+from serai.wire.pki import Authority, ca_hash, identity_of, proven, read_certificate
 
 JOIN_LIFE: Final = timedelta(minutes=15)
 """How long a token that lets a host join is good."""
-LATE_RENEWAL: Final = timedelta(days=30)
-"""How long after its certificate has run out a host may still renew it, by the key on record."""
 _POLL_SECONDS: Final = 0.2
 _NOBODY: Final = HostState(
     name="", connected=False, since=None, agent="", epoch=0, holds=None, wanted=None, revision=0, trouble="", vnics=0
 )
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class _Issued:
+    """A certificate that has been signed."""
+
+    host: str
+    pem: str
+    serial: str
+    key: bytes
+    until: datetime
 
 
 class Hosts:
@@ -66,59 +79,94 @@ class Hosts:
         if not is_name(request.host):
             raise invalid("host", f"{request.host!r} is no name of a host: use lower-case letters, digits and '-'")
         now = self._clock()
-        token = JoinToken(id=secrets.token_hex(8), secret=secrets.token_urlsafe(32), ca_hash=self._authority.ca_hash)
+        token = JoinToken(id=secrets.token_hex(8), secret=secrets.token_bytes(32), ca_hash=ca_hash(self._authority.pem))
         record = JoinTokenRecord(
-            id=token.id, host=request.host, secret_digest=_digest(token.secret), expires=now + JOIN_LIFE, by=who.name
+            id=token.id, host=request.host, secret_digest=token.secret_digest, expires=now + JOIN_LIFE, by=who.name
         )
-        await self._store.add_join_token(record, _entry(who.name, "let a host join", request.host), now)
+        await self._store.hosts.add_join_token(record, _entry(who.name, "let a host join", request.host), now)
         return api.JoinToken(token=str(token), host=request.host, expires=record.expires)
 
     async def join(self, request: api.JoinRequest) -> api.Certificate:
         """Take a host in.
 
         Raises:
-            JoinError: its token is none, or no longer one.
+            JoinError: its token is none, or no longer one, or is for another host.
             InvalidError: what it wants signed is no request for a certificate.
         """
-        token, now = JoinToken.parse(request.token), self._clock()
-        host = await self._store.join_token_host(token.id, _digest(token.secret), now)
-        signed = self._authority.sign_host(request.csr, host, now)
-        entry = _entry(f"host {host}", "join", host, serial=signed.serial)
-        await self._store.join_host(
-            token.id, _digest(token.secret), key_digest=signed.key_digest, serial=signed.serial, until=signed.until,
-            entry=entry, now=now,
-        )  # fmt: skip
-        return self._certificate(host, signed.pem, signed.until)
+        try:
+            token = JoinToken.parse(request.token)
+        except JoinTokenError as error:
+            raise invalid("token", str(error)) from error
+        now = self._clock()
+        host = await self._store.hosts.may_join(token.id, token.secret_digest, now)
+        if request.host != host:
+            raise JoinError(f"this token is for host {host}, and this host is called {request.host}: join with '--host {host}'")
+        issued = self._issue(request.csr, host, now)
+        entry = _entry(f"host {host}", "join", host, serial=issued.serial)
+        await self._store.hosts.join(
+            token.id, token.secret_digest, key_digest=issued.key, serial=issued.serial, until=issued.until, entry=entry, now=now
+        )
+        return self._certificate(issued)
 
     async def renewed(self, host: str, csr: str) -> str:
-        """Sign the next certificate of a host that is connected by its last one."""
+        """Sign the next certificate of a host that is connected by its last one, and return it in PEM.
+
+        Raises:
+            PkiError: what it wants signed is no request.
+            JoinError: it is not to have another.
+        """
         now = self._clock()
-        signed = self._authority.sign_host(csr, host, now)
-        entry = _entry(f"host {host}", "renew", host, serial=signed.serial)
-        await self._store.renew_host(
-            host, key_digest=signed.key_digest, serial=signed.serial, until=signed.until, entry=entry, now=now
-        )
-        return signed.pem
+        return (await self._renew(self._issued(csr, host, now), now)).pem
 
     async def renew(self, request: api.RenewRequest) -> api.Certificate:
         """Sign the next certificate of a host whose last one has run out while it was away.
 
         Raises:
-            ForbiddenError: the host is revoked or unknown, it was away too long, or somebody else asks.
+            JoinError: it is not to have another: it is revoked, or has had a newer one.
+            InvalidError: what it sends does not prove who it is.
         """
         now = self._clock()
-        record = await self._store.host(request.host)
-        if record is None or record.revoked or now > record.until + LATE_RENEWAL:
-            raise ForbiddenError(f"host {request.host} is not one that may renew its certificate: let it join again")
-        if not self._authority.proves(record.key_digest, request):
-            raise ForbiddenError(f"this request is not signed by the key that host {request.host} has joined with")
-        pem = await self.renewed(request.host, request.csr)
-        return self._certificate(request.host, pem, now)
+        try:
+            signature = base64.b64decode(request.signature, validate=True)
+            identity = proven(request.csr, signature, request.certificate, self._authority.certificate, now)
+        except ValueError as error:  # PkiError is one
+            raise invalid("signature", str(error)) from error
+        record = await self._store.hosts.one(identity.host)
+        if record is None or identity.serial not in record.serials:
+            raise JoinError(f"host {identity.host} has had a newer certificate than this one: let it join again")
+        return self._certificate(await self._renew(self._issue(request.csr, identity.host, now), now))
 
-    def _certificate(self, host: str, pem: str, until: datetime) -> api.Certificate:
-        return api.Certificate(
-            host=host, certificate=pem, ca=self._authority.ca_pem, until=until, agents=list(self._agents)
+    async def _renew(self, issued: _Issued, now: datetime) -> _Issued:
+        entry = _entry(f"host {issued.host}", "renew", issued.host, serial=issued.serial)
+        await self._store.hosts.renew(
+            issued.host, key_digest=issued.key, serial=issued.serial, until=issued.until, entry=entry, now=now
         )
+        return issued
+
+    def _issue(self, csr: str, host: str, now: datetime) -> _Issued:
+        try:
+            return self._issued(csr, host, now)
+        except PkiError as error:
+            raise invalid("csr", str(error)) from error
+
+    def _issued(self, csr: str, host: str, now: datetime) -> _Issued:
+        pem = self._authority.sign_host(csr, host, now)
+        identity = identity_of(read_certificate(pem))
+        return _Issued(host=host, pem=pem, serial=identity.serial, key=identity.key, until=identity.until)
+
+    def _certificate(self, issued: _Issued) -> api.Certificate:
+        return api.Certificate(
+            host=issued.host, certificate=issued.pem, ca=self.ca, until=issued.until, agents=list(self._agents)
+        )
+
+    @property
+    def ca(self) -> str:
+        """The certificate of the site's authority, in PEM."""
+        return self._authority.pem
+
+    async def somebody_leads(self) -> bool:
+        """Say whether some controller has led lately, as far as the database tells."""
+        return await self._store.leader(self._shard.name) is not None
 
     async def revoke(self, who: Caller, name: str) -> None:
         """Shut a host out, at once. Its gates go on with what they hold.
@@ -128,9 +176,9 @@ class Hosts:
             NotFoundError: there is no such host.
         """
         require(who, Verb.REVOKE_HOST)
-        if await self._store.host(name) is None:
+        if await self._store.hosts.one(name) is None:
             raise NotFoundError(f"no host {name!r} has joined")
-        await self._store.revoke_host(name, _entry(who.name, "revoke", name), self._clock())
+        await self._store.hosts.revoke(name, _entry(who.name, "revoke", name), self._clock())
 
     # What each holds
 
@@ -139,9 +187,9 @@ class Hosts:
         require(who, Verb.READ)
         leads = self._shard.term is not None
         leader = await self._store.leader("all")
-        states = {s.name: s for s in (self._shard.states() if leads else await self._store.states())}
+        states = {s.name: s for s in (self._shard.states() if leads else await self._store.hosts.states())}
         compiled = self._shard.compiled if leads else (leader.compiled if leader else 0)
-        joined = {record.name: record for record in await self._store.hosts()}
+        joined = {record.name: record for record in await self._store.hosts.all()}
         head = self._current.edition.revision
         found = [_status(name, joined.get(name), states.get(name, _NOBODY), compiled, head) for name in sorted(joined)]
         shown = found if _may_see_hosts(who) else ()
@@ -149,7 +197,7 @@ class Hosts:
             revision=head,
             hosts=shown,
             leader=leader.url if leader else "",
-            confirm=[revision_of(each, ()) for each in await self._store.unconfirmed()],
+            confirm=[revision_of(each, ()) for each in await self._store.revisions.unconfirmed()],
             behind=sum(host.behind for host in found if not host.revoked),
         )
 
@@ -209,10 +257,6 @@ def _status(name: str, record: HostRecord | None, state: HostState, compiled: in
 
 def _may_see_hosts(who: Caller) -> bool:
     return not isinstance(decide(who, Verb.READ_HOSTS, Subject(scope=ROOT)), Refused)
-
-
-def _digest(secret: str) -> bytes:
-    return hashlib.sha256(secret.encode()).digest()
 
 
 def _entry(who: str, verb: str, host: str, **detail: object) -> Entry:

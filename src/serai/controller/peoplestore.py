@@ -2,54 +2,13 @@
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import datetime
-from typing import Any, Literal, Protocol
+from typing import Protocol
 
-from serai.access.roles import Grant
+from serai.store.records import Entry, PersonRecord, TokenRecord
 
-
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
-class Entry:
-    """What the audit log is to say."""
-
-    who: str
-    verb: str
-    object: str
-    scope: str
-    outcome: Literal["done", "refused", "failed"]
-    detail: Mapping[str, Any] = dataclasses.field(default_factory=dict)
-
-
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
-class PersonRecord:
-    """Somebody who may do something."""
-
-    name: str
-    grants: tuple[Grant, ...]
-    password: str | None = None
-    """Hashed and encoded; None: there is none to log in with."""
-    oidc: str | None = None
-    """Issuer and subject, with a space between."""
-    disabled: bool = False
-
-
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
-class TokenRecord:
-    """A token, without its secret."""
-
-    id: str
-    person: str
-    name: str
-    secret_digest: bytes
-    """SHA-256."""
-    grants: tuple[Grant, ...] | None
-    """What it is limited to; None: it is not."""
-    kind: Literal["session", "api"]
-    created: datetime
-    expires: datetime
-    revoked: bool = False
+__all__ = ["Entry", "PeopleStore", "PersonRecord", "TokenRecord", "done"]
 
 
 class PeopleStore(Protocol):

@@ -6,10 +6,9 @@ import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
 
-from serai.controller.core import Controller, Event, HostReported, SendRuleset, WorldChanged
+from serai.controller.core import Controller, Event, HostReported, Refusal, SendRuleset, WorldChanged
 from serai.model.inventory import Mac, VnicId
 from serai.model.world import World
-from serai.policy.compiler.fit import FitError
 from serai.wire import local
 from serai.wire.local import AgentError
 
@@ -48,7 +47,7 @@ class ControllerRuntime:
         """Have every host enforce ``world``.
 
         Raises:
-            ApplyError: a host does not answer or refuses; every such host goes on with what it holds.
+            ApplyError: a host does not answer, refuses, or has no room for it; every such host goes on with what it holds.
         """
         return self.settle(WorldChanged(world=world))
 
@@ -58,23 +57,23 @@ class ControllerRuntime:
         Raises:
             ApplyError: as for ``apply``.
         """
-        for event in events:
-            self._core.handle(event)
-        commands: dict[str, SendRuleset] = {}
-        digests: dict[str, str] = {}
+        reports: dict[str, HostReported] = {}
         failures: dict[str, str] = {}
         for host in self._agents:
             try:
-                report = self._report(host)
+                reports[host] = self._report(host)
             except AgentError as error:
                 failures[host] = str(error)
-                continue
-            try:
-                commands = {c.ruleset.host: c for c in self._core.handle(report)}
-            except FitError as error:
-                failures[host] = str(error)
-            else:
-                digests[host] = report.digest or ""
+        commands: dict[str, SendRuleset] = {}
+        for answer in self._core.handle(*events, *reports.values()):
+            match answer:
+                case SendRuleset():
+                    commands[answer.ruleset.host] = answer
+                case Refusal(event=HostReported(host=host)):
+                    failures[host] = str(answer.why)
+                case Refusal():
+                    raise ApplyError(f"not applied anywhere: {answer.why}") from answer.why
+        digests = {host: report.digest or "" for host, report in reports.items() if host not in failures}
         for host, command in commands.items():
             if host in failures:
                 continue

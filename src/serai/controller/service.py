@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from datetime import datetime
-from typing import Final
+from importlib.metadata import version
+from typing import Final, TypeVar
 
 import structlog
 
@@ -14,24 +15,30 @@ from serai.access.verbs import Verb
 from serai.controller.audit import Audit
 from serai.controller.changes import Changes, told
 from serai.controller.current import Current
-from serai.controller.errors import ForbiddenError
+from serai.controller.errors import ConflictError, ForbiddenError, UnavailableError
+from serai.controller.figures import figures
 from serai.controller.hosts import Hosts
 from serai.controller.people import People
 from serai.controller.questions import Questions
+from serai.controller.refusals import Refusals
 from serai.controller.shard import Shard
 from serai.controller.views import Views, proposal_of, require
-from serai.store.errors import StoreError
-from serai.store.store import Entry, Proposal, Store
+from serai.model.tenancy import ROOT
+from serai.store.errors import JoinError, NotWaitingError, ProposalError, StoreError
+from serai.store.records import Entry, Proposal
+from serai.store.store import Store
 from serai.wire import api
 
 _log = structlog.get_logger(__name__)
 
-_OVERDUE_SECONDS: Final = 0.5
+_TICK_SECONDS: Final = 0.5
 """How often it is looked for changes that nobody has confirmed in time."""
+
+T = TypeVar("T")
 
 
 class Service:
-    """What ``api/facade.py`` asks for. Each part does its own work; here stands what all of them need: refusals are recorded."""
+    """What ``api/facade.py`` asks for. Each part does its own work; here stands what all need: clocks, refusals, the store's errors."""
 
     def __init__(
         self,
@@ -51,23 +58,62 @@ class Service:
         self._store, self._current, self._shard, self._clock = store, current, shard, clock
         self._people, self._changes, self._views, self._hosts = people, changes, views, hosts
         self._questions, self._audit = questions, audit
+        self._refusals = Refusals(store.people)
 
     async def run(self) -> None:
-        """Take back what nobody has confirmed in time, as long as this controller leads; until cancelled."""
+        """Do what time asks for, until cancelled: take back what nobody has confirmed, as long as this controller leads."""
         while True:
-            await asyncio.sleep(_OVERDUE_SECONDS)
-            if self._shard.term is None:
-                continue
+            await asyncio.sleep(_TICK_SECONDS)
             try:
-                await self._changes.take_back_overdue()
+                await self._people.tick(self._clock())
+                await self._refusals.flush(self._clock())
+                if self._shard.term is not None:
+                    await self._changes.take_back_overdue()
             except Exception as error:  # it is tried again; what stands in the way must not end the controller
-                _log.error("cannot take back what nobody has confirmed", error=str(error))
+                _log.error("cannot do what is due", error=str(error))
 
     # People
 
     async def authenticate(self, bearer: str) -> Caller | None:
         """Say whose token this is; None: nobody's."""
-        return await self._people.authenticate(bearer)
+        return await _answered(self._people.authenticate(bearer, self._clock()))
+
+    async def login_ways(self) -> api.LoginWays:
+        """Say how people log in."""
+        ways = self._people.login_ways()
+        return api.LoginWays(issuer=ways[0], client=ways[1]) if ways else api.LoginWays()
+
+    async def login(self, body: api.Login, address: str) -> api.Token:
+        """Give a person a token for a session."""
+        return await _answered(self._people.login(body, address, self._clock()))
+
+    async def login_oidc(self, id_token: str, secret: str, address: str) -> api.Token:
+        """Do the same for somebody for whom an OpenID provider speaks."""
+        return await _answered(self._people.login_oidc(id_token, secret, address, self._clock()))
+
+    async def whoami(self, who: Caller) -> api.Person:
+        """Say who they are."""
+        return await _answered(self._people.whoami(who))
+
+    async def people(self, who: Caller) -> Sequence[api.Person]:
+        """List people, by name."""
+        return await _answered(self._people.people(who, self._clock()))
+
+    async def put_person(self, who: Caller, body: api.PersonRequest) -> api.Person:
+        """Make somebody, or make them otherwise."""
+        return await _answered(self._people.put_person(who, body, self._clock()))
+
+    async def tokens(self, who: Caller) -> Sequence[api.Token]:
+        """List one's tokens."""
+        return await _answered(self._people.tokens(who))
+
+    async def add_token(self, who: Caller, body: api.TokenRequest) -> api.Token:
+        """Make a token for oneself."""
+        return await _answered(self._people.add_token(who, body, self._clock()))
+
+    async def revoke_token(self, who: Caller, token: str) -> None:
+        """Make a token worthless."""
+        await _answered(self._people.revoke_token(who, token, self._clock()))
 
     # Resources and changes
 
@@ -82,11 +128,11 @@ class Service:
         after: str | None,
     ) -> api.Page:
         """List what is in force."""
-        return await self._views.resources(who, kind=kind, scope=scope, labels=labels, limit=limit, after=after)
+        return await _answered(self._views.resources(who, kind=kind, scope=scope, labels=labels, limit=limit, after=after))
 
     async def resource(self, who: Caller, kind: str, path: str) -> api.Resource:
         """Show one resource in force."""
-        return await self._views.resource(who, kind, path)
+        return await _answered(self._views.resource(who, kind, path))
 
     async def plan(self, who: Caller, body: api.ChangeRequest) -> api.Plan:
         """Say what a change would do."""
@@ -98,24 +144,24 @@ class Service:
 
     async def apply(self, who: Caller, body: api.ChangeRequest) -> api.Applied | api.Proposed:
         """Make a change, or propose it where it needs a second person."""
-        return await self._refusals_told(who, "apply", self._changes.apply(who, body))
+        return await self._told(who, "apply", self._changes.apply(who, body))
 
     async def confirm(self, who: Caller, revision: int) -> api.Revision:
         """Let a change stand."""
-        await self._refusals_told(who, "confirm", self._changes.confirm(who, revision))
-        return await self._views.revision(who, revision)
+        await self._told(who, "confirm", self._changes.confirm(who, revision))
+        return await _answered(self._views.revision(who, revision))
 
     async def rollback(self, who: Caller, body: api.RollbackRequest) -> api.Applied | api.Proposed:
         """Make everything as it was."""
-        return await self._refusals_told(who, "roll back", self._changes.roll_back(who, body))
+        return await self._told(who, "roll back", self._changes.roll_back(who, body))
 
     async def revisions(self, who: Caller, *, before: int | None, limit: int) -> Sequence[api.Revision]:
         """List changes, the latest first."""
-        return await self._views.revisions(who, before=before, limit=limit)
+        return await _answered(self._views.revisions(who, before=before, limit=limit))
 
     async def revision(self, who: Caller, number: int) -> api.Revision:
         """Show one change."""
-        return await self._views.revision(who, number)
+        return await _answered(self._views.revision(who, number))
 
     def watch(self, who: Caller, since: int) -> AsyncIterator[api.Revision]:
         """Tell every change after a revision, for ever."""
@@ -123,47 +169,47 @@ class Service:
 
     async def proposals(self, who: Caller) -> Sequence[api.Proposal]:
         """List proposals, the latest first."""
-        return await self._views.proposals(who)
+        return await _answered(self._views.proposals(who))
 
     async def approve(self, who: Caller, proposal: int, body: api.Vote) -> api.Proposal | api.Applied:
         """Stand behind a proposal; it is applied where enough people do."""
-        made = await self._refusals_told(who, "approve", self._changes.approve(who, proposal, body))
+        made = await self._told(who, "approve", self._changes.approve(who, proposal, body))
         return proposal_of(self._current.edition, made) if isinstance(made, Proposal) else made
 
     async def reject(self, who: Caller, proposal: int, body: api.Vote) -> api.Proposal:
         """Close a proposal."""
-        made = await self._refusals_told(who, "reject", self._changes.reject(who, proposal, body))
+        made = await self._told(who, "reject", self._changes.reject(who, proposal, body))
         return proposal_of(self._current.edition, made)
 
     # Hosts
 
     async def status(self, who: Caller) -> api.Status:
         """Say where everything stands."""
-        return await self._hosts.status(who)
+        return await _answered(self._hosts.status(who))
 
     async def host(self, who: Caller, name: str) -> api.HostStatus:
         """Say where one host stands, with its gates."""
-        return await self._hosts.host(who, name)
+        return await _answered(self._hosts.host(who, name))
 
     async def wait(self, who: Caller, revision: int, seconds: float) -> api.Status:
         """Wait until all hosts hold a revision, or the time is over."""
-        return await self._hosts.wait(who, revision, seconds)
+        return await _answered(self._hosts.wait(who, revision, seconds))
 
     async def revoke_host(self, who: Caller, name: str) -> None:
         """Make the certificate of a host worthless."""
-        await self._refusals_told(who, "revoke", self._hosts.revoke(who, name))
+        await self._told(who, "revoke", self._hosts.revoke(who, name))
 
     async def join_token(self, who: Caller, body: api.JoinTokenRequest) -> api.JoinToken:
         """Let a host join."""
-        return await self._refusals_told(who, "let a host join", self._hosts.token(who, body))
+        return await self._told(who, "let a host join", self._hosts.token(who, body))
 
     async def join(self, body: api.JoinRequest) -> api.Certificate:
         """Take in a host that shows a join token."""
-        return await self._refusals_told(None, "join", self._hosts.join(body))
+        return await self._told(None, "join", self._hosts.join(body))
 
     async def renew(self, body: api.RenewRequest) -> api.Certificate:
         """Give a host another certificate whose last one is over."""
-        return await self._refusals_told(None, "renew", self._hosts.renew(body))
+        return await self._told(None, "renew", self._hosts.renew(body))
 
     async def ca(self) -> str:
         """Give the certificate of the site's CA, in PEM."""
@@ -173,16 +219,16 @@ class Service:
 
     async def can(self, who: Caller, body: api.Question) -> api.Answer:
         """Answer what ``serai can`` asks."""
-        return await self._questions.can(who, body)
+        return await _answered(self._questions.can(who, body))
 
     async def reach(self, who: Caller, body: api.ReachQuestion) -> api.Answer:
         """Answer what ``serai reach`` asks."""
-        return await self._questions.reach(who, body)
+        return await _answered(self._questions.reach(who, body))
 
     async def diff(self, who: Caller, body: api.ChangeRequest) -> api.Answer:
         """Answer which connections a change would open and close."""
         draft, _hosts, _needs = await self._changes.plan(who, body)
-        return await self._questions.diff(draft)
+        return await _answered(self._questions.diff(draft))
 
     # The audit log
 
@@ -190,39 +236,56 @@ class Service:
         self, who: Caller, *, after: int | None, limit: int, scope: str | None, verb: str | None, by: str | None
     ) -> api.AuditPage:
         """List the audit log, oldest first."""
-        return await self._audit.page(who, after=after, limit=limit, scope=scope, verb=verb, by=by)
+        return await _answered(self._audit.page(who, after=after, limit=limit, scope=scope, verb=verb, by=by))
 
     async def checkpoint(self, who: Caller) -> api.Checkpoint:
         """Show the latest checkpoint of the audit log."""
-        return await self._audit.checkpoint(who)
+        return await _answered(self._audit.checkpoint(who))
 
     async def audit_export(self, who: Caller) -> AsyncIterator[bytes]:
         """Give the whole audit log, a record a line, and its checkpoint."""
-        return await self._audit.export(who)
+        return await _answered(self._audit.export(who))
 
     async def audit_verify(self, who: Caller, checkpoints: Sequence[str]) -> api.AuditVerdict:
         """Look for anything that was done to the audit log behind the controllers' backs."""
-        return await self._audit.verify(who, checkpoints)
+        return await _answered(self._audit.verify(who, checkpoints))
 
     # How this controller is
 
     async def health(self) -> api.Health:
         """Say whether this controller does what it should."""
-        parts = {"database": self._current.trouble, "compiler": self._shard.trouble, "audit": self._audit.trouble}
-        if not any(parts.values()) and await self._hosts.leader() is None:
-            parts["leader"] = "no controller leads: hosts go on with what they hold; look at the other controllers' logs"
-        return api.Health(
-            ok=not any(parts.values()), parts={name: trouble or "ok" for name, trouble in parts.items()}, version=__version__
-        )
+        parts = {"database": self._current.trouble, "compiler": self._shard.trouble, "audit": self._audit.trouble, "leader": ""}
+        if not parts["database"] and self._shard.term is None and not await self._hosts.somebody_leads():
+            parts["leader"] = "no controller leads: hosts go on with what they hold; look at the logs of the controllers"
+        told = {name: trouble or "ok" for name, trouble in parts.items()}
+        return api.Health(ok=not any(parts.values()), parts=told, version=version("serai"))
 
-    async def _refusals_told(self, who: Caller | None, verb: str, doing: Awaitable[T]) -> T:
+    async def metrics(self, who: Caller) -> bytes:
+        """Count, in the text format of Prometheus."""
+        require(who, Verb.READ_METRICS)
+        return figures(self._current, self._shard, self._audit)
+
+    async def _told(self, who: Caller | None, verb: str, doing: Awaitable[T]) -> T:
         """Do something; that somebody was not let is on record."""
         try:
-            return await doing
-        except (ForbiddenError, JoinError) as error:
+            return await _answered(doing)
+        except ForbiddenError as error:
+            name = who.name if who else "nobody"
             entry = Entry(
-                who=who.name if who else "nobody", verb=verb, object="", scope=ROOT, outcome="refused",
-                detail={"why": str(error)},
+                who=name, verb=verb, object="", scope=ROOT, outcome="refused",
+                detail={"why": str(error), "token": who.token if who else ""},
             )  # fmt: skip
-            await self._people.record(entry)
+            await _answered(self._refusals.tell(entry, name, self._clock()))
             raise
+
+
+async def _answered(doing: Awaitable[T]) -> T:
+    """Do something, and tell what the store has against it as the API does."""
+    try:
+        return await doing
+    except JoinError as error:
+        raise ForbiddenError(str(error)) from error
+    except (ProposalError, NotWaitingError) as error:
+        raise ConflictError(str(error)) from error
+    except StoreError as error:
+        raise UnavailableError(str(error), retry_seconds=2) from error

@@ -16,8 +16,9 @@ from serai.controller.core import Controller, Event, HostLeft, HostReported, Ref
 from serai.controller.current import Current, Edition
 from serai.model.inventory import Mac, VnicId
 from serai.model.update import Update
+from serai.model.world import World
 from serai.policy.compiler.domains import DomainCompiler
-from serai.store.hosts import HostState
+from serai.store.records import HostState
 from serai.store.store import Store
 from serai.wire import remote
 
@@ -27,6 +28,8 @@ ATTEMPT_SECONDS: Final = 0.5
 """How often one that does not lead tries to, and one that does asks whether it still does."""
 STATES_SECONDS: Final = 0.5
 """How old may be what other controllers know of hosts."""
+REFUSED_SECONDS: Final = 5.0
+"""How long a host that refuses its ruleset is left alone."""
 _GATHER_SECONDS: Final = 0.002
 """How long events are gathered before they are compiled: a crowd that comes at once costs one update."""
 _CROWD: Final = 64
@@ -38,12 +41,12 @@ T = TypeVar("T")
 class Endpoint(Protocol):
     """Where agents are connected."""
 
-    def send(self, host: str, message: remote.FromController) -> bool:
-        """Send something to the agent of a host; False where it is not connected."""
+    def send(self, host: str, message: remote.FromController) -> int | None:
+        """Send something to the agent of a host, and return the number that its answer will name; None: it is not there."""
         ...
 
-    def close(self, host: str, reason: str) -> None:
-        """End the conversation with the agent of a host, where there is one."""
+    def revoke(self, host: str) -> None:
+        """End the conversation with the agent of a host at once, where there is one."""
         ...
 
     def close_all(self, reason: str) -> None:
@@ -86,8 +89,8 @@ class _Known:
     state: HostState
     macs: frozenset[Mac] = frozenset()
     vnics: frozenset[VnicId] = frozenset()
-    sent: int = 0
-    """The number of what was sent last."""
+    refusals: int = 0
+    """How often what was sent was refused, one after the other."""
 
 
 class Shard:
@@ -98,8 +101,9 @@ class Shard:
     ) -> None:
         """Lead nothing yet. ``url`` is where agents reach this controller."""
         self._store, self._current, self._by, self._clock = store, current, by, clock
-        self._leadership = store.leadership(name, url)
-        self._name = name
+        self._leadership = store.leadership(name, url, clock=clock)
+        self._floor = 0
+        self.name = name
         self._workshop = ThreadPoolExecutor(max_workers=1, thread_name_prefix="compiler")
         self._endpoint: Endpoint | None = None
         self.trouble = ""
@@ -132,6 +136,10 @@ class Shard:
         """The revision up to which hosts have been told."""
         return self._compiled
 
+    def outranked(self, term: int) -> None:
+        """Lead in a term higher than this one from now on, or not at all: somebody has obeyed a leader of it."""
+        self._floor = max(self._floor, term)
+
     def states(self) -> Iterator[HostState]:
         """Go through what is known of hosts, in order of name."""
         for name in sorted(self._known):
@@ -161,9 +169,9 @@ class Shard:
 
     async def _attempt(self) -> int | None:
         try:
-            return await self._leadership.attempt()
+            return await self._leadership.attempt(self._floor)
         except Exception as error:  # the database may be away for a while
-            _log.error("cannot ask who leads", shard=self._name, error=str(error))
+            _log.error("cannot ask who leads", shard=self.name, error=str(error))
             return None
 
     async def _lead(self, term: int) -> None:
@@ -172,13 +180,13 @@ class Shard:
             await self._take_over(term)
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(self._compile())
-                tasks.create_task(self._tell_others())
+                tasks.create_task(self._tell_others(term))
                 tasks.create_task(self._watch_hosts())
-                tasks.create_task(self._watch_leadership())
+                tasks.create_task(self._watch_leadership(term))
         except* _DeposedError:
-            _log.warning("leads no more", shard=self._name, term=term)
+            _log.warning("leads no more", shard=self.name, term=term)
         except* Exception as trouble:
-            _log.error("cannot lead", shard=self._name, term=term, error=str(trouble.exceptions[0]))
+            _log.error("cannot lead", shard=self.name, term=term, error=str(trouble.exceptions[0]))
         finally:
             self._begin()
             if self._endpoint is not None:
@@ -189,17 +197,17 @@ class Shard:
         began = time.monotonic()
         self._follows = True  # before the first look: nothing may come between
         edition = await self._current.catch_up()
-        for state in await self._store.states():
+        for state in await self._store.hosts.states():
             self._known[state.name] = _Known(state=dataclasses.replace(state, connected=False))
         await self._work(self._core.handle, WorldChanged(world=edition.catalog.world))
         self._compiled, self._term = edition.revision, term
         taken = round(time.monotonic() - began, 2)
-        _log.info("leads", shard=self._name, term=term, revision=edition.revision, seconds=taken)
+        _log.info("leads", shard=self.name, term=term, revision=edition.revision, seconds=taken)
 
-    async def _watch_leadership(self) -> None:
+    async def _watch_leadership(self, term: int) -> None:
         while True:
             await asyncio.sleep(ATTEMPT_SECONDS)
-            if not await self._leadership.alive():
+            if self._floor > term or not await self._leadership.alive():
                 raise _DeposedError
 
     async def _watch_hosts(self) -> None:
@@ -208,9 +216,9 @@ class Shard:
         while True:
             if mark != self._current.hosts_mark:
                 mark = self._current.hosts_mark
-                for record in await self._store.hosts():
+                for record in await self._store.hosts.all():
                     if record.revoked and self._endpoint is not None:
-                        self._endpoint.close(record.name, "this host is revoked")
+                        self._endpoint.revoke(record.name)
                         if record.name in self._known:
                             del self._known[record.name]
                             self._events.put_nowait(HostLeft(host=record.name))
@@ -222,12 +230,12 @@ class Shard:
         if self._follows:
             self._events.put_nowait(_Revised(edition, update))
 
-    def arrived(self, host: str, hello: remote.Hello, epoch: int) -> None:
+    def arrived(self, host: str, hello: remote.Hello) -> None:
         """An agent is there."""
         known = self._known.get(host)
         self._known[host] = fresh = _Known(
             state=HostState(
-                name=host, connected=True, since=self._clock(), agent=hello.agent, epoch=epoch, holds=_hex(hello.digest),
+                name=host, connected=True, since=self._clock(), agent=hello.agent, epoch=hello.epoch, holds=_hex(hello.digest),
                 wanted=known.state.wanted if known else None, revision=known.state.revision if known else 0,
                 trouble="", vnics=len(hello.sight.vnics),
             )
@@ -246,16 +254,25 @@ class Shard:
         """A host tells what it holds, most often in answer to what it was sent."""
         known = self._known[host]
         self._put(known, holds=_hex(held.digest), trouble=held.refused)
-        if held.refused:
-            _log.warning("host refuses what it was sent", host=host, why=held.refused)
         self._note_revision(known)
-        if known.state.holds != known.state.wanted and held.answers == known.sent:
+        if not held.refused:
+            known.refusals = 0
             self._report(known)
+            return
+        _log.warning("host refuses what it was sent", host=host, why=held.refused)
+        known.refusals += 1
+        # A change that does not fit is mended by sending all; what is refused again and again is not sent again and again.
+        pause = 0.0 if known.refusals == 1 else REFUSED_SECONDS
+        asyncio.get_running_loop().call_later(pause, self._report_again, known)
 
     def left(self, host: str) -> None:
         """An agent is there no more; its gates go on."""
         if host in self._known:
             self._put(self._known[host], connected=False, since=self._clock())
+
+    def _report_again(self, known: _Known) -> None:
+        if self._known.get(known.state.name) is known and known.state.connected:
+            self._report(known)
 
     @staticmethod
     def _look(known: _Known, sight: remote.Sight) -> None:
@@ -287,15 +304,16 @@ class Shard:
             await asyncio.sleep(_GATHER_SECONDS)
             while not self._events.empty() and len(batch) < _CROWD:
                 batch.append(self._events.get_nowait())
-            revised = [each for each in batch if isinstance(each, _Revised) and each.edition.revision > self._compiled]
-            events: list[Event] = [
-                WorldChanged(world=each.edition.catalog.world, update=each.update) if isinstance(each, _Revised) else each
-                for each in batch
-                if not isinstance(each, _Revised) or each in revised
-            ]
+            revision = self._compiled
+            events: list[Event] = []
+            for each in batch:
+                if not isinstance(each, _Revised):
+                    events.append(each)
+                elif each.edition.revision > revision:  # else it was there when this controller began to lead
+                    revision = each.edition.revision
+                    events.append(WorldChanged(world=each.edition.catalog.world, update=each.update))
             outcome = await self._work(self._handle, events)
-            if revised:
-                self._compiled = revised[-1].edition.revision
+            self._compiled = revision
             self._carry_out(outcome)
 
     def _handle(self, events: Sequence[Event]) -> _Outcome:
@@ -319,22 +337,32 @@ class Shard:
                 self._put(known, wanted=digest)
                 self._note_revision(known)
         for each in outcome.outgoing:
-            known = self._known[each.host]
-            known.sent += 1
-            about = {"number": known.sent, "term": self._term or 0, "revision": self._compiled}
+            about = {"number": 0, "term": self._term or 0, "revision": self._compiled}
             message = (
                 remote.Whole(ruleset=each.raw, **about) if each.whole else remote.Difference(delta=each.raw, **about)
             )
             if self._endpoint is not None:
                 self._endpoint.send(each.host, message)
 
-    async def _tell_others(self) -> None:
+    async def _tell_others(self, term: int) -> None:
         """Keep in the database what other controllers shall know of hosts."""
+        told = -1
         while True:
             await asyncio.sleep(STATES_SECONDS)
-            if stirred := self._stirred:
-                self._stirred = set()
-                await self._store.put_states([self._known[name].state for name in stirred if name in self._known])
+            if self._stirred or told != self._compiled:
+                stirred, self._stirred, told = self._stirred, set(), self._compiled
+                states = [self._known[name].state for name in stirred if name in self._known]
+                await self._store.hosts.put_states(states, shard=self.name, term=term, compiled=self._compiled)
+
+    async def preview(self, world: World, update: Update) -> Sequence[str]:
+        """Return which hosts would be sent another ruleset, where this controller leads; elsewhere that is not known.
+
+        Raises:
+            FitError: a host would have no room for what it would have to hold.
+        """
+        if self._term is None:
+            return ()
+        return await self._work(self._core.foresee, world, update)
 
     async def _work(self, job: Callable[..., T], *arguments: object) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._workshop, job, *arguments)

@@ -11,13 +11,14 @@ from serai.access.decide import Caller, Refused, Subject, decide
 from serai.access.verbs import Verb
 from serai.controller.changes import told
 from serai.controller.current import Current, Edition
-from serai.controller.drafts import invalid, scope_of, subject
+from serai.controller.drafts import invalid, scope_of
 from serai.controller.errors import ForbiddenError, NotFoundError
 from serai.model.catalog import Key
 from serai.model.change import steps
 from serai.model.resources import KINDS
 from serai.model.tenancy import Scope
-from serai.store.store import Committed, Proposal, Revision, Store
+from serai.store.records import Committed, Proposal, Revision
+from serai.store.store import Store
 from serai.wire import api
 
 MOST: Final = 1000
@@ -80,9 +81,9 @@ class Views:
         found: list[api.Revision] = []
         most = min(limit, MOST)
         while len(found) < most:
-            some = await self._store.revisions(before=before, limit=most)
+            some = await self._store.revisions.latest(before=before, limit=most)
             for revision in some:
-                seen = _seen(who, await self._store.revision(revision.number))
+                seen = _seen(who, revision)
                 if seen is not None and len(found) < most:
                     found.append(seen)
             if len(some) < most:
@@ -97,7 +98,7 @@ class Views:
             NotFoundError: there is none of that number, or nothing in it is this person's to see.
         """
         if 0 < number <= (await self._current.catch_up()).revision:
-            seen = _seen(who, await self._store.revision(number))
+            seen = _seen(who, await self._store.revisions.one(number))
             if seen is not None:
                 return seen
         raise NotFoundError(f"there is no revision {number}")
@@ -106,7 +107,7 @@ class Views:
         """Go through all revisions after ``since``, those to come too."""
         while True:
             edition = await self._current.later_than(since)
-            for committed in await self._store.since(since):
+            for committed in await self._store.revisions.since(since):
                 seen = _seen(who, committed)
                 if seen is not None:
                     yield seen
@@ -118,7 +119,7 @@ class Views:
     async def proposals(self, who: Caller) -> list[api.Proposal]:
         """Return what waits, or waited of late, for a second person; the latest first."""
         edition = await self._current.catch_up()
-        found = await self._store.proposals(limit=MOST)
+        found = await self._store.proposals.latest(limit=MOST)
         return [proposal_of(edition, each) for each in found if any(_visible(who, key) for key in each.writes)]
 
 
@@ -149,7 +150,7 @@ def may_see(who: Caller, scope: Scope) -> bool:
 
 
 def _visible(who: Caller, key: Key) -> bool:
-    return not isinstance(decide(who, Verb.READ, subject(key)), Refused)
+    return not isinstance(decide(who, Verb.READ, Subject(scope=key.scope, kind=key.kind)), Refused)
 
 
 def _labelled(edition: Edition, key: Key, labels: Mapping[str, str]) -> bool:

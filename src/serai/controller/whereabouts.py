@@ -7,6 +7,7 @@ that was learned. Each step says which VMs it may concern, so that nobody has to
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping
+from typing import Self
 
 from serai.model.inventory import Mac, VirtualMachine, VnicId
 
@@ -44,6 +45,16 @@ class Whereabouts:
         """Return what a host has reported; None where it has not."""
         return self._hosts.get(host)
 
+    def among(self, vms: Mapping[str, VirtualMachine]) -> Self:
+        """Return the same with these VMs and no others."""
+        others = type(self)()
+        others.know(vms)
+        for host, signs in self._hosts.items():
+            others.report(host, signs)
+        for vm, to in self._moves.items():
+            others.plan(vm, to)
+        return others
+
     def know(self, vms: Mapping[str, VirtualMachine | None]) -> set[str]:
         """Let some VMs be otherwise (None: gone)."""
         for path in vms:
@@ -65,18 +76,18 @@ class Whereabouts:
         if vm.host is not None:
             self._declared[vm.host].discard(path)
 
-    def report(self, host: str, signs: frozenset[Sign]) -> set[str]:
-        """A host says which vNICs are there: what is behind its taps, and what its gates guard."""
+    def report(self, host: str, signs: frozenset[Sign] | None) -> set[str]:
+        """A host says which vNICs are there: what is behind its taps, and what its gates guard. None: it is a host no more."""
         before = self._hosts.get(host)
-        self._hosts[host] = signs
-        return self._look(host, before or frozenset(), signs, came=before is None)
+        if before == signs:
+            return set()
+        if signs is None:
+            del self._hosts[host]
+        else:
+            self._hosts[host] = signs
+        return self._look(host, before or frozenset(), signs or frozenset(), other=before is None or signs is None)
 
-    def leave(self, host: str) -> set[str]:
-        """A host is one no more."""
-        before = self._hosts.pop(host, None)
-        return set() if before is None else self._look(host, before, frozenset(), came=True)
-
-    def _look(self, host: str, before: frozenset[Sign], after: frozenset[Sign], *, came: bool) -> set[str]:
+    def _look(self, host: str, before: frozenset[Sign], after: frozenset[Sign], *, other: bool) -> set[str]:
         for sign in before - after:
             self._seen[sign].discard(host)
             if not self._seen[sign]:
@@ -84,7 +95,7 @@ class Whereabouts:
         for sign in after - before:
             self._seen.setdefault(sign, set()).add(host)
         touched = {path for sign in before ^ after if (path := self._owners.get(sign)) is not None}
-        if came:  # or went: where VMs belong and where they go counts only while the host is one
+        if other:  # where VMs belong, and where they go, counts while the host is one
             touched |= self._declared.get(host, set())
             touched |= {path for path, to in self._moves.items() if to == host}
         return touched & self._vms.keys()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterable
 from typing import Self
 
 import msgspec
@@ -32,12 +33,18 @@ class Delta:
     @classmethod
     def between(cls, old: HostRuleset, new: HostRuleset) -> Self:
         """Return what makes ``new`` out of ``old``; both are of one host."""
+        return cls.over(old.digest, old.parts.keys(), new)
+
+    @classmethod
+    def over(cls, before: str, parts: Iterable[bytes], new: HostRuleset) -> Self:
+        """Return what makes ``new`` out of the ruleset of that digest which has these parts, by their digests, and no others."""
+        old = frozenset(parts)
         return cls(
             host=new.host,
-            before=old.digest,
+            before=before,
             after=new.digest,
-            drop=tuple(sorted(old.parts.keys() - new.parts.keys())),
-            add=tuple(new.parts[digest] for digest in sorted(new.parts.keys() - old.parts.keys())),
+            drop=tuple(sorted(old - new.parts.keys())),
+            add=tuple(new.parts[digest] for digest in sorted(new.parts.keys() - old)),
         )
 
     def bridged(self, old: HostRuleset, new: HostRuleset) -> HostRuleset:

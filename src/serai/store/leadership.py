@@ -41,8 +41,8 @@ class Leadership:
         )
         self._term = 0
 
-    async def attempt(self) -> int | None:
-        """Try to lead; return the term, which no leader before has had, or None: another leads.
+    async def attempt(self, above: int = 0) -> int | None:
+        """Try to lead; return the term, higher than ``above`` and than that of any leader before, or None: another leads.
 
         Raises:
             StoreError: the database does not answer.
@@ -53,7 +53,7 @@ class Leadership:
             async with self._ledger.writing() as connection:
                 asked = sa.select(LEADERS.c.term).where(LEADERS.c.shard == self._shard).with_for_update()
                 last = (await connection.execute(asked)).scalar_one_or_none()
-                self._term = (last or 0) + 1
+                self._term = max(last or 0, above) + 1
                 values = {"term": self._term, "url": self._url, "since": times.write(self._clock()), "compiled": 0}
                 if last is None:
                     await connection.execute(sa.insert(LEADERS).values(shard=self._shard, **values))

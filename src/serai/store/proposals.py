@@ -75,11 +75,8 @@ class Proposals:
         """
         async with self._ledger.acting(entry, now) as act:
             found = await _open(act, number, digest, now)
-            if person in found.approvals:
-                raise ProposalError(f"{person} stands behind proposal {number} already: somebody else must")
-            approvals = json.dumps([*found.approvals, person])
             await act.connection.execute(
-                sa.update(PROPOSALS).where(PROPOSALS.c.id == number).values(approvals=approvals)
+                sa.update(PROPOSALS).where(PROPOSALS.c.id == number).values(approvals=_with(found, person))
             )
             return await _found(act, number)
 
@@ -106,15 +103,45 @@ async def _found(act: Act, number: int) -> Proposal:
     return _read(row)
 
 
+async def carry_out(act: Act, number: int, person: str, now: datetime) -> None:
+    """Mark a proposal as applied, with the last person who stands behind it.
+
+    Raises:
+        ProposalError: it is not open, or that person stands behind it already.
+    """
+    found = await _found(act, number)
+    require_open(found, None, now)
+    await act.connection.execute(
+        sa.update(PROPOSALS).where(PROPOSALS.c.id == number).values(
+            state="applied", approvals=_with(found, person)
+        )
+    )  # fmt: skip
+
+
+def require_open(proposal: Proposal, digest: str | None, now: datetime) -> None:
+    """Let people vote on a proposal as long as they may. ``digest``: of what they have looked at.
+
+    Raises:
+        ProposalError: it is over, or is something else.
+    """
+    if proposal.state == "open" and proposal.expires <= now:
+        raise ProposalError(f"proposal {proposal.id} expired at {proposal.expires:%F %T} UTC: make it anew")
+    if proposal.state != "open":
+        raise ProposalError(f"proposal {proposal.id} is {proposal.state}: nothing can become of it any more")
+    if digest is not None and digest != proposal.digest:
+        raise ProposalError(f"proposal {proposal.id} is not what was looked at: look at it again")
+
+
 async def _open(act: Act, number: int, digest: str | None, now: datetime) -> Proposal:
     found = await _found(act, number)
-    if found.state == "open" and found.expires <= now:
-        raise ProposalError(f"proposal {number} expired at {found.expires:%F %T} UTC: make it anew")
-    if found.state != "open":
-        raise ProposalError(f"proposal {number} is {found.state}: nothing can become of it any more")
-    if digest is not None and digest != found.digest:
-        raise ProposalError(f"proposal {number} is not what was looked at: look at it again")
+    require_open(found, digest, now)
     return found
+
+
+def _with(proposal: Proposal, person: str) -> str:
+    if person in proposal.approvals:
+        raise ProposalError(f"{person} stands behind proposal {proposal.id} already: somebody else must")
+    return json.dumps([*proposal.approvals, person])
 
 
 def _read(row: sa.Row[tuple[object, ...]]) -> Proposal:

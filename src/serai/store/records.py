@@ -49,7 +49,7 @@ class Commit:
     reverts: int | None = None
     """The revision, unconfirmed, that it takes back."""
     proposal: int | None = None
-    """What it carries out."""
+    """What it carries out; whoever is the last to stand behind it is on record as who does."""
     term: int | None = None
     """Of the leader who makes it; None: it is nobody's as a leader."""
 

@@ -10,10 +10,11 @@ import sqlalchemy as sa
 
 from serai.model.key import Key
 from serai.store import times
-from serai.store.errors import BehindError, DeposedError, NotWaitingError, ProposalError
+from serai.store.errors import BehindError, DeposedError, NotWaitingError
 from serai.store.ledger import Act, Ledger
+from serai.store.proposals import carry_out
 from serai.store.records import Commit, Committed, Entry, StoredResource
-from serai.store.schema import HEAD, HISTORY, LEADERS, PROPOSALS, RESOURCES, REVISIONS
+from serai.store.schema import HEAD, HISTORY, LEADERS, RESOURCES, REVISIONS
 
 _BATCH = 500
 """Rows of one statement."""
@@ -131,7 +132,7 @@ class Revisions:
             if commit.reverts is not None:
                 await _settle(act, commit.reverts)
             if commit.proposal is not None:
-                await _carry_out(act, commit.proposal)
+                await carry_out(act, commit.proposal, commit.audit.who, now)
             await act.connection.execute(
                 sa.insert(REVISIONS).values(
                     number=number, at=times.write(now), by=commit.by, message=commit.message, digest=commit.digest,
@@ -167,12 +168,6 @@ async def _settle(act: Act, revision: int) -> None:
     asked = sa.update(REVISIONS).where(REVISIONS.c.number == revision, REVISIONS.c.confirmed.is_(False))
     if (await act.connection.execute(asked.values(confirmed=True))).rowcount != 1:
         raise NotWaitingError(f"revision {revision} does not wait to be confirmed")
-
-
-async def _carry_out(act: Act, proposal: int) -> None:
-    asked = sa.update(PROPOSALS).where(PROPOSALS.c.id == proposal, PROPOSALS.c.state == "open")
-    if (await act.connection.execute(asked.values(state="applied"))).rowcount != 1:
-        raise ProposalError(f"proposal {proposal} is not open any more")
 
 
 async def _write(act: Act, number: int, writes: Mapping[Key, str | None]) -> None:

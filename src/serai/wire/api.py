@@ -185,6 +185,8 @@ class RollbackRequest(Body, frozen=True, kw_only=True):
     """Make everything as it was at a revision."""
 
     to: Number
+    scope: Word | None = None
+    """What is in it or below, and nothing else; None: all that there is."""
     message: Sentence = ""
     confirm_seconds: Seconds | None = None
 

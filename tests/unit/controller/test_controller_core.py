@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 import random
 from collections.abc import Mapping
 from ipaddress import IPv4Address, IPv4Network
@@ -15,18 +14,21 @@ from hypothesis import strategies as st
 from serai.controller.core import (
     Controller,
     Event,
+    HostLeft,
     HostReported,
     MoveEnded,
     MovePlanned,
+    Refusal,
     SendRuleset,
     WorldChanged,
 )
 from serai.model.inventory import Mac, Network, VirtualMachine, Vnic, vnic_id
-from serai.model.policy import Action, Direction
+from serai.model.policy import Action, Direction, Group, Policy, Tier
+from serai.model.ruleset import HostRuleset
 from serai.model.tenancy import Mode, Scope
+from serai.model.update import Update
 from serai.model.world import World
 from serai.policy.compile import compile_host
-from serai.policy.compiler.datacenter import Compiler
 from serai.policy.compiler.fit import ROOM, FitError
 
 SCOPE = Scope("/acme/shop")
@@ -152,7 +154,7 @@ def test_only_who_holds_another_ruleset_is_sent_one() -> None:
     assert hosts(controller.handle(report("b", holds=ruleset("b", DB.path, WEB.path)))) == []
     assert hosts(controller.handle(ended("web"))) == ["b"], "it did not move, so they go again"
     assert hosts(controller.handle(WorldChanged(world=world(WEB, DB, last_word=Action.ACCEPT)))) == ["a", "b"]
-    assert hosts(controller.handle(CHANGED)) == ["b"]
+    assert hosts(controller.handle(CHANGED)) == ["a", "b"], "what is on its way is not what they should hold any more"
 
 
 def test_a_host_without_vms_is_sent_an_empty_ruleset() -> None:
@@ -172,16 +174,57 @@ def test_asking_is_not_telling() -> None:
     assert hosts(controller.handle(A)) == ["a"]
 
 
+class Hosts:
+    """What hosts hold when all that they are sent arrives; and that nothing is sent in vain."""
+
+    def __init__(self, controller: Controller) -> None:
+        self.controller = controller
+        self.holds: dict[str, str | None] = {}
+        self.parts: dict[str, HostRuleset] = {}
+        self.refused: list[Event] = []
+
+    def handle(self, *events: Event) -> None:
+        answers = self.controller.handle(*events)
+        self.refused = [answer.event for answer in answers if isinstance(answer, Refusal)]
+        for event in events:
+            match event:
+                case HostReported() if event not in self.refused:
+                    self.holds[event.host] = event.digest
+                case HostLeft():
+                    self.holds.pop(event.host, None)
+        for answer in answers:
+            if isinstance(answer, SendRuleset):
+                host, ruleset = answer.ruleset.host, answer.ruleset
+                assert self.holds[host] != ruleset.digest, "what is there, or on its way, is not sent"
+                if answer.change:
+                    assert answer.change.before == self.holds[host]
+                    held = self.parts.get(host)
+                    if held and held.digest == answer.change.before:
+                        ruleset = answer.change.apply(held)
+                    assert (answer.change.after, ruleset.digest) == (answer.ruleset.digest, answer.ruleset.digest)
+                self.holds[host], self.parts[host] = ruleset.digest, ruleset
+        assert set(self.controller.hosts) == self.holds.keys()
+
+    def check(self, world: World) -> dict[str, str]:
+        """Everybody holds what a compiler that knows nothing but the present would give; return it."""
+        assert self.controller.world is world
+        placed = self.controller.placement(world)
+        wanted = {host: compile_host(world, host, vms).digest for host, vms in placed.items()}
+        assert wanted == self.holds == {host: self.controller.wanted(host) for host in self.controller.hosts}
+        return wanted
+
+
 reports = st.builds(
     HostReported,
     host=st.sampled_from("abc"),
     macs=st.frozensets(st.sampled_from([mac(n) for n in range(1, 6)])),
+    vnics=st.frozensets(st.sampled_from([vnic.id for one in (WEB, DB) for vnic in one.vnics]), max_size=1),
     digest=st.sampled_from([None, "old", ruleset("a", WEB.path), ruleset("b", DB.path), ruleset("c")]),
 )
 plans = st.builds(MovePlanned, vm=st.sampled_from(sorted(PATHS.values())), to=st.sampled_from("abc"))
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(
     st.lists(reports, unique_by=lambda event: event.host, min_size=1),
     st.lists(plans, unique_by=lambda event: event.vm),
@@ -193,26 +236,196 @@ def test_the_order_of_events_is_nothing(
     events: list[Event] = [*told, *moves, CHANGED]
     ends = []
     for order in (events, choice.sample(events, len(events)), [*choice.sample(events, len(events)), *events]):
-        controller = Controller()
+        hosts = Hosts(Controller())
         for event in order:
-            controller.handle(event)
-        # What the last event made necessary is what all of them together do.
-        commands = controller.handle(order[-1])
-        ends.append((controller.placement(WORLD), {c.ruleset.host: c.ruleset.digest for c in commands}))
-    assert ends[0] == ends[1] == ends[2]
-    placed, sent = ends[0]
-    held = {event.host: event.digest for event in told}
-    assert placed.keys() == held.keys()
-    assert sent == {h: digest for h, vms in placed.items() if (digest := ruleset(h, *vms)) != held[h]}
+            hosts.handle(event)
+        ends.append(hosts.check(WORLD))
+    together = Hosts(Controller())
+    together.handle(*events)
+    assert ends[0] == ends[1] == ends[2] == together.check(WORLD)
+    assert ends[0].keys() == {event.host for event in told}
+
+
+POLICY = Policy(
+    name="p", scope=SCOPE, tier=Tier.TENANT, priority=500, staged=False, subject=Group(scope=SCOPE),
+    rules={Direction.INGRESS: ()},
+)  # fmt: skip
+MANY_VMS = [
+    WEB, DB, LOST, vm("web", 2, 1, host="b"), vm("web", 3), vm("db", 3, host="a"), vm("db", 1), vm("new", 5, host="c"),
+    dataclasses.replace(WEB, labels={"role": "web"}), dataclasses.replace(DB, mode=Mode.ISOLATE),
+]  # fmt: skip
+some_worlds = st.builds(
+    lambda vms, policies, word: dataclasses.replace(world(*vms, last_word=word), policies=policies),
+    st.lists(st.sampled_from(MANY_VMS), unique_by=lambda vm: vm.name, max_size=4).filter(
+        lambda vms: len({vnic.mac for vm in vms for vnic in vm.vnics}) == sum(len(vm.vnics) for vm in vms)
+    ),
+    st.sampled_from(((), (POLICY,), (dataclasses.replace(POLICY, staged=True),))),
+    st.sampled_from((Action.DENY, Action.DENY, Action.DENY, Action.ACCEPT)),
+)
+happenings = st.lists(
+    st.one_of(
+        reports,
+        reports,
+        st.tuples(some_worlds, st.booleans()),
+        st.builds(HostLeft, host=st.sampled_from("abc")),
+        plans,
+        st.builds(MoveEnded, vm=st.sampled_from(sorted(PATHS.values()))),
+    ),
+    max_size=12,
+)
+
+
+def told_worlds(found: list[Event | tuple[World, bool]]) -> list[Event]:
+    """The events, each world with what is otherwise in it than in the one before, or without."""
+    before, events = World(), []
+    for each in found:
+        if isinstance(each, tuple):
+            after, with_update = each
+            events.append(WorldChanged(world=after, update=Update.between(before, after) if with_update else None))
+            before = after
+        else:
+            events.append(each)
+    return events
+
+
+@settings(max_examples=80, deadline=None)
+@given(happenings, st.randoms(use_true_random=False))
+def test_events_at_once_come_to_the_same_as_one_by_one(
+    found: list[Event | tuple[World, bool]], choice: random.Random
+) -> None:
+    events: list[Event] = [*told_worlds(found), *told_worlds([(WORLD, False)])]
+    one_by_one, in_batches = Hosts(Controller()), Hosts(Controller())
+    for event in events:
+        one_by_one.handle(event)
+    at = 0
+    while at < len(events):
+        size = choice.randint(1, 5)
+        in_batches.handle(*events[at : at + size])
+        at += size
+    assert one_by_one.check(WORLD) == in_batches.check(WORLD)
+
+
+@settings(max_examples=80, deadline=None)
+@given(happenings, st.randoms(use_true_random=False))
+def test_what_is_refused_has_not_happened(found: list[Event | tuple[World, bool]], choice: random.Random) -> None:
+    """With room for little: whatever does not fit is left out, and all else is as it should be, now and later."""
+    hosts, seen = Hosts(Controller(room={**ROOM, "vnics": 3})), World()
+    events: list[Event] = [WorldChanged(world=WORLD), *told_worlds([(WORLD, False), *found])[1:]]
+    at, seen = 0, WORLD
+    while at < len(events):
+        batch = events[at : at + choice.randint(1, 5)]
+        hosts.handle(*batch)
+        at += len(batch)
+        taken = [e for e in batch if isinstance(e, WorldChanged) and not any(e is refused for refused in hosts.refused)]
+        seen = taken[-1].world if taken else seen
+        hosts.check(seen)
+
+
+@settings(max_examples=40, deadline=None)
+@given(happenings, some_worlds, st.booleans())
+def test_what_is_foreseen_is_what_happens(
+    found: list[Event | tuple[World, bool]], later: World, with_update: object
+) -> None:
+    controller = Controller()
+    controller.handle(*told_worlds(found))
+    known = controller.world
+    update = Update.between(known, later) if with_update else None
+    foreseen = controller.foresee(later, update)
+    assert controller.world == known
+    wanted = {host: controller.wanted(host) for host in controller.hosts} if foreseen else {}
+    sent = [command.ruleset.host for command in controller.handle(WorldChanged(world=later, update=update))]
+    if any(isinstance(each, tuple) for each in found):
+        assert foreseen == sent
+        assert all(controller.wanted(host) != wanted[host] for host in sent)
+    else:
+        assert foreseen == [], "nobody has been told anything yet"
+
+
+def test_what_does_not_fit_is_foreseen() -> None:
+    controller = Controller(room={**ROOM, "vnics": 3})
+    controller.handle(CHANGED, A, B)
+    with pytest.raises(FitError, match="host b would have to hold up to 5 vnics"):
+        controller.foresee(world(WEB, vm("db", 3, 5, 6, 7, host="b")))
+    assert controller.world is WORLD
+    assert controller.placement(WORLD) == {"a": {WEB.path}, "b": {DB.path}}
+
+
+def test_a_host_that_left_is_told_nothing() -> None:
+    controller = Controller()
+    controller.handle(CHANGED, A, report("b", 1))
+    assert controller.handle(HostLeft(host="b"))[0].ruleset.vnics, "its VM belongs where it is declared again"
+    assert set(controller.hosts) == {"a"}
+    assert hosts(controller.handle(WorldChanged(world=world(WEB, DB, last_word=Action.ACCEPT)))) == ["a"]
+    assert controller.handle(HostLeft(host="nobody")) == []
+
+
+def test_nobody_can_say_what_is_wanted_before_resources_are_known() -> None:
+    controller = Controller()
+    controller.handle(A)
+    with pytest.raises(LookupError, match="what host a should hold follows from the resources, and none are known yet"):
+        controller.wanted("a")
+
+
+def test_what_is_on_its_way_is_not_sent_again() -> None:
+    """And what is sent next changes what will be there, not what was."""
+    controller = Controller()
+    controller.handle(CHANGED)
+    (first,) = controller.handle(A)
+    assert controller.handle(CHANGED) == []
+    (second,) = controller.handle(WorldChanged(world=world(WEB, last_word=Action.ACCEPT)))
+    assert second.change
+    assert second.change.before == first.ruleset.digest
+    (third,) = controller.handle(CHANGED)
+    assert (third.ruleset.digest, third.change.before) == (first.ruleset.digest, second.ruleset.digest)
+    (again,) = controller.handle(report("a", holds=second.ruleset.digest))
+    assert (again.ruleset.digest, again.change.before) == (first.ruleset.digest, second.ruleset.digest)
+    assert controller.handle(report("a", holds=first.ruleset.digest)) == []
+
+
+def test_a_controller_that_begins_anew_sends_only_the_parts_that_a_host_lacks() -> None:
+    before = compile_host(world(WEB, DB, LOST, last_word=Action.ACCEPT), "a", [WEB.path])
+    said = dataclasses.replace(report("a", 1, holds=before.digest), parts=frozenset(before.parts))
+    controller = Controller()
+    controller.handle(CHANGED)
+    (command,) = controller.handle(said)
+    assert command.change
+    assert command.change.apply(before).digest == ruleset("a", WEB.path)
+    assert 0 < len(command.change.add) < len(command.ruleset.parts)
+    (whole,) = Controller().handle(CHANGED, dataclasses.replace(said, parts=frozenset([b"x" * 32])))
+    assert whole.change is None, "those are not the parts of what it says that it holds"
 
 
 @pytest.mark.parametrize("event", [report("b", 1, 3), planned("web", "b")], ids=["a VM that runs there", "a plan"])
-def test_what_does_not_fit_one_host_holds_up_no_other(event: Event, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("serai.controller.core.Compiler.of", functools.partial(Compiler.of, room=SMALL))
-    controller = Controller()
+def test_what_does_not_fit_one_host_holds_up_no_other(event: Event) -> None:
+    controller = Controller(room=SMALL)
     for before in (A, B, CHANGED):
         controller.handle(before)
-    with pytest.raises(FitError, match="host b would have to hold up to 3 vnics"):
-        controller.handle(event)
+    (refusal,) = controller.handle(event)
+    assert isinstance(refusal, Refusal)
+    assert refusal.event is event
+    assert "host b would have to hold up to 3 vnics" in str(refusal.why)
     assert controller.placement(WORLD) == {"a": {WEB.path}, "b": {DB.path}}
     assert hosts(controller.handle(WorldChanged(world=world(WEB, DB, LOST, last_word=Action.ACCEPT)))) == ["a", "b"]
+
+
+def test_of_many_events_only_the_bad_one_is_refused() -> None:
+    controller = Controller(room=SMALL)
+    bad = planned("web", "b")
+    refusal, *commands = controller.handle(CHANGED, A, B, bad, report("c", 4))
+    assert isinstance(refusal, Refusal)
+    assert refusal.event is bad
+    assert [(c.ruleset.host, c.ruleset.digest) for c in commands] == [
+        ("a", ruleset("a", WEB.path)), ("b", ruleset("b", DB.path)), ("c", ruleset("c", LOST.path)),
+    ]  # fmt: skip
+
+
+def test_after_a_refused_world_the_next_one_is_looked_at_as_a_whole() -> None:
+    """Its update says only what is otherwise than in the one that was refused."""
+    controller = Controller(room=SMALL)
+    controller.handle(CHANGED, A, B)
+    large = world(WEB, vm("db", 3, 5, 6, host="b"), LOST, last_word=Action.ACCEPT)
+    assert isinstance(controller.handle(WorldChanged(world=large, update=Update.between(WORLD, large)))[0], Refusal)
+    small = world(WEB, DB, LOST, last_word=Action.ACCEPT)
+    sent = controller.handle(WorldChanged(world=small, update=Update.between(large, small)))
+    assert hosts(sent) == ["a", "b"]
+    assert sent[0].ruleset.digest == compile_host(small, "a", [WEB.path]).digest

@@ -141,6 +141,22 @@ class Compiler:
             FitError: a host has no room for what it would have to hold; nothing has changed.
             CollisionError: two different things would have the same number; nothing has changed.
         """
+        change, plans = self._prepare(update, progress)
+        self._inventory.change(update.vms)
+        self._commit(change, plans)
+        return _deltas(plans)
+
+    def foresee(self, update: Update, progress: Progress = untold) -> dict[str, Delta]:
+        """Return what an update would change, by host. Nothing changes.
+
+        Raises:
+            FitError: a host has no room for what it would have to hold.
+            CollisionError: two different things would have the same number.
+        """
+        return _deltas(self._prepare(update, progress)[1])
+
+    def _prepare(self, update: Update, progress: Progress) -> tuple[_Change, Mapping[str, Plan]]:
+        """Compile what is otherwise, and work out what that means for hosts."""
         statutes = self._statutes.replaced(
             {_parted(path): SpelledPolicy(policy) if policy else None for path, policy in update.policies.items()},
             update.last_word,
@@ -163,10 +179,7 @@ class Compiler:
                 statutes=statutes, shapes=shapes, members=members, domains=domains, guests=changed,
                 places={path: frozenset(hosts) for path, hosts in update.places.items()},
             )  # fmt: skip
-            plans = self._plans(change)
-            self._inventory.change(update.vms)
-            self._commit(change, plans)
-        return {host: plan.delta for host, plan in plans.items() if plan.delta.before != plan.delta.after}
+            return change, self._plans(change)
 
     def _stirred(self, update: Update, statutes: Statutes) -> set[str]:
         """Name the routing domains in which something else may be said now."""
@@ -260,6 +273,10 @@ class _Layered(Mapping[str, CompiledDomain]):
 
     def __len__(self) -> int:
         return len(self._above.keys() | self._below.keys())
+
+
+def _deltas(plans: Mapping[str, Plan]) -> dict[str, Delta]:
+    return {host: plan.delta for host, plan in plans.items() if plan.delta.before != plan.delta.after}
 
 
 def _patch(table: dict[str, T], changes: Mapping[str, T | None]) -> None:
