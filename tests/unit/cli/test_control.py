@@ -100,6 +100,22 @@ def test_what_is_in_force_is_told_as_files_are(question: tuple[str, ...]) -> Non
 
 
 @pytest.mark.usefixtures("url")
+def test_what_is_in_force_is_checked_proven_and_compiled_as_files_are() -> None:
+    files, in_force = (serai("check", where).stdout for where in (str(EXAMPLE), "@"))
+    assert in_force.startswith("What is in force is sound: ")
+    assert in_force.splitlines()[0].partition(": ")[2] == files.splitlines()[0].partition(": ")[2]
+    for words in (("prove",), ("compile",), ("compile", "--json")):
+        verb, *more = words
+        assert serai(verb, "@", *more).stdout == serai(verb, str(EXAMPLE), *more).stdout
+
+
+def test_a_part_of_what_is_in_force_is_no_world(service: FakeService, url: str) -> None:
+    del url
+    del service.in_force["Tenant", "acme"]
+    assert "what you may read of what is in force makes no world by itself" in serai("prove", "@", status=2).stderr
+
+
+@pytest.mark.usefixtures("url")
 def test_a_question_that_makes_no_sense_is_refused_alike() -> None:
     for where in (str(EXAMPLE), "@"):
         assert (
