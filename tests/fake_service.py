@@ -9,6 +9,8 @@ import json
 from collections.abc import AsyncIterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
 from serai.access.decide import Caller
 from serai.access.roles import Grant, Role
 from serai.controller.errors import (
@@ -21,6 +23,8 @@ from serai.controller.errors import (
     ProposalClosedError,
     StaleError,
 )
+from serai.model.audit_trail import AuditTrail
+from serai.model.checkpoint import Checkpoint, CheckpointError
 from serai.model.decode import decode
 from serai.model.resources import KINDS, path_of
 from serai.model.tenancy import ROOT, Scope
@@ -63,6 +67,7 @@ class FakeService:
         self.needs = 1
         self.changed = asyncio.Event()
         self.slow = 0.0
+        self.key = Ed25519PrivateKey.generate()
         self.issuer: str | None = None
         self.sick: dict[str, str] = {}
         if files:
@@ -398,25 +403,49 @@ class FakeService:
 
     async def checkpoint(self, who: Caller) -> api.Checkpoint:
         self._admin(who)
-        size = len(self.log)
-        return api.Checkpoint(size=size, root="00" * 32, note=f"serai\n{size}\nAAAA\n\n— serai AAAA\n")
+        note, trail = self._note_now()
+        key = base64.b64encode(self.public).decode()
+        return api.Checkpoint(size=trail.size, root=trail.root.hex(), note=note, key=key)
 
     async def audit_export(self, who: Caller) -> AsyncIterator[bytes]:
         self._admin(who)
 
         async def lines() -> AsyncIterator[bytes]:
             for record in self.log:
-                yield json.dumps({"seq": record.seq}).encode() + b"\n"
+                yield self._leaf(record) + b"\n"
+            yield json.dumps({"checkpoint": self._note_now()[0]}).encode() + b"\n"
 
         return lines()
 
     async def audit_verify(self, who: Caller, checkpoints: Sequence[str]) -> api.AuditVerdict:
         self._admin(who)
-        sizes = [
-            int(note.split("\n")[1]) for note in checkpoints if note.count("\n") > 1 and note.split("\n")[1].isdecimal()
-        ]
-        faults = ["the log is shorter than it was"] if max(sizes, default=0) > len(self.log) else []
-        return api.AuditVerdict(ok=not faults, size=len(self.log), root="00" * 32, faults=faults)
+        try:
+            _, trail = self._note_now(checkpoints)
+        except CheckpointError as error:
+            raise InvalidError(str(error)) from error
+        faults = trail.verdict(None)
+        return api.AuditVerdict(ok=not faults, size=trail.size, root=trail.root.hex(), faults=faults)
+
+    def _note_now(self, expected: Sequence[str] = ()) -> tuple[str, AuditTrail]:
+        trail = AuditTrail()
+        for note in expected:
+            trail.expect(Checkpoint.parse(note))
+        for record in self.log:
+            trail.append(record.seq, self._leaf(record))
+        return Checkpoint(origin=self.origin, size=trail.size, root=trail.root).signed(self), trail
+
+    @staticmethod
+    def _leaf(record: api.AuditRecord) -> bytes:
+        return json.dumps({"seq": record.seq, "who": record.who, "object": record.object}).encode()
+
+    origin = "serai/fake"
+
+    @property
+    def public(self) -> bytes:
+        return self.key.public_key().public_bytes_raw()
+
+    def sign(self, message: bytes) -> bytes:
+        return self.key.sign(message)
 
     async def health(self) -> api.Health:
         return api.Health(ok=not self.sick, parts=self.sick or {"database": "ok"}, version="1")

@@ -10,8 +10,10 @@ import click
 
 from serai.agent.config import FILE, Config, Limits
 from serai.agent.install import HOOK, hook_script, install_hook
+from serai.agent.join import join
 from serai.agent.main import main as run_agent
 from serai.analysis.naming import named_rows
+from serai.cli.duration import moment
 from serai.cli.flows import flow_table
 from serai.cli.samples import sample_fields, sample_table
 from serai.cli.show import as_json, console, line
@@ -26,6 +28,10 @@ _SOCKET = click.option(
     "--socket", "path", type=click.Path(path_type=Path), default=Path("/run/serai/agent.sock"),
     show_default=True, help="The agent's unix socket.",
 )  # fmt: skip
+_STATE = click.option(
+    "--state", type=click.Path(path_type=Path), default=Path("/var/lib/serai"), show_default=True,
+    help="Where the last good ruleset and the host's identity are kept.",
+)  # fmt: skip
 _JSON = click.option("--json", "json_", is_flag=True, help="Answer in JSON.")
 
 
@@ -37,8 +43,7 @@ def agent() -> None:
 @agent.command()
 @click.option("--host", default=socket.gethostname, help="This host's name.  [default: the machine's]")
 @_SOCKET
-@click.option("--state", type=click.Path(path_type=Path), default=Path("/var/lib/serai"), show_default=True,
-              help="Where the last good ruleset is kept.")  # fmt: skip
+@_STATE
 @click.option("--libvirt", default="qemu:///system", show_default=True, help="URI of this host's libvirt.")
 @click.option("--config", "file", type=click.Path(path_type=Path), default=None,
               help=f"Limits of this host (TOML).  [default: {FILE}, where there is one]")  # fmt: skip
@@ -59,6 +64,20 @@ def run(  # noqa: PLR0917  # one argument an option
         world = load(directory)
         ruleset = compile_host(world, host, [path for path, vm in world.vms.items() if vm.host == host])
     run_agent(config, ruleset)
+
+
+@agent.command("join")
+@click.argument("url")
+@click.option("--token", required=True, help="What `serai host token` printed.")
+@click.option("--host", default=socket.gethostname, help="This host's name, as in the token.  [default: the machine's]")
+@_STATE
+def join_(url: str, token: str, host: str, state: Path) -> None:
+    """Join the site of the controller at URL. An agent that runs goes on under its controllers, without a restart."""
+    joined = join(url.rstrip("/"), token, state, host)
+    line(
+        console(),
+        f"{joined.host} has joined; its certificate is renewed by itself, and good until {moment(joined.until)}.",
+    )
 
 
 @agent.command()

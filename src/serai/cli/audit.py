@@ -6,7 +6,6 @@ import contextlib
 import os
 import sys
 from pathlib import Path
-from urllib.parse import urlsplit
 
 import click
 import msgspec
@@ -16,14 +15,12 @@ from rich.text import Text
 from serai.cli.connection import connect
 from serai.cli.duration import moment
 from serai.cli.show import as_json, console, line
+from serai.cli.witness import Witness, kept, verifier
+from serai.model.audit_trail import verify_export
 from serai.wire import api, profile
-from serai.wire.client import Client
 
 _JSON = click.option("--json", "json_", is_flag=True, help="Answer in JSON.")
 _OUTCOMES = {"done": "", "refused": "yellow", "failed": "red"}
-_KEPT = 50
-"""Checkpoints that are kept of one controller, the latest."""
-_END = "\0"
 _VERIFY_SECONDS = 600.0
 
 
@@ -71,36 +68,64 @@ def log(  # noqa: PLR0917  # one argument an option
 
 
 @audit.command()
+@click.argument("file", required=False, type=click.Path(path_type=Path, dir_okay=False))
+@click.option("--key", help="The log's public key, in base64.  [default: what this machine has seen]")
 @_JSON
-def verify(json_: bool) -> None:  # noqa: FBT001
-    """Look for anything that was done to the log behind the controllers' backs.
+def verify(file: Path | None, key: str | None, json_: bool) -> None:  # noqa: FBT001
+    """Look for anything that was done to the log behind the controllers' backs; with FILE, to an export of it.
 
     It is compared with all checkpoints that this machine has seen, and the latest one is kept for the next time: whoever
-    has verified once notices if the database is rolled back.
+    has verified once notices if the database is rolled back. For a FILE no controller is asked.
 
     Exit status: 0 it is whole, 1 it is not, 2 nobody can tell.
     """
-    with connect() as client:
-        file = _kept(client)
-        notes = _notes(file)
-        body = api.AuditVerifyRequest(checkpoints=notes)
-        verdict = client.ask("POST", "/v1/audit/verify", api.AuditVerdict, body=body, seconds=_VERIFY_SECONDS)
-        if verdict.ok:
-            note = client.ask("GET", "/v1/audit/checkpoint", api.Checkpoint).note
-            profile.keep(file, _END.join([*(each for each in notes if each != note), note][-_KEPT:]))
+    verdict, seen = _verified_file(file, key) if file else _verified(key)
     if json_:
         as_json(console(), msgspec.to_builtins(verdict))
     elif verdict.ok:
-        since = f", and continues the {len(notes)} checkpoints that this machine has seen" if notes else ""
-        line(
-            console(),
-            Text.assemble(("Whole", "bold green"), f": {verdict.size} records, root {verdict.root[:16]}{since}."),
-        )
+        known = f", and continues the {len(seen.notes)} checkpoints that this machine has seen" if seen.notes else ""
+        signed = "" if seen.key else " (signatures were not looked at: say --key)"
+        whole = f": {verdict.size} records, root {verdict.root[:16]}{known}{signed}."
+        line(console(), Text.assemble(("Whole", "bold green"), whole))
     else:
         line(console(), Text.assemble(("Not whole", "bold red"), f": {verdict.size} records."))
         for fault in verdict.faults:
             line(console(), f"  {fault}")
     sys.exit(0 if verdict.ok else 1)
+
+
+def _verified(key: str | None) -> tuple[api.AuditVerdict, Witness]:
+    """Have the controller look, and look at what it says."""
+    with connect() as client:
+        file = kept(os.environ, client.url)
+        before = _seen(file, key)
+        body = api.AuditVerifyRequest(checkpoints=before.notes)
+        verdict = client.ask("POST", "/v1/audit/verify", api.AuditVerdict, body=body, seconds=_VERIFY_SECONDS)
+        now = client.ask("GET", "/v1/audit/checkpoint", api.Checkpoint)
+        if faults := [*verdict.faults, *before.faults(now)]:
+            return msgspec.structs.replace(verdict, ok=False, faults=faults), before
+        if verdict.ok:
+            before.having(now).write(file)
+        return verdict, msgspec.structs.replace(before, key=now.key)
+
+
+def _verified_file(file: Path, key: str | None) -> tuple[api.AuditVerdict, Witness]:
+    """Look at an export; no controller is needed."""
+    try:
+        seen = _seen(kept(os.environ, profile.find(os.environ).url), key)
+    except profile.ProfileError:
+        seen = Witness(key=key or "")
+    try:
+        with file.open("rb") as lines:
+            size, root, faults = verify_export(lines, seen.notes, verifier(seen.key) if seen.key else None)
+    except OSError as error:
+        raise ExportError(f"{file} cannot be read: {error.strerror or error}") from error
+    return api.AuditVerdict(ok=not faults, size=size, root=root.hex(), faults=faults), seen
+
+
+def _seen(file: Path, key: str | None) -> Witness:
+    seen = Witness.read(file)
+    return msgspec.structs.replace(seen, key=key) if key else seen
 
 
 @audit.command()
@@ -120,17 +145,3 @@ def export(file: Path) -> None:
         except OSError as error:
             raise ExportError(f"{file} cannot be written: {error.strerror or error}") from error
     line(console(stderr=True), f"{number} lines written to {file}.")
-
-
-def _kept(client: Client) -> Path:
-    name = urlsplit(client.url).netloc.replace(":", "_").replace("[", "").replace("]", "")
-    return profile.user_file(os.environ).with_name(f"checkpoints-{name}")
-
-
-def _notes(file: Path) -> list[str]:
-    try:
-        return [note for note in file.read_text().split(_END) if note]
-    except FileNotFoundError:
-        return []
-    except (OSError, UnicodeDecodeError) as error:
-        raise ExportError(f"{file}, the checkpoints that this machine has seen, cannot be read: {error}") from error

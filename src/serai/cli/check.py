@@ -7,9 +7,9 @@ import sys
 
 import click
 
+from serai.cli.connection import AT, load_with_places
 from serai.cli.findings import tell
 from serai.cli.show import as_json, console, line
-from serai.inventory.files import load_with_places
 from serai.model.definitions import DefinitionErrors
 from serai.model.world import World
 from serai.policy.questions.hygiene import examine
@@ -20,7 +20,7 @@ from serai.policy.questions.hygiene import examine
 @click.option("--json", "json_", is_flag=True, help="Answer in JSON.")
 @click.option("--strict", is_flag=True, help="Exit with 1 where there are findings, too.")
 def check(directory: str, json_: bool, strict: bool) -> None:  # noqa: FBT001 (click calls it by name)
-    """Check every resource in the YAML files of DIRECTORY.
+    """Check every resource in the YAML files of DIRECTORY, or those in force (@).
 
     All errors of all files come at once, one a line. Where there is none, findings are listed: rules that never
     decide, change nothing, say what others say, could be one, or accept too much.
@@ -42,7 +42,7 @@ def check(directory: str, json_: bool, strict: bool) -> None:  # noqa: FBT001 (c
         listed = [dataclasses.asdict(finding) for finding in findings]
         as_json(console(), {"sound": True, "counts": counts(world), "findings": listed})
     else:
-        line(console(), f"{directory} is sound: {_summary(world)}.")
+        line(console(), f"{'What is in force' if directory == AT else directory} is sound: {_summary(world)}.")
         if findings:
             tell(console(), findings)
     if strict and findings:

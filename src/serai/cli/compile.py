@@ -10,8 +10,8 @@ from pathlib import Path
 import click
 from rich.table import Table
 
+from serai.cli.connection import load
 from serai.cli.show import as_json, console, line
-from serai.inventory.files import load
 from serai.model.columns import Columns
 from serai.model.ruleset import TABLES, HostRuleset
 from serai.model.world import World
@@ -28,7 +28,7 @@ class CompileError(ValueError):
 @click.option("--host", default=None, help="This host's ruleset only.")
 @click.option("--json", "json_", is_flag=True, help="Answer in JSON.")
 def compile_(directory: str, file: Path | None, host: str | None, json_: bool) -> None:  # noqa: FBT001
-    """Compile the files of DIRECTORY, for the VMs that they place on hosts.
+    """Compile the files of DIRECTORY, or what is in force (@), for the VMs that they place on hosts.
 
     With --host the file is that host's ruleset, as its agent is sent it; else a tar archive with HOST.ruleset for each. Equal
     files give equal bytes on every machine. Without --out nothing is written: sizes and digests are shown.

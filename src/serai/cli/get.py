@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-
 import click
 import msgspec
 import yaml
 from rich.table import Table
 
 from serai.cli.apply import finish, require_yes
-from serai.cli.connection import connect
+from serai.cli.connection import connect, resources
 from serai.cli.duration import moment
 from serai.cli.show import as_json, console, line
 from serai.cli.steps import summary, tell_steps
@@ -20,7 +18,6 @@ from serai.wire import api
 from serai.wire.client import Client, ClientError, resource_path
 
 _SHORT = {"vm": "VirtualMachine", "vms": "VirtualMachine", "policies": "Policy"}
-_PAGE = 500
 _SILENCE_SECONDS = 60.0
 """After this long without even an empty line a watched controller is taken for dead."""
 
@@ -51,8 +48,8 @@ def get(  # noqa: PLR0917  # one argument an option
         elif kind and path:
             _show_one(client.ask("GET", resource_path(kind, path), api.Resource), form or "yaml")
         else:
-            params = {"kind": kind, "scope": scope, "label": list(labels) or None}
-            _show(list(_pages(client, params)), form or "table")
+            found = resources(client, kind=kind, scope=scope, label=list(labels) or None)
+            _show(list(found), form or "table")
 
 
 @click.command(short_help="Delete a resource.")
@@ -79,16 +76,6 @@ def _kind(text: str) -> str:
     if lower in _SHORT:
         return _SHORT[lower]
     raise click.BadParameter(f"there is no kind {text!r}{did_you_mean(text, KINDS) or '; known: ' + ', '.join(KINDS)}")
-
-
-def _pages(client: Client, params: Mapping[str, object]) -> Iterator[api.Resource]:
-    after: str | None = None
-    while True:
-        page = client.ask("GET", "/v1/resources", api.Page, params={**params, "limit": _PAGE, "after": after})
-        yield from page.resources
-        after = page.after
-        if after is None:
-            return
 
 
 def _show_one(found: api.Resource, form: str) -> None:

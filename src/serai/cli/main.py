@@ -9,8 +9,6 @@ from typing import Any
 import click
 from click.shell_completion import CompletionItem
 
-from serai.model.definitions import DefinitionErrors
-
 # Verbs bring different libraries along: a question about files need not wait for those that talk to kernels. That is why their
 # short helps stand here, too: neither `serai --help` nor completion loads any of them (tests/unit/cli/test_main.py compares).
 _VERBS = {
@@ -83,15 +81,20 @@ class _Verbs(click.Group):
     def invoke(self, ctx: click.Context) -> Any:  # noqa: ANN401 (as click declares it)
         try:
             return super().invoke(ctx)
-        except DefinitionErrors as errors:
-            first, *others = errors.errors
-            more = f" (and {len(others)} more: run `serai check`)" if others else ""
-            raise _Sentence(f"{first}{more}") from errors
         except Exception as error:
             # What the project itself raises is written for the person at the terminal; anybody else's is a bug.
             if type(error).__module__.partition(".")[0] != "serai":
                 raise
-            raise _Sentence(str(error)) from error
+            raise _Sentence(_told(error)) from error
+
+
+def _told(error: Exception) -> str:
+    from serai.model.definitions import DefinitionErrors  # noqa: PLC0415  # slow to load, and a shell that completes waits
+
+    if not isinstance(error, DefinitionErrors):
+        return str(error)
+    first, *others = error.errors
+    return f"{first}{f' (and {len(others)} more: run `serai check`)' if others else ''}"
 
 
 def _version() -> str:

@@ -11,9 +11,9 @@ import click
 from rich.console import Console
 from rich.text import Text
 
+from serai.cli.connection import load
 from serai.cli.reach import note_modes
 from serai.cli.show import as_json, console, line
-from serai.inventory.files import load
 from serai.model.address import Address
 from serai.model.inventory import VirtualMachine, Vnic
 from serai.model.policy import Action, PortRange
@@ -33,7 +33,7 @@ _Holder = tuple[VirtualMachine, Vnic]
 @click.argument("directory", type=click.Path())
 @click.option("--json", "json_", is_flag=True, help="Answer in JSON.")
 def prove(directory: str, json_: bool) -> None:  # noqa: FBT001 (click calls it by name)
-    """Prove every Invariant in the files of DIRECTORY, for every packet there can be, or show one that breaks it.
+    """Prove every Invariant in the files of DIRECTORY, or in force (@), for every packet there can be, or show one that breaks it.
 
     Exit status: 0 all are proven, 1 some are refuted or vacuous (they say nothing), 2 there is nothing to prove.
     """

@@ -440,6 +440,8 @@ class Checkpoint(Body, frozen=True, kw_only=True):
     """In hexadecimal."""
     note: str
     """The signed note, whole."""
+    key: str = ""
+    """The public key of the log (Ed25519), in base64: whoever keeps it knows its signatures later."""
 
 
 class AuditVerifyRequest(Body, frozen=True, kw_only=True):

@@ -20,7 +20,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from authorities import authority
-from fake_service import NOW, PASSWORD, Caller, FakeService
+from fake_service import ADMIN, NOW, PASSWORD, Caller, FakeService
 from serai.access.roles import Grant, Role
 from serai.cli.main import main
 from serai.model.tenancy import ROOT
@@ -97,6 +97,22 @@ def test_what_is_in_force_is_told_as_files_are(question: tuple[str, ...]) -> Non
     assert told[1].stdout == told[3].stdout
     assert len({one.exit_code for one in told}) == 1
     assert told[0].exit_code in {0, 1}
+
+
+@pytest.mark.usefixtures("url")
+def test_what_is_in_force_is_checked_proven_and_compiled_as_files_are() -> None:
+    files, in_force = (serai("check", where).stdout for where in (str(EXAMPLE), "@"))
+    assert in_force.startswith("What is in force is sound: ")
+    assert in_force.splitlines()[0].partition(": ")[2] == files.splitlines()[0].partition(": ")[2]
+    for words in (("prove",), ("compile",), ("compile", "--json")):
+        verb, *more = words
+        assert serai(verb, "@", *more).stdout == serai(verb, str(EXAMPLE), *more).stdout
+
+
+def test_a_part_of_what_is_in_force_is_no_world(service: FakeService, url: str) -> None:
+    del url
+    del service.in_force["Tenant", "acme"]
+    assert "what you may read of what is in force makes no world by itself" in serai("prove", "@", status=2).stderr
 
 
 @pytest.mark.usefixtures("url")
@@ -264,6 +280,12 @@ def test_hosts_are_let_in_and_out(service: FakeService, url: str) -> None:
     assert service.states == []
 
 
+def test_a_host_that_cannot_join_is_told_why(tmp_path: Path) -> None:
+    words = ("--token", "nonsense", "--host", "h7", "--state", str(tmp_path / "state"))
+    assert "token" in serai("agent", "join", "https://127.0.0.1:1", *words, status=2).stderr
+    assert not (tmp_path / "state").exists()
+
+
 # People
 
 
@@ -407,13 +429,39 @@ def test_the_log_is_told_and_kept(service: FakeService, url: str, files: Path, t
     assert "revision 2" in serai("audit", "log").stdout
     assert [each["object"] for each in data("audit", "log", "-n", "1")["records"]] == ["revision 2"]
     assert "Whole: 2 records" in serai("audit", "verify").stdout
-    assert "continues the 1 checkpoint" in serai("audit", "verify").stdout
+    assert "continues the 1 checkpoints" in serai("audit", "verify").stdout
     serai("audit", "export", str(tmp_path / "log.jsonl"))
-    assert len((tmp_path / "log.jsonl").read_text().splitlines()) == 2
+    assert len((tmp_path / "log.jsonl").read_text().splitlines()) == 3
     service.log.pop()
     told = serai("audit", "verify", status=1).stdout
     assert "Not whole" in told
-    assert "the log is shorter than it was" in told
+    assert "this machine has seen 2" in told
+
+
+def test_an_export_is_verified_without_a_controller(
+    service: FakeService, url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    del url
+    service._note(ADMIN, "write", "more")
+    file = tmp_path / "log.jsonl"
+    serai("audit", "export", str(file))
+    monkeypatch.setenv("SERAI_URL", "https://nobody:1")
+    assert "signatures were not looked at" in serai("audit", "verify", str(file)).stdout
+    key = base64.b64encode(service.public).decode()
+    assert "Whole: 2 records" in serai("audit", "verify", str(file), "--key", key).stdout
+    other = base64.b64encode(FakeService().public).decode()
+    assert "not signed by this site's audit key" in serai("audit", "verify", str(file), "--key", other, status=1).stdout
+    assert "is no public key" in serai("audit", "verify", str(file), "--key", "x", status=2).stderr
+    file.write_text(file.read_text().replace("more", "less"))
+    assert "Not whole" in serai("audit", "verify", str(file), "--key", key, status=1).stdout
+    assert "cannot be read" in serai("audit", "verify", str(tmp_path / "none"), status=2).stderr
+
+
+def test_a_log_that_is_begun_anew_is_noticed(service: FakeService, url: str) -> None:
+    del url
+    serai("audit", "verify")
+    service.key = FakeService().key
+    assert "another key than the one that this machine has seen" in serai("audit", "verify", status=1).stdout
 
 
 # The terminal

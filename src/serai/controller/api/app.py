@@ -25,7 +25,8 @@ from serai.controller.api.problems import respond
 from serai.controller.api.proposals import proposals
 from serai.controller.api.questions import questions
 from serai.controller.api.resources import resources
-from serai.controller.api.watch import Streams, watch
+from serai.controller.api.streams import Streams
+from serai.controller.api.watch import watch
 from serai.controller.errors import NotAuthenticatedError
 from serai.wire.api import BODY_LIMIT
 

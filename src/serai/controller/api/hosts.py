@@ -8,6 +8,7 @@ from litestar import MediaType, Response, Router, get, post
 from litestar.params import JSONBody, QueryParameter
 
 from serai.controller.api.asking import LARGEST, OPEN, REFUSALS, PathWord, Service, Who
+from serai.controller.api.streams import Opened
 from serai.wire import api
 
 
@@ -26,11 +27,14 @@ async def status(facade: Service, caller: Who) -> api.Status:
 async def wait(
     facade: Service,
     caller: Who,
+    streams: Opened,
     revision: Annotated[int, QueryParameter(ge=0, le=LARGEST)],
     seconds: Annotated[float, QueryParameter(name="timeout", ge=0, le=600, description="In seconds.")] = 30,
 ) -> api.Status:
     """Wait until all hosts that are connected hold a revision, or the time is over; say which."""
-    return await facade.wait(caller, revision, seconds)
+    streams.require_room(caller.name)
+    with streams.one(caller.name):
+        return await facade.wait(caller, revision, seconds)
 
 
 @get("/hosts", summary="List hosts", responses=REFUSALS)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 import json
+import time
 from collections.abc import Iterator
 
 import msgspec
@@ -17,6 +19,9 @@ from serai.controller.api.app import make_app
 from serai.controller.api.doorkeeper import Limits
 from serai.controller.errors import ServiceError, UnavailableError
 from serai.wire import api
+from serai.wire.client import Client, ClientError
+from serai.wire.profile import Profile
+from served import served
 
 TENANT = {"apiVersion": "serai.dev/v1", "kind": "Tenant", "metadata": {"name": "acme"}}
 POLICY = {
@@ -304,6 +309,29 @@ def test_revisions_are_told_as_they_are_made(service: FakeService, monkeypatch: 
         assert "serai_http_streams 0.0" in client.get("/metrics").text
 
 
+def test_nobody_opens_too_many_streams_and_what_is_closed_is_forgotten(service: FakeService) -> None:
+    with (
+        served(service, limits=Limits(streams=2)) as url,
+        Client(Profile(url=url, token="admin-token")) as client,  # noqa: S106
+        contextlib.ExitStack() as open_,
+    ):
+        for _ in range(2):
+            lines = client.lines("/v1/watch", {"since": 0})
+            open_.callback(lines.close)  # type: ignore[attr-defined]
+            assert json.loads(next(lines))["number"] == 1
+        assert "serai_http_streams 2.0" in client.text("/metrics")
+        for path, params in (("/v1/watch", {"since": 0}), ("/v1/wait", {"revision": 1})):
+            with pytest.raises(ClientError, match="you have 2 answers open") as caught:
+                list(client.lines(path, params))
+            assert caught.value.status == 429
+        open_.close()
+        end = time.monotonic() + 5
+        while "serai_http_streams 0.0" not in client.text("/metrics"):
+            assert time.monotonic() < end
+            time.sleep(0.02)
+
+
 def test_the_log_is_exported_as_lines(client: TestClient[Litestar]) -> None:
-    response = client.get("/v1/audit/export")
-    assert response.text == '{"seq": 0}\n'
+    first, last = client.get("/v1/audit/export").text.splitlines()
+    assert json.loads(first)["seq"] == 0
+    assert json.loads(last)["checkpoint"].startswith("serai/fake\n1\n")
