@@ -168,6 +168,9 @@ class Agents:
             _log.info("an agent is gone", host=identity.host, why=str(error))
         except ConnectionError as error:
             self._put_off(session, error)
+        except Exception:  # noqa: BLE001  # a fault of ours: it is told, and the others go on
+            _log.exception("a conversation with an agent has failed", host=identity.host)
+            channel.close("the controller cannot answer just now", UNAVAILABLE)
         finally:
             self._leave(session)
             self._open[identity.host] -= 1

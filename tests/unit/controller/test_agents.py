@@ -7,13 +7,13 @@ import contextlib
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import timedelta
-from typing import Any
 
 import pytest
 from websockets.asyncio.client import connect
 
-from credentials import Site, now
-from serai.controller.agents import Admitted, Agents, Leader, Turned
+from credentials import Site
+from doorkeepers import Gatekeeper, Listener
+from serai.controller.agents import Agents, Leader
 from serai.wire.channel import PATH, AgentChannel, ChannelError, Timing
 from serai.wire.dial import dial
 from serai.wire.keypair import make_csr, new_key
@@ -43,74 +43,6 @@ DIGEST = bytes(32)
 
 def hello(epoch: int = 0, *, term: int = 0, version: int = VERSION) -> Hello:
     return Hello(version=version, agent="t", epoch=epoch, term=term, digest=None, parts=[], sight=SIGHT)
-
-
-class Gatekeeper:
-    """Lets in whom the store would."""
-
-    def __init__(self, site: Site) -> None:
-        self.site = site
-        self.epochs: dict[str, int] = {}
-        self.revoked: set[str] = set()
-        self.now_leads = Leader(leads=True, url="", term=7)
-        self.outranked_by: list[int] = []
-        self.down = False
-        self.gate = asyncio.Event()
-        self.gate.set()
-
-    async def admit(self, host: str, serial: str, epoch: int) -> Admitted | Turned:
-        assert serial
-        await self.gate.wait()
-        if self.down:
-            raise ConnectionError("the database is away")
-        if host in self.revoked:
-            return Turned(reason="host is revoked")
-        if epoch == 0:
-            self.epochs[host] = self.epochs.get(host, 0) + 1
-        elif epoch < self.epochs.get(host, 0):
-            return Turned(reason="", fenced=True, epoch=self.epochs[host])
-        return Admitted(epoch=self.epochs[host])
-
-    def leader(self) -> Leader:
-        return self.now_leads
-
-    async def outranked(self, term: int) -> None:
-        self.outranked_by.append(term)
-
-    async def renewed(self, host: str, csr: str) -> str:
-        if host in self.revoked:
-            raise PermissionError("host is revoked")
-        return self.site.keys.authority.sign_host(csr, host, now())
-
-    def checkpoint(self) -> str:
-        return "log\n3\nroot\n"
-
-
-class Listener:
-    def __init__(self) -> None:
-        self.told: list[tuple[str, Any]] = []
-        self.changed = asyncio.Event()
-
-    def _tell(self, host: str, what: Any) -> None:
-        self.told.append((host, what))
-        self.changed.set()
-
-    def arrived(self, host: str, hello: Hello) -> None:
-        self._tell(host, hello)
-
-    def seen(self, host: str, sight: Sight) -> None:
-        self._tell(host, sight)
-
-    def held(self, host: str, held: Held) -> None:
-        self._tell(host, held)
-
-    def left(self, host: str) -> None:
-        self._tell(host, "left")
-
-    async def until(self, host: str, what: Any) -> None:
-        while (host, what) not in self.told:
-            self.changed.clear()
-            await self.changed.wait()
 
 
 class Scene:

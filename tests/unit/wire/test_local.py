@@ -9,6 +9,7 @@ import socket
 import stat
 import threading
 from collections.abc import Awaitable, Callable, Iterator
+from datetime import UTC, datetime
 from ipaddress import IPv4Address, IPv6Address
 from pathlib import Path
 from typing import Any
@@ -45,6 +46,10 @@ STATUS = local.StatusReply(
         local.GateStatus(tap="vnet1", ifindex=4, domain=None, mac=None, vnic=None, vnic_id=None, mode=None),
     ],
     drops=[local.DropStatus(vnic_id=0, direction="egress", reason=7, packets=8)], flows=9, forgotten_flows=10,
+    link=local.LinkStatus(
+        connected=True, url="wss://c1:8744", epoch=3, term=4, fenced=False, trouble="", clock_skew_seconds=-0.5,
+        certificate_until=datetime(2026, 3, 1, 12, tzinfo=UTC),
+    ),
 )  # fmt: skip
 TALKS: list[tuple[local.Request, local.Reply]] = [
     (local.Status(), STATUS),

@@ -87,8 +87,13 @@ class Phase(enum.Enum):
 class LinkCore:
     """Knows how the link is; says what to do."""
 
-    def __init__(self, urls: Sequence[str], memory: Memory, *, agent: str, jitter: Callable[[], float]) -> None:
-        """Seek a controller at ``urls``; ``jitter`` gives numbers from 0 to 1, so that not all hosts do the same at once."""
+    def __init__(
+        self, urls: Sequence[str], memory: Memory, *, agent: str, jitter: Callable[[], float], epoch: int = 0
+    ) -> None:
+        """Seek a controller at ``urls``; ``jitter`` gives numbers from 0 to 1, so that not all hosts do the same at once.
+
+        ``epoch`` is what this agent's life is called already; 0: it has just begun.
+        """
         self._urls = tuple(urls)
         self._memory = memory
         self._agent = agent
@@ -99,7 +104,7 @@ class LinkCore:
         self._attempts = 0
         self._detour = ""
         self._detours = 0
-        self._epoch = 0
+        self._epoch = epoch
         self._url = ""
         self._number = 0
         self._said: Holding | None = None

@@ -97,6 +97,7 @@ class Link:
         self._controllers: Sequence[str] = ()
         self._trouble = ""
         self._kept = Memory()
+        self._epoch = 0
 
     def status(self) -> LinkStatus | None:
         """How the link is; None while this host has joined no site."""
@@ -121,16 +122,21 @@ class Link:
     async def run(self) -> None:
         """Keep the link, until cancelled. Nothing that goes wrong with it ends the agent."""
         while True:
+            pause, anew = 0.0, False
             try:
                 await self._live()
+                anew = True
             except (IdentityError, MemoryFileError, PrivateFileError) as error:
                 self._say(str(error))
-                await asyncio.sleep(_AFTER_A_FAULT_SECONDS)
+                pause = _AFTER_A_FAULT_SECONDS
             except Exception:  # noqa: BLE001  # a fault of ours: the gates must not pay for it
                 _log.exception("the link to the controller has failed, and begins anew")
-                await asyncio.sleep(_AFTER_A_FAULT_SECONDS)
+                pause = _AFTER_A_FAULT_SECONDS
             finally:
                 await self._end()
+            if anew:  # what this agent's life was called before is of no account
+                self._epoch = 0
+            await asyncio.sleep(pause)
 
     async def _live(self) -> None:
         """Speak as what this host has joined as, until that is another."""
@@ -150,7 +156,7 @@ class Link:
         self._controllers = self._config.controllers or joined.addresses.controllers
         urls = self._config.agents or joined.addresses.agents
         self._kept = self._memory.read()
-        core = LinkCore(urls, self._kept, agent=_version(), jitter=self._config.jitter)
+        core = LinkCore(urls, self._kept, agent=_version(), jitter=self._config.jitter, epoch=self._epoch)
         self._core, self._mail = core, asyncio.Queue(maxsize=8)
         self._trouble = ""
         self._take(_life(joined.certificate))
@@ -264,7 +270,7 @@ class Link:
         await asyncio.gather(*tasks, return_exceptions=True)
         self._conversation = self._channel = None
         if self._core is not None and self._core.phase is not Phase.FENCED:
-            self._core = None
+            self._epoch, self._core = self._core.epoch, None
 
     def _wake(self) -> None:
         with contextlib.suppress(asyncio.QueueFull):  # then the next tick does
