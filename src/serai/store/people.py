@@ -1,0 +1,122 @@
+"""People and their tokens."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+
+import sqlalchemy as sa
+
+from serai.access.roles import Grant
+from serai.store import times
+from serai.store.ledger import Ledger
+from serai.store.records import Entry, PersonRecord, TokenRecord
+from serai.store.schema import PEOPLE, TOKENS
+
+
+class People:
+    """Who may do something, and by which tokens they are known."""
+
+    def __init__(self, ledger: Ledger) -> None:
+        """Keep them there."""
+        self._ledger = ledger
+
+    async def person(self, name: str) -> PersonRecord | None:
+        """Return the person of that name."""
+        return next(iter(await self._people(PEOPLE.c.name == name)), None)
+
+    async def person_by_oidc(self, oidc: str) -> PersonRecord | None:
+        """Return the person for whom that subject of that issuer stands."""
+        return next(iter(await self._people(PEOPLE.c.oidc == oidc)), None)
+
+    async def people(self) -> Sequence[PersonRecord]:
+        """Return everybody, by name."""
+        return sorted(await self._people(sa.true()), key=lambda person: person.name)
+
+    async def _people(self, which: sa.ColumnElement[bool]) -> list[PersonRecord]:
+        async with self._ledger.reading() as connection:
+            rows = await connection.execute(sa.select(PEOPLE).where(which))
+            return [
+                PersonRecord(
+                    name=row.name, grants=_read(row.grants), password=row.password, oidc=row.oidc, disabled=row.disabled
+                )
+                for row in rows
+            ]
+
+    async def put_person(self, record: PersonRecord, entry: Entry, now: datetime) -> None:
+        """Make somebody so.
+
+        Raises:
+            StoreError: the database does not answer, or is full.
+        """
+        async with self._ledger.acting(entry, now) as act:
+            await act.connection.execute(sa.delete(PEOPLE).where(PEOPLE.c.name == record.name))
+            await act.connection.execute(
+                sa.insert(PEOPLE).values(
+                    name=record.name, grants=_written(record.grants), password=record.password, oidc=record.oidc,
+                    disabled=record.disabled,
+                )
+            )  # fmt: skip
+
+    async def token(self, token_id: str) -> TokenRecord | None:
+        """Return the token of that id."""
+        return next(iter(await self._tokens(TOKENS.c.id == token_id)), None)
+
+    async def tokens(self, person: str | None) -> Sequence[TokenRecord]:
+        """Return the tokens of one person, or all; the oldest first."""
+        found = await self._tokens(sa.true() if person is None else TOKENS.c.person == person)
+        return sorted(found, key=lambda token: (token.created, token.id))
+
+    async def _tokens(self, which: sa.ColumnElement[bool]) -> list[TokenRecord]:
+        async with self._ledger.reading() as connection:
+            rows = await connection.execute(sa.select(TOKENS).where(which))
+            return [
+                TokenRecord(
+                    id=row.id, person=row.person, name=row.name, secret_digest=row.secret_digest,
+                    grants=None if row.grants is None else _read(row.grants), kind=row.kind,
+                    created=times.read(row.created), expires=times.read(row.expires), revoked=row.revoked,
+                )
+                for row in rows
+            ]  # fmt: skip
+
+    async def add_token(self, record: TokenRecord, entry: Entry, now: datetime) -> None:
+        """Take in a token.
+
+        Raises:
+            StoreError: the database does not answer, or is full.
+        """
+        async with self._ledger.acting(entry, now) as act:
+            await act.connection.execute(
+                sa.insert(TOKENS).values(
+                    id=record.id, person=record.person, name=record.name, secret_digest=record.secret_digest,
+                    grants=None if record.grants is None else _written(record.grants), kind=record.kind,
+                    created=times.write(record.created), expires=times.write(record.expires), revoked=record.revoked,
+                )
+            )  # fmt: skip
+
+    async def revoke_token(self, token_id: str, entry: Entry, now: datetime) -> None:
+        """Make a token worthless.
+
+        Raises:
+            StoreError: the database does not answer, or is full.
+        """
+        async with self._ledger.acting(entry, now) as act:
+            await act.connection.execute(sa.update(TOKENS).where(TOKENS.c.id == token_id).values(revoked=True))
+
+    async def record(self, entry: Entry, now: datetime) -> None:
+        """Record an act that changes nothing.
+
+        Raises:
+            StoreError: the database does not answer, or is full.
+        """
+        async with self._ledger.acting(entry, now):
+            pass
+
+
+def _read(grants: str) -> tuple[Grant, ...]:
+    return tuple(Grant.read(text) for text in json.loads(grants))
+
+
+def _written(grants: Iterable[Grant]) -> str:
+    return json.dumps([str(grant) for grant in grants])

@@ -1,0 +1,230 @@
+"""What the store takes in and gives back."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any, Literal
+
+from serai.access.roles import Grant
+from serai.model.key import Key
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Entry:
+    """What the audit log is to say of an act."""
+
+    who: str
+    verb: str
+    object: str
+    scope: str
+    outcome: Literal["done", "refused", "failed"]
+    detail: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class StoredResource:
+    """One resource in force."""
+
+    key: Key
+    body: str
+    revision: int
+    """That wrote it."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Commit:
+    """A change to be made."""
+
+    head: int
+    """The revision that it was checked against."""
+    by: str
+    message: str
+    digest: str
+    writes: Mapping[Key, str | None]
+    """None: it is deleted."""
+    audit: Entry
+    confirm_by: datetime | None = None
+    reverts: int | None = None
+    """The revision, unconfirmed, that it takes back."""
+    proposal: int | None = None
+    """What it carries out."""
+    term: int | None = None
+    """Of the leader who makes it; None: it is nobody's as a leader."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Revision:
+    """A change that was made."""
+
+    number: int
+    at: datetime
+    by: str
+    message: str
+    digest: str
+    confirm_by: datetime | None
+    confirmed: bool
+    reverts: int | None
+    proposal: int | None
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Committed(Revision):
+    """The same, with what it wrote."""
+
+    writes: Mapping[Key, str | None]
+    before: Mapping[Key, str | None]
+
+
+State = Literal["open", "applied", "rejected", "expired", "stale"]
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Proposal:
+    """A change that waits, or waited, for a second person."""
+
+    id: int
+    digest: str
+    base: int
+    by: str
+    message: str
+    created: datetime
+    expires: datetime
+    state: State
+    needs: int
+    approvals: tuple[str, ...]
+    """Who stands behind it, the author first."""
+    writes: Mapping[Key, str | None]
+    confirm_seconds: int | None
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class PersonRecord:
+    """Somebody who may do something."""
+
+    name: str
+    grants: tuple[Grant, ...]
+    password: str | None = None
+    """Hashed and encoded; None: there is none to log in with."""
+    oidc: str | None = None
+    """Issuer and subject, with a space between."""
+    disabled: bool = False
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class TokenRecord:
+    """A token, without its secret."""
+
+    id: str
+    person: str
+    name: str
+    secret_digest: bytes
+    """SHA-256."""
+    grants: tuple[Grant, ...] | None
+    """What it is limited to; None: it is not."""
+    kind: Literal["session", "api"]
+    created: datetime
+    expires: datetime
+    revoked: bool = False
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class JoinTokenRecord:
+    """What lets a host join, without its secret."""
+
+    id: str
+    host: str
+    secret_digest: bytes
+    expires: datetime
+    by: str
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class HostRecord:
+    """A host that has joined."""
+
+    name: str
+    key_digest: bytes
+    serial: str
+    """Of its latest certificate."""
+    previous: str
+    """Of the one before that, which is good until the latest has been used; empty: there is none."""
+    joined: datetime
+    until: datetime
+    """When its latest certificate runs out."""
+    revoked: datetime | None
+    epoch: int
+    """What the life of its latest agent is called."""
+
+    @property
+    def serials(self) -> frozenset[str]:
+        """The certificates that are good."""
+        return frozenset({self.serial, self.previous} - {""})
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class HostState:
+    """What is known of a host by the controller that leads."""
+
+    name: str
+    connected: bool
+    since: datetime | None
+    agent: str
+    epoch: int
+    holds: str | None
+    wanted: str | None
+    revision: int
+    """As of which what it holds was wanted last."""
+    trouble: str
+    vnics: int
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Leader:
+    """Who leads a shard."""
+
+    url: str
+    term: int
+    since: datetime
+    compiled: int
+    """The revision up to which hosts have been told."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Marks:
+    """What tells that something has changed."""
+
+    head: int
+    hosts: int
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class AuditLine:
+    """One record of the audit log."""
+
+    body: bytes
+    leaf_hash: bytes
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class AuditPage:
+    """Some of the audit log."""
+
+    records: Sequence[AuditLine]
+    size: int
+    after: int | None
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class AuditVerdict:
+    """What a look at the whole audit log has found."""
+
+    size: int
+    root: bytes
+    faults: tuple[str, ...] = ()
+
+    @property
+    def ok(self) -> bool:
+        """Nothing is wrong."""
+        return not self.faults
