@@ -6,7 +6,6 @@ import dataclasses
 from collections.abc import Iterator
 from pathlib import Path
 
-from serai.cli.question import connections, parse_end, parse_service
 from serai.inventory.files import read_directory
 from serai.model.address import Address
 from serai.model.decode import decode
@@ -15,6 +14,7 @@ from serai.model.policy import Action, Direction
 from serai.model.tenancy import Mode
 from serai.model.world import World
 from serai.policy.evaluate import Connection, judge
+from serai.policy.questions.question import connections, parse_end, parse_service
 
 HERE = Path(__file__).parent
 CASES = sorted((*HERE.glob("semantics-*"), *HERE.glob("conformance-*")))

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Self
 
@@ -24,7 +25,7 @@ class ConfigError(ValueError):
 
 
 class Limits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """How much there may be of what; the tables of the config file."""
+    """How much there may be of what, and where controllers are: the config file."""
 
     flows_per_vnic: _Count = FLOWS_OF_A_VNIC
     """How many flows a vNIC may hold whose definition does not say; each takes some 210 bytes, from the start."""
@@ -34,6 +35,10 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """How long flows may be silent, where it differs from ``IdleSeconds``; by its names in lower case."""
     map_sizes: Mapping[str, _Count] = msgspec.field(default_factory=dict)
     """How many entries the kernel maps hold at the most, by map; see bpf/maps.h for what stands otherwise."""
+    controllers: Annotated[Sequence[str], msgspec.Meta(max_length=64)] = ()
+    """Where controllers are for people, ``https://name:port``: what they told when the host joined, unless something stands here."""
+    agents: Annotated[Sequence[str], msgspec.Meta(max_length=64)] = ()
+    """Where they listen for agents, ``wss://name:port``; the same."""
 
     def __post_init__(self) -> None:
         """Refuse names that nothing is called by."""
@@ -42,6 +47,11 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
             if name not in known:
                 message = f"idle_seconds knows no {name!r}: it has {', '.join(known)}"
                 raise ValueError(message)
+        for key, scheme, urls in (("controllers", "https", self.controllers), ("agents", "wss", self.agents)):
+            for url in urls:
+                if not re.fullmatch(rf"{scheme}://[^/?#@\s]+:[0-9]{{1,5}}/?", url):
+                    message = f"{key} lists {url!r}: write {scheme}://NAME:PORT"
+                    raise ValueError(message)
 
     @classmethod
     def read(cls, file: Path) -> Self:

@@ -9,6 +9,7 @@ import socket
 import time
 from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import structlog
 
@@ -35,8 +36,10 @@ from serai.agent.core import (
     TapVanished,
     Ticked,
 )
+from serai.agent.host import Host
 from serai.agent.lastgood import LastGood
 from serai.agent.lock import AgentLock
+from serai.agent.refused import RefusedError
 from serai.datapath.gates import Gates
 from serai.datapath.layout import VERSION
 from serai.datapath.libbpf import KernelError
@@ -46,6 +49,9 @@ from serai.model.inventory import Mac, VnicId
 from serai.model.ruleset import HostRuleset
 from serai.model.ruleset_delta import Delta
 from serai.wire import local
+
+if TYPE_CHECKING:
+    from serai.agent.link.runtime import Link
 
 _log = structlog.get_logger(__name__)
 
@@ -57,10 +63,6 @@ _GRACE_SECONDS = 0.2
 """No packet that met a gate before it switched is still inside it after this."""
 
 
-class RefusedError(ValueError):
-    """What was asked cannot be done; nothing has changed."""
-
-
 class Runtime:
     """One host's agent, running."""
 
@@ -69,6 +71,8 @@ class Runtime:
         self._config = config
         self._first = ruleset
         self._core = Agent()
+        self._host = Host(self._core, self._enforce_whole, self._enforce_change)
+        self._link: Link | None = None
         self._last_good = LastGood(config.state / "ruleset")
         self._gates: Gates | None = None
         self._started = time.monotonic()
@@ -104,6 +108,7 @@ class Runtime:
                 tasks.create_task(self._watch_libvirt())
                 tasks.create_task(self._sweep())
                 tasks.create_task(self._listen())
+                tasks.create_task(self._keep_link())
                 tasks.create_task(server.serve_forever())
                 _log.info("agent guards this host", host=self._config.host, socket=str(self._config.socket))
 
@@ -128,6 +133,7 @@ class Runtime:
                     if isinstance(error, KernelError) and error.errno in _TAP_GONE:  # its TapVanished is on the way
                         continue
                 failures.append(error)
+        self._host.touch()
         if failures:
             raise failures[0]
 
@@ -154,6 +160,16 @@ class Runtime:
             self._try(DomainSeen(domain=domain, taps=taps))
 
         await LibvirtWatch(self._config.libvirt, seen, lambda: self._try(DomainsListed())).run()
+
+    async def _keep_link(self) -> None:
+        from serai.agent.link.runtime import Link, LinkConfig  # noqa: PLC0415  # as above
+
+        config = self._config
+        told = LinkConfig(
+            host=config.host, state=config.state, controllers=config.limits.controllers, agents=config.limits.agents
+        )
+        self._link = Link(self._host, told)
+        await self._link.run()
 
     async def _sweep(self) -> None:
         while True:
@@ -333,6 +349,7 @@ class Runtime:
             lost_denials=lost_denials,
             lost_events=lost_events,
             restored_gates=self._restored,
+            link=self._link.status() if self._link else None,
         )
 
     def _samples(self) -> local.SamplesReply:
@@ -352,6 +369,12 @@ class Runtime:
             raise RefusedError("this is a change of a ruleset, and there is none yet: send all of it")
         new = delta.apply(old)
         return new, delta.bridged(old, new)
+
+    def _enforce_whole(self, raw: bytes) -> None:
+        self._apply(lambda: (HostRuleset.decode(raw), None))
+
+    def _enforce_change(self, raw: bytes) -> None:
+        self._apply(lambda: self._changed(raw))
 
     def _apply(self, read: Callable[[], tuple[HostRuleset, HostRuleset | None]]) -> local.ApplyReply:
         try:

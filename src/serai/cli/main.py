@@ -7,22 +7,42 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 import click
+from click.shell_completion import CompletionItem
 
 from serai.model.definitions import DefinitionErrors
 
-# Verbs bring different libraries along: a question about files need not wait for those that talk to kernels.
-_MODULES = {
-    "agent": "serai.cli.agent",
-    "can": "serai.cli.can",
-    "check": "serai.cli.check",
-    "compile": "serai.cli.compile",
-    "diff": "serai.cli.diff",
-    "lab": "serai.cli.lab",
-    "prove": "serai.cli.prove",
-    "reach": "serai.cli.reach",
-    "scale": "serai.cli.scale",
+# Verbs bring different libraries along: a question about files need not wait for those that talk to kernels. That is why their
+# short helps stand here, too: neither `serai --help` nor completion loads any of them (tests/unit/cli/test_main.py compares).
+_VERBS = {
+    "agent": ("agent", "agent", "Guard the virtual machines of this host."),
+    "apply": ("apply", "apply", "Put the files of a directory into force."),
+    "approve": ("proposals", "approve", "Stand behind a proposal."),
+    "audit": ("audit", "audit", "Look at who did what, and whether the log of it is whole."),
+    "can": ("can", "can", "Say whether one machine can open a connection to another."),
+    "check": ("check", "check", "Check a directory of YAML files."),
+    "compile": ("compile", "compile_", "Write the rulesets of hosts to a file."),
+    "completion": ("completion", "completion", "Print what completes serai in a shell."),
+    "confirm": ("history", "confirm", "Let a change stand."),
+    "delete": ("get", "delete", "Delete a resource."),
+    "diff": ("diff", "diff", "List the connections that a change opens and closes."),
+    "get": ("get", "get", "Show resources in force."),
+    "history": ("history", "history", "List the changes that were made."),
+    "host": ("hosts", "host", "Let hosts join, and part with them."),
+    "lab": ("lab", "lab", "Run a virtual data center in a box: two hypervisor hosts and real guests."),
+    "login": ("login", "login", "Log in to a controller."),
+    "people": ("people", "people", "Say who may do what."),
+    "plan": ("apply", "plan", "Say what applying files would do."),
+    "proposals": ("proposals", "proposals", "List changes that wait for a second person."),
+    "prove": ("prove", "prove", "Prove that policies keep the invariants."),
+    "reach": ("reach", "reach", "List who can open connections to whom."),
+    "reject": ("proposals", "reject", "Close a proposal."),
+    "rollback": ("history", "rollback", "Make everything as it was at a revision."),
+    "scale": ("scale", "scale", "Compile a data center on paper, of any size."),
+    "show": ("history", "show", "Show one change that was made."),
+    "status": ("hosts", "status", "Show which hosts hold what is in force."),
+    "token": ("people", "token", "Make tokens for programs, which may do less than you and not more."),
+    "whoami": ("login", "whoami", "Say who you are, and what you may do."),
 }
-_NAMES = {"compile": "compile_"}  # Python has a `compile` of its own
 
 
 class _Sentence(click.ClickException):
@@ -36,14 +56,28 @@ class _Verbs(click.Group):
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         del ctx
-        return sorted(_MODULES)
+        return sorted(_VERBS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         del ctx
-        if cmd_name not in _MODULES:
+        if cmd_name not in _VERBS:
             return None
-        command: click.Command = getattr(importlib.import_module(_MODULES[cmd_name]), _NAMES.get(cmd_name, cmd_name))
+        module, name, _ = _VERBS[cmd_name]
+        command: click.Command = getattr(importlib.import_module(f"serai.cli.{module}"), name)
         return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        del ctx
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, help_) for name, (_, _, help_) in sorted(_VERBS.items())])
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        verbs = [
+            CompletionItem(name, help=help_)
+            for name, (_, _, help_) in sorted(_VERBS.items())
+            if name.startswith(incomplete)
+        ]
+        return [*verbs, *click.Command.shell_complete(self, ctx, incomplete)]
 
     def invoke(self, ctx: click.Context) -> Any:  # noqa: ANN401 (as click declares it)
         try:

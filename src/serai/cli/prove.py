@@ -11,7 +11,6 @@ import click
 from rich.console import Console
 from rich.text import Text
 
-from serai.cli.question import QuestionError
 from serai.cli.reach import note_modes
 from serai.cli.show import as_json, console, line
 from serai.inventory.files import load
@@ -22,6 +21,7 @@ from serai.model.ports import ECHO_REQUEST, WITH_PORTS, format_ports
 from serai.policy.evaluate import Decision
 from serai.policy.questions.prove import Finding, Outcome, Witness, is_first
 from serai.policy.questions.prove import prove as prove_all
+from serai.policy.questions.question import QuestionError
 
 _STYLES = {Outcome.PROVEN: "bold green", Outcome.REFUTED: "bold red", Outcome.VACUOUS: "bold yellow"}
 _MARGIN = " " * 9

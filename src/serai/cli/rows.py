@@ -1,17 +1,16 @@
-"""How rows of who can open what to whom are shown."""
+"""How rows of who can open what to whom are shown: from the form that programs get (``policy/questions/form.py``)."""
 
 from __future__ import annotations
 
 import dataclasses
 import itertools
 import textwrap
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 from rich.console import Console
 
 from serai.cli.show import line
-from serai.policy.questions.names import Part, State
-from serai.policy.questions.rows import Row
 
 _HEADINGS = ("FROM", "TO", "ON")
 _GAP = 3
@@ -20,37 +19,26 @@ _NARROWEST = 16
 """A column that no terminal makes narrower."""
 _MOST_PARTS = 6
 """How many groups stand in one cell."""
-_STATES = {State.BOTH: "", State.NEW: "new", State.GONE: "gone"}
+
+Form = Mapping[str, Any]
+
 _OPENED, _CLOSED = ("+", "green"), ("-", "red")
 
 
-def show_rows(to: Console, rows: Iterable[Row], versions: Sequence[int]) -> None:
+def show_rows(to: Console, rows: Iterable[Form], versions: Sequence[int]) -> None:
     """Lay rows out for a person. What holds over all ``versions`` of IP says nothing of them."""
     _show(to, [_Line(cells=_cells(row, versions)) for row in rows])
 
 
-def show_changes(to: Console, opened: Iterable[Row], closed: Iterable[Row], versions: Sequence[int]) -> None:
+def show_changes(to: Console, opened: Iterable[Form], closed: Iterable[Form], versions: Sequence[int]) -> None:
     """Lay out what was opened and what was closed."""
     changes = ((_OPENED, opened), (_CLOSED, closed))
     _show(to, [_Line(sign, style, _cells(row, versions)) for (sign, style), rows in changes for row in rows])
 
 
-def row_fields(row: Row) -> dict[str, object]:
-    """The same for a program, exactly."""
-    return {
-        "routingDomain": row.routing_domain,
-        "from": [_part_fields(part) for part in row.source],
-        "to": [_part_fields(part) for part in row.target],
-        "ports": list(row.ports.texts(row.versions)),
-        "except": list(row.ports.exceptions(row.versions)),
-        "versions": list(row.versions),
-    }
-
-
-def ports_text(row: Row) -> str:
-    """Write the ports in one phrase."""
-    but = row.ports.exceptions(row.versions)
-    return ", ".join(row.ports.texts(row.versions)) + (f" except {', '.join(but)}" if but else "")
+def _ports(row: Form) -> str:
+    but = f" except {', '.join(row['except'])}" if row["except"] else ""
+    return ", ".join(row["ports"]) + but
 
 
 _Cell = tuple[str, ...]
@@ -87,29 +75,20 @@ def _folded(cell: _Cell, width: int) -> list[str]:
     ]
 
 
-def _cells(row: Row, versions: Sequence[int]) -> tuple[_Cell, ...]:
-    over = "" if row.versions == tuple(versions) else f" over {' and '.join(f'IPv{v}' for v in row.versions)}"
-    return _side(row.source), _side(row.target), (ports_text(row) + over,)
+def _cells(row: Form, versions: Sequence[int]) -> tuple[_Cell, ...]:
+    alike = list(row["versions"]) == list(versions)
+    over = "" if alike else f" over {' and '.join(f'IPv{version}' for version in row['versions'])}"
+    return _side(row["from"]), _side(row["to"]), (_ports(row) + over,)
 
 
-def _side(parts: Sequence[Part]) -> _Cell:
+def _side(parts: Sequence[Form]) -> _Cell:
     shown = [_named(part) for part in parts[: _MOST_PARTS if len(parts) > _MOST_PARTS + 1 else None]]
     rest = len(parts) - len(shown)
     return (*shown, *([f"and {rest} more"] if rest else []))
 
 
-def _named(part: Part) -> str:
-    notes = [f"{len(part.vms)} VMs"] if len(part.vms) > 1 and part.name != "anybody" else []
-    notes += [_STATES[part.state]] if _STATES[part.state] else []
-    return f"{part.name} ({', '.join(notes)})" if notes else part.name
-
-
-def _part_fields(part: Part) -> dict[str, object]:
-    fields: dict[str, object] = {"name": part.name}
-    if part.vms:
-        fields |= {"vms": list(part.vms), "addresses": [str(address) for address in part.addresses]}
-    if part.outside:
-        fields["outside"] = [{"prefix": str(p), "except": [str(each) for each in but]} for p, but in part.outside]
-    if part.state is not State.BOTH:
-        fields["state"] = part.state.value
-    return fields
+def _named(part: Form) -> str:
+    vms = len(part.get("vms", ()))
+    notes = [f"{vms} VMs"] if vms > 1 and part["name"] != "anybody" else []
+    notes += [part["state"]] if "state" in part else []
+    return f"{part['name']} ({', '.join(notes)})" if notes else part["name"]

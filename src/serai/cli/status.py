@@ -36,12 +36,25 @@ def show_status(to: Console, reply: local.StatusReply) -> None:
     for number, what in _troubles(reply):
         if number:
             line(to, f"Note: {number} {what}.")
+    if reply.link is not None:
+        line(to, _linked(reply.link))
     if not reply.gates:
         line(to, "No taps.")
         return
     table = gate_table()
     add_gates(table, reply)
     to.print(table)
+
+
+def _linked(link: local.LinkStatus) -> str:
+    if link.fenced:
+        return f"Fenced: {link.trouble}."
+    told = (
+        f"Linked to {link.url} (epoch {link.epoch}, term {link.term})"
+        if link.connected
+        else "Not linked to a controller"
+    )
+    return f"{told}{f': {link.trouble}' if link.trouble else ''}."
 
 
 def _troubles(reply: local.StatusReply) -> tuple[tuple[int, str], ...]:
@@ -66,6 +79,7 @@ def status_fields(reply: local.StatusReply) -> dict[str, object]:
         "lostDenials": reply.lost_denials,
         "lostEvents": reply.lost_events,
         "restoredGates": reply.restored_gates,
+        "link": _link_fields(reply.link) if reply.link else None,
         "gates": [
             {
                 "tap": g.tap, "ifindex": g.ifindex, "domain": g.domain, "mac": g.mac, "vnic": g.vnic,
@@ -81,3 +95,17 @@ def status_fields(reply: local.StatusReply) -> dict[str, object]:
             for d in reply.drops
         ],
     }  # fmt: skip
+
+
+def _link_fields(link: local.LinkStatus) -> dict[str, object]:
+    until = link.certificate_until
+    return {
+        "connected": link.connected,
+        "url": link.url,
+        "epoch": link.epoch,
+        "term": link.term,
+        "fenced": link.fenced,
+        "trouble": link.trouble,
+        "certificateUntil": until.isoformat() if until else None,
+        "clockSkewSeconds": link.clock_skew_seconds,
+    }

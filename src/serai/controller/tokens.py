@@ -74,7 +74,7 @@ class Tokens:
         token = await self._store.token(token_id)
         owner = await self._store.person(token.person) if token is not None else None
         if token is None or owner is None or not _may_revoke(who, owner):
-            raise NotFoundError(f"you can revoke no token {token_id[:64]!r}: see 'serai token list'")
+            raise NotFoundError(f"you can revoke no token {token_id[:64]!r}: look into the list of your tokens")
         if not token.revoked:
             await self._revoke(who, owner, token, now)
 

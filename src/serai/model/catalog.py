@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Self
 
 from serai.model.definitions import Complaints, Definition
@@ -49,6 +49,9 @@ class Catalog:
     def keys(self) -> Collection[Key]:
         """Return the names of all resources, in no particular order."""
         return self._standing.definitions.keys()
+
+    def __iter__(self) -> Iterator[Key]:
+        return iter(self._standing.definitions)
 
     def __len__(self) -> int:
         return len(self._standing.definitions)

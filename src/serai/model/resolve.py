@@ -94,11 +94,17 @@ class _Change:
         self._before, self._changes, self._complaints = before, changes, complaints
         self._definitions = _patched(before.definitions, changes)
         self._stirred = set(changes).union(*map(before.dependents.get, changes))
-        if any(key.kind == "Site" for key in changes):
+        if self._mode_changes():
             self._stirred |= {key for key in before.definitions if key.kind == "VirtualMachine"}
         # What is in force already comes first, and so has what both it and something new lay claim to.
         present = [key for key in self._stirred if key in self._definitions]
         self._ordered = sorted(present, key=self._rank)
+
+    def _mode_changes(self) -> bool:
+        """Say whether the site has another mode than before, and so may every VM."""
+        sites = [made.resource for key, made in self._changes.items() if key.kind == "Site" and made]
+        modes = [site.spec.mode for site in sites if isinstance(site, resources.Site)] or [None]
+        return any(key.kind == "Site" for key in self._changes) and modes != [self._before.modes[ROOT]]
 
     def _rank(self, key: Key) -> tuple[bool, str, int, Key]:
         definition = self._definitions[key]

@@ -7,12 +7,26 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import Any, Literal
+from typing import Annotated, Any, Final, Literal
 
 import msgspec
 
+BODY_LIMIT: Final = 32 * 1024 * 1024
+"""Bytes in one request at the most."""
+_TEXT: Final = r"^[^\u0000]*$"  # PostgreSQL takes no NUL, and nobody needs one
 
-class Body(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
+Word = Annotated[str, msgspec.Meta(pattern=_TEXT, max_length=512)]
+"""A name, a path, a digest."""
+Sentence = Annotated[str, msgspec.Meta(pattern=_TEXT, max_length=4096)]
+Writing = Annotated[str, msgspec.Meta(pattern=_TEXT)]
+"""A file, say."""
+Number = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
+"""What a database holds."""
+Seconds = Annotated[int, msgspec.Meta(ge=1, le=7 * 24 * 60 * 60)]
+Days = Annotated[int, msgspec.Meta(ge=1, le=3650)]
+
+
+class Body(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One body. What it does not know it refuses."""
 
 
@@ -43,8 +57,8 @@ class Problem(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 class Named(Body, frozen=True, kw_only=True):
     """One resource, by name."""
 
-    kind: str
-    path: str
+    kind: Word
+    path: Word
 
 
 class Resource(Body, frozen=True, kw_only=True):
@@ -72,17 +86,17 @@ class Page(Body, frozen=True, kw_only=True):
 class ChangeRequest(Body, frozen=True, kw_only=True):
     """Make these resources so. What is not mentioned stays as it is."""
 
-    files: Mapping[str, str] = {}
+    files: Mapping[Word, Writing] = {}
     """YAML, by the names that errors shall call them."""
     delete: Sequence[Named] = ()
-    prune: str | None = None
+    prune: Word | None = None
     """A scope: what is in it or below, and in no file, is deleted."""
-    base: int | None = None
+    base: Number | None = None
     """The revision that the author has seen: what is to be changed must not have been changed since."""
-    message: str = ""
-    confirm_seconds: int | None = None
+    message: Sentence = ""
+    confirm_seconds: Seconds | None = None
     """Roll back by itself unless confirmed by then."""
-    expect: str | None = None
+    expect: Word | None = None
     """The digest of the change, from its plan: nothing else is to be done."""
 
 
@@ -155,18 +169,24 @@ class Proposal(Body, frozen=True, kw_only=True):
     steps: Sequence[Step]
 
 
+class Proposals(Body, frozen=True, kw_only=True):
+    """Proposals, the latest first."""
+
+    proposals: Sequence[Proposal]
+
+
 class Vote(Body, frozen=True, kw_only=True):
     """Approve or reject a proposal, as it was seen."""
 
-    digest: str
+    digest: Word
 
 
 class RollbackRequest(Body, frozen=True, kw_only=True):
     """Make everything as it was at a revision."""
 
-    to: int
-    message: str = ""
-    confirm_seconds: int | None = None
+    to: Number
+    message: Sentence = ""
+    confirm_seconds: Seconds | None = None
 
 
 class Revision(Body, frozen=True, kw_only=True):
@@ -183,6 +203,14 @@ class Revision(Body, frozen=True, kw_only=True):
     confirmed: bool = True
     reverts: int | None = None
     """The revision that it takes back."""
+
+
+class Revisions(Body, frozen=True, kw_only=True):
+    """Some of the changes that were made, the latest first."""
+
+    revisions: Sequence[Revision]
+    before: int | None = None
+    """Where the next page begins; None: there is none."""
 
 
 class Gate(Body, frozen=True, kw_only=True):
@@ -235,10 +263,16 @@ class Status(Body, frozen=True, kw_only=True):
     """How many hosts do not hold what they should."""
 
 
+class Hosts(Body, frozen=True, kw_only=True):
+    """Hosts, by name."""
+
+    hosts: Sequence[HostStatus]
+
+
 class JoinTokenRequest(Body, frozen=True, kw_only=True):
     """Let a host join."""
 
-    host: str
+    host: Word
 
 
 class JoinToken(Body, frozen=True, kw_only=True):
@@ -250,11 +284,27 @@ class JoinToken(Body, frozen=True, kw_only=True):
 
 
 class JoinRequest(Body, frozen=True, kw_only=True):
-    """A host that joins, or renews what it joined with."""
+    """A host that joins."""
 
-    token: str
-    csr: str
+    token: Word
+    csr: Writing
     """PEM, PKCS #10: the key is the host's own and never leaves it."""
+    host: str = ""
+    """What the host calls itself, if it says so: where the token is for another, it is refused and not used up."""
+
+
+class RenewRequest(Body, frozen=True, kw_only=True):
+    """A host whose certificate is over, or opens no connection any more, asks for the next; nothing else is needed to be let in.
+
+    The certificate may be over for 30 days. The answer is a ``Certificate``.
+    """
+
+    certificate: str
+    """PEM: the one that it has."""
+    csr: str
+    """PEM, PKCS #10, for a new key. Sent again where the answer was lost, so that its key may be on record already."""
+    signature: str
+    """Of ``csr``, by the key of ``certificate``, in base64 (``keypair.prove``)."""
 
 
 class Certificate(Body, frozen=True, kw_only=True):
@@ -270,25 +320,51 @@ class Certificate(Body, frozen=True, kw_only=True):
     """Where controllers listen for agents: ``wss://name:port``."""
 
 
+class RenewRequest(Body, frozen=True, kw_only=True):
+    """A host that was away for longer than its certificate lasted asks for another."""
+
+    host: Word
+    csr: Writing
+    """PEM, PKCS #10, by the new key."""
+    signature: Word
+    """By the old key over the text of ``csr``, in base64."""
+
+
+class LoginWays(Body, frozen=True, kw_only=True):
+    """How people log in here."""
+
+    password: bool = True
+    issuer: str | None = None
+    """An OpenID provider; None: there is none."""
+    client: str | None = None
+    """What the provider calls this site."""
+
+
+class OidcLogin(Body, frozen=True, kw_only=True):
+    """A person for whom an OpenID provider speaks."""
+
+    id_token: Writing
+
+
 class Login(Body, frozen=True, kw_only=True):
     """A person and a password."""
 
-    name: str
-    password: str
+    name: Word
+    password: Sentence
 
 
 class GrantBody(Body, frozen=True, kw_only=True):
     """A role in a scope."""
 
-    role: str
-    scope: str
+    role: Word
+    scope: Word
 
 
 class TokenRequest(Body, frozen=True, kw_only=True):
     """An API token for oneself, which may do less than oneself and not more."""
 
-    name: str
-    days: int = 90
+    name: Word
+    days: Days = 90
     grants: Sequence[GrantBody] | None = None
     """None: all that one has."""
 
@@ -305,6 +381,12 @@ class Token(Body, frozen=True, kw_only=True):
     revoked: bool = False
 
 
+class Tokens(Body, frozen=True, kw_only=True):
+    """Tokens, without their secrets."""
+
+    tokens: Sequence[Token]
+
+
 class Person(Body, frozen=True, kw_only=True):
     """Somebody who may do something."""
 
@@ -315,13 +397,19 @@ class Person(Body, frozen=True, kw_only=True):
     """Issuer and subject, of those who log in elsewhere."""
 
 
+class People(Body, frozen=True, kw_only=True):
+    """People, by name."""
+
+    people: Sequence[Person]
+
+
 class PersonRequest(Body, frozen=True, kw_only=True):
     """Somebody new, or somebody otherwise."""
 
-    name: str
+    name: Word
     grants: Sequence[GrantBody]
-    password: str | None = None
-    oidc: str | None = None
+    password: Sentence | None = None
+    oidc: Word | None = None
     disabled: bool = False
 
 
@@ -360,6 +448,24 @@ class Checkpoint(Body, frozen=True, kw_only=True):
     """The signed note, whole."""
 
 
+class AuditVerifyRequest(Body, frozen=True, kw_only=True):
+    """Is the audit log what it was when these checkpoints were signed?"""
+
+    checkpoints: Annotated[Sequence[Sentence], msgspec.Meta(max_length=1000)] = ()
+    """Signed notes, whole."""
+
+
+class AuditVerdict(Body, frozen=True, kw_only=True):
+    """What a look at the whole audit log has found."""
+
+    ok: bool
+    size: int
+    root: str
+    """In hexadecimal."""
+    faults: Sequence[str] = ()
+    """What is wrong, in sentences."""
+
+
 class Health(Body, frozen=True, kw_only=True):
     """Whether this controller does what it should; each part with a sentence where it does not."""
 
@@ -372,17 +478,17 @@ class Health(Body, frozen=True, kw_only=True):
 class Question(Body, frozen=True, kw_only=True):
     """Can this open a connection to that?"""
 
-    source: str
-    target: str
-    service: str
+    source: Word
+    target: Word
+    service: Word
     """``tcp/443``."""
 
 
 class ReachQuestion(Body, frozen=True, kw_only=True):
     """Who can open connections to whom?"""
 
-    source: str | None = None
-    target: str | None = None
+    source: Word | None = None
+    target: Word | None = None
 
 
 class Answer(Body, frozen=True, kw_only=True):

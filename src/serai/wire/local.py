@@ -10,6 +10,7 @@ import contextlib
 import os
 import socket
 from collections.abc import Awaitable, Callable
+from datetime import datetime
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
@@ -107,6 +108,26 @@ class DropStatus(msgspec.Struct, frozen=True, kw_only=True):
     packets: int
 
 
+class LinkStatus(msgspec.Struct, frozen=True, kw_only=True):
+    """How an agent stands with its controllers."""
+
+    connected: bool
+    """It talks to the controller that leads."""
+    url: str
+    """Where that is, or whom it has last tried."""
+    epoch: int
+    """How the controller calls this agent's life; 0: it has none yet."""
+    term: int
+    """The highest of a leader that this host has obeyed."""
+    fenced: bool
+    """A newer agent of this host has come, and this one is silent until it is restarted."""
+    trouble: str
+    """What is wrong, in sentences; empty where nothing is."""
+    certificate_until: datetime | None = None
+    clock_skew_seconds: float | None = None
+    """By how much the controller's clock is ahead of this host's, when last told."""
+
+
 class StatusReply(msgspec.Struct, frozen=True, kw_only=True):
     """How an agent is."""
 
@@ -127,6 +148,8 @@ class StatusReply(msgspec.Struct, frozen=True, kw_only=True):
     """Samples and ended flows that the gates' ring had no room for."""
     restored_gates: int = 0
     """How often something else took a gate off its tap, and the agent put it back."""
+    link: LinkStatus | None = None
+    """None: this host has joined no site, and obeys whoever is root here."""
 
 
 class ApplyReply(msgspec.Struct, frozen=True, kw_only=True):

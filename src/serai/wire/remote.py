@@ -16,8 +16,14 @@ VERSION: Final = 1
 MESSAGE_LIMIT: Final = 64 * 1024 * 1024
 """Bytes in one message at the most."""
 
+AGENT_LIMIT: Final = 1024 * 1024
+"""The same of what agents say: they have less to tell."""
+
+PARTS_LIMIT: Final = 16384
+"""Parts that an agent names at the most; what it does not name is sent once more than need be."""
+
 _Digest = Annotated[bytes, msgspec.Meta(min_length=32, max_length=32)]
-_Mac = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{2}(:[0-9a-f]{2}){5}$")]
+_Mac = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{2}(:[0-9a-f]{2}){5}\\Z")]
 _Number = Annotated[int, msgspec.Meta(ge=0)]
 _VnicId = Annotated[int, msgspec.Meta(ge=1)]
 _Text = Annotated[str, msgspec.Meta(max_length=4096)]
@@ -50,7 +56,7 @@ class Hello(Message, tag="hello", frozen=True, kw_only=True):
     """The highest term of a leader that this agent has obeyed; a leader of a lower one is none any more."""
     digest: _Digest | None
     """Of the ruleset that the kernel holds."""
-    parts: list[_Digest]
+    parts: Annotated[list[_Digest], msgspec.Meta(max_length=PARTS_LIMIT)]
     """Digests of the parts of that ruleset, so that only others need be sent."""
     sight: Sight
     checkpoint: _Text = ""

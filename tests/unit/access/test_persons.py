@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import itertools
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from serai.access import decide as decide_module
 from serai.access.decide import Allowed, Caller, Subject, decide
 from serai.access.persons import home, may_manage
+from serai.access.rights import REACHES, Matter, Reach
 from serai.access.roles import Grant, Role
 from serai.access.verbs import Verb
 from serai.model.policy import Tier
@@ -30,28 +33,34 @@ def rights(grants: tuple[Grant, ...], within: tuple[Grant, ...] | None = None) -
     return {(v, w) for v, w in itertools.product(Verb, THINGS) if isinstance(decide(caller, v, w), Allowed)}
 
 
-def reachable(actors: set[str], everybody: Everybody) -> set[tuple[Verb, Subject]]:
-    return set().union(*(rights(everybody.get(name, ())) for name in actors))
-
-
 @given(
+    st.sampled_from(SCOPES),
     st.fixed_dictionaries(dict.fromkeys(NAMES[:3], SETS)),
     st.lists(st.tuples(st.sampled_from(NAMES), st.sampled_from(NAMES), SETS), max_size=12),
 )
 def test_no_acts_give_anybody_more_than_the_actors_had(
-    everybody: Everybody, acts: list[tuple[str, str, tuple[Grant, ...]]]
+    scope: Scope, everybody: Everybody, acts: list[tuple[str, str, tuple[Grant, ...]]]
 ) -> None:
-    # Whoever is changed may be given another password, so the actor may be them from then on.
+    everybody |= {"ann": (*everybody["ann"], Grant(Role.SECURITY_ADMIN, scope))}
+    at_first = rights(everybody["ann"])
+    # Whoever is changed may be given another password, so that ann is them, too, from then on.
     conspirators = {"ann"}
-    at_first = reachable(conspirators, everybody)
-    for actor, target, grants in acts:
-        if actor not in conspirators:
-            continue
+    for actor, target, grants in [*(("ann", name, everybody.get(name, ())) for name in NAMES), *acts]:
         caller = Caller(name=actor, grants=everybody.get(actor, ()))
-        if isinstance(may_manage(caller, target, everybody.get(target), grants), Allowed):
-            everybody = everybody | {target: grants}
+        if actor in conspirators and isinstance(may_manage(caller, target, everybody.get(target), grants), Allowed):
+            everybody |= {target: grants}
             conspirators.add(target)
-        assert reachable(conspirators, everybody) <= at_first
+        assert set().union(*(rights(everybody.get(name, ())) for name in conspirators)) <= at_first
+
+
+def test_whoever_is_let_manage_people_gives_away_no_more_than_they_have(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another table: the day that operators manage people, they do not make themselves security-admins."""
+    everybody = dict.fromkeys(Role, Reach.YES)
+    monkeypatch.setattr(decide_module, "REACHES", REACHES | {(Verb.MANAGE_PEOPLE, Matter.ANYTHING): everybody})
+    assert may(who("operator:/"), None, ["operator:/acme", "viewer:/"])
+    assert not may(who("operator:/"), None, ["security-admin:/"])
+    assert not may(who("operator:/"), ["security-admin:/acme"], ["viewer:/acme"])
+    assert not may(who("operator:/acme"), None, ["operator:/"])
 
 
 @given(SETS, SETS, SETS)

@@ -37,6 +37,8 @@ def test_everything_can_be_said(tmp_path: Path) -> None:
         ("flows_per_vnic = 'many'", "flows_per_vnic"),
         ("[idle_seconds]\nudp = 5", "knows no 'udp'"),
         ("[idle_seconds]\nother = 0", "idle_seconds"),
+        ("controllers = ['c1']", "https://NAME:PORT"),
+        ("agents = ['https://c1:8744']", "wss://NAME:PORT"),
         ("flows_per_vnic = =\n", "line 1"),
         ("\xff", "agent.toml"),
     ],
@@ -47,6 +49,11 @@ def test_mistakes_are_told_with_file_and_place(tmp_path: Path, text: str, says: 
     with pytest.raises(ConfigError, match=says) as told:
         Limits.read(file)
     assert str(file) in str(told.value)
+
+
+def test_where_controllers_are_can_be_said(tmp_path: Path) -> None:
+    limits = read(tmp_path, 'controllers = ["https://c1:8743"]\nagents = ["wss://c1:8744", "wss://[::1]:8744"]\n')
+    assert (limits.controllers, limits.agents) == (["https://c1:8743"], ["wss://c1:8744", "wss://[::1]:8744"])
 
 
 def test_a_file_that_is_not_there_is_told(tmp_path: Path) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import io
 import json
 import shutil
@@ -16,8 +15,7 @@ from rich.console import Console
 from serai.cli.main import main
 from serai.cli.rows import show_changes, show_rows
 from serai.inventory.files import load
-from serai.policy.questions.diff import diff
-from serai.policy.questions.reach import reach
+from serai.policy.questions.form import answer_diff, answer_reach
 
 ROOT = Path(__file__).parents[3]
 EXAMPLE = ROOT / "examples/datacenter"
@@ -45,6 +43,8 @@ def test_reach_tells_programs_everything() -> None:
         ],
         "observed": [],
         "isolated": [],
+        "versions": {"acme": [4]},
+        "meet": True,
     }
 
 
@@ -141,36 +141,37 @@ def test_nothing_to_prove_is_an_error(tmp_path: Path) -> None:
 def test_a_difference_is_told_to_programs() -> None:
     case = GOLDEN / "diff-shop"
     found = answer("diff", str(case / "old"), str(case / "new"), status=1)
-    assert sorted(found) == ["closed", "opened"]
+    assert sorted(found) == ["closed", "opened", "versions"]
     states = {
         (side, part["name"], part["state"])
         for side, rows in found.items()
+        if side != "versions"
         for row in rows
         for part in (*row["from"], *row["to"])
         if "state" in part
     }
     assert ("opened", "/globex:crm", "new") in states
     assert ("closed", "/globex:crm", "gone") in states
-    assert answer("diff", str(case / "old"), str(case / "old")) == {"opened": [], "closed": []}
+    assert answer("diff", str(case / "old"), str(case / "old")) == {"opened": [], "closed": [], "versions": {}}
 
 
 @pytest.mark.parametrize("width", [80, 120])
 def test_tables_fit_a_terminal(width: int) -> None:
     stream = io.StringIO()
     to = Console(file=stream, width=width, force_terminal=True, color_system=None)
-    for found in reach(load(GOLDEN / "reach-versions/in")):
-        show_rows(to, found.rows, found.versions)
-    for change in diff(*(load(GOLDEN / "diff-shop" / side) for side in ("old", "new"))):
-        show_changes(to, change.opened, change.closed, change.versions)
+    found = answer_reach(load(GOLDEN / "reach-versions/in"), None, None)
+    for row in found["reach"]:
+        show_rows(to, [row], found["versions"][row["routingDomain"]])
+    change = answer_diff(*(load(GOLDEN / "diff-shop" / side) for side in ("old", "new")))
+    show_changes(to, change["opened"], change["closed"], [4])
     lines = stream.getvalue().splitlines()
     assert 60 < max(map(len, lines)) <= width
     assert all(text == text.rstrip() for text in lines)
 
 
 def test_long_sides_are_shortened_for_people_only() -> None:
-    [domain] = reach(load(GOLDEN / "reach-shop/in"))
-    row = domain.rows[0]
-    many = dataclasses.replace(row, source=row.source * 5)
+    row = answer_reach(load(GOLDEN / "reach-shop/in"), None, None)["reach"][0]
+    many = {**row, "from": row["from"] * 5}
     stream = io.StringIO()
-    show_rows(Console(file=stream, width=120), [many], domain.versions)
-    assert f"and {len(many.source) - 6} more" in stream.getvalue()
+    show_rows(Console(file=stream, width=120), [many], row["versions"])
+    assert f"and {len(many['from']) - 6} more" in stream.getvalue()

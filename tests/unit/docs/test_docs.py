@@ -15,7 +15,6 @@ from pydantic.fields import FieldInfo
 
 from serai.agent.config import Limits
 from serai.cli.main import main
-from serai.cli.question import connections, parse_end, parse_service
 from serai.model import tunnels as tunnels_known
 from serai.model.decode import decode
 from serai.model.fields import ETHERTYPE_FIRST, ETHERTYPE_LAST, LONGEST_LINE
@@ -31,6 +30,7 @@ from serai.model.tenancy import Mode
 from serai.model.world import World
 from serai.model.yaml_nodes import read_stream
 from serai.policy.evaluate import judge
+from serai.policy.questions.question import connections, parse_end, parse_service
 
 README = Page.read("README.md")
 POLICY = Page.read("docs/POLICY.md")

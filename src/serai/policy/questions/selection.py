@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from serai.cli.question import QuestionError, parse_end
 from serai.model import address
 from serai.model.address import prefix_of
 from serai.model.definitions import did_you_mean
@@ -10,6 +9,7 @@ from serai.model.policy import Expression, Group, InCidr, Operator
 from serai.model.tenancy import ROOT, Scope
 from serai.model.world import World
 from serai.policy.questions.choice import EVERYBODY, Choice
+from serai.policy.questions.question import QuestionError, parse_end
 
 FORMS = "a VM, a scope, labels (role=web), an address, a prefix, or 'outside'"
 """What a selection may be."""

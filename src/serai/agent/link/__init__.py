@@ -1,0 +1,1 @@
+"""The agent's link to a controller: one at a time, the one that leads."""

@@ -1,0 +1,184 @@
+"""What the HTTP API asks of the service behind it.
+
+Whoever implements this raises the exceptions of ``serai.controller.errors``, and decides who may do what: the API knows
+only who asks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from typing import Protocol
+
+from serai.access.decide import Caller
+from serai.wire import api
+
+
+class Facade(Protocol):
+    """A controller, as people and their tools see it."""
+
+    async def authenticate(self, bearer: str) -> Caller | None:
+        """Say whose token this is; None: nobody's."""
+        ...
+
+    async def login_ways(self) -> api.LoginWays:
+        """Say how people log in."""
+        ...
+
+    async def login(self, body: api.Login, address: str) -> api.Token:
+        """Give a person a token for a session. ``address``: where they call from."""
+        ...
+
+    async def login_oidc(self, id_token: str, address: str) -> api.Token:
+        """Do the same for somebody for whom an OpenID provider speaks."""
+        ...
+
+    async def whoami(self, who: Caller) -> api.Person:
+        """Say who they are."""
+        ...
+
+    async def people(self, who: Caller) -> Sequence[api.Person]:
+        """List people, by name."""
+        ...
+
+    async def put_person(self, who: Caller, body: api.PersonRequest) -> api.Person:
+        """Make somebody, or make them otherwise."""
+        ...
+
+    async def tokens(self, who: Caller) -> Sequence[api.Token]:
+        """List one's tokens."""
+        ...
+
+    async def add_token(self, who: Caller, body: api.TokenRequest) -> api.Token:
+        """Make a token for oneself."""
+        ...
+
+    async def revoke_token(self, who: Caller, token: str) -> None:
+        """Make a token worthless."""
+        ...
+
+    async def resources(
+        self,
+        who: Caller,
+        *,
+        kind: str | None,
+        scope: str | None,
+        labels: Mapping[str, str],
+        limit: int,
+        after: str | None,
+    ) -> api.Page:
+        """List what is in force."""
+        ...
+
+    async def resource(self, who: Caller, kind: str, path: str) -> api.Resource:
+        """Show one resource in force."""
+        ...
+
+    async def plan(self, who: Caller, body: api.ChangeRequest) -> api.Plan:
+        """Say what a change would do."""
+        ...
+
+    async def apply(self, who: Caller, body: api.ChangeRequest) -> api.Applied | api.Proposed:
+        """Make a change, or propose it where it needs a second person."""
+        ...
+
+    async def confirm(self, who: Caller, revision: int) -> api.Revision:
+        """Let a change stand."""
+        ...
+
+    async def rollback(self, who: Caller, body: api.RollbackRequest) -> api.Applied | api.Proposed:
+        """Make everything as it was."""
+        ...
+
+    async def revisions(self, who: Caller, *, before: int | None, limit: int) -> Sequence[api.Revision]:
+        """List changes, the latest first."""
+        ...
+
+    async def revision(self, who: Caller, number: int) -> api.Revision:
+        """Show one change."""
+        ...
+
+    async def proposals(self, who: Caller) -> Sequence[api.Proposal]:
+        """List proposals, the latest first."""
+        ...
+
+    async def approve(self, who: Caller, proposal: int, body: api.Vote) -> api.Proposal | api.Applied:
+        """Stand behind a proposal; it is applied where enough people do."""
+        ...
+
+    async def reject(self, who: Caller, proposal: int, body: api.Vote) -> api.Proposal:
+        """Close a proposal."""
+        ...
+
+    def watch(self, who: Caller, since: int) -> AsyncIterator[api.Revision]:
+        """Tell every change after a revision, for ever, as far as whoever asks may read it."""
+        ...
+
+    async def status(self, who: Caller) -> api.Status:
+        """Say where everything stands."""
+        ...
+
+    async def host(self, who: Caller, name: str) -> api.HostStatus:
+        """Say where one host stands, with its gates."""
+        ...
+
+    async def revoke_host(self, who: Caller, name: str) -> None:
+        """Make the certificate of a host worthless."""
+        ...
+
+    async def join_token(self, who: Caller, body: api.JoinTokenRequest) -> api.JoinToken:
+        """Let a host join."""
+        ...
+
+    async def join(self, body: api.JoinRequest) -> api.Certificate:
+        """Take in a host that shows a join token."""
+        ...
+
+    async def renew(self, body: api.RenewRequest) -> api.Certificate:
+        """Give a host another certificate whose last one is over."""
+        ...
+
+    async def ca(self) -> str:
+        """Give the certificate of the site's CA, in PEM."""
+        ...
+
+    async def wait(self, who: Caller, revision: int, seconds: float) -> api.Status:
+        """Wait until all hosts that are connected hold a revision, or the time is over."""
+        ...
+
+    async def can(self, who: Caller, body: api.Question) -> api.Answer:
+        """Answer what ``serai can`` asks."""
+        ...
+
+    async def reach(self, who: Caller, body: api.ReachQuestion) -> api.Answer:
+        """Answer what ``serai reach`` asks."""
+        ...
+
+    async def diff(self, who: Caller, body: api.ChangeRequest) -> api.Answer:
+        """Answer which connections a change would open and close."""
+        ...
+
+    async def audit(
+        self, who: Caller, *, after: int | None, limit: int, scope: str | None, verb: str | None, by: str | None
+    ) -> api.AuditPage:
+        """List the audit log, oldest first."""
+        ...
+
+    async def checkpoint(self, who: Caller) -> api.Checkpoint:
+        """Show the latest checkpoint of the audit log."""
+        ...
+
+    async def audit_export(self, who: Caller) -> AsyncIterator[bytes]:
+        """Give the whole audit log, a record a line, and its checkpoint."""
+        ...
+
+    async def audit_verify(self, who: Caller, checkpoints: Sequence[str]) -> api.AuditVerdict:
+        """Look for anything that was done to the audit log behind the controllers' backs."""
+        ...
+
+    async def health(self) -> api.Health:
+        """Say whether this controller does what it should."""
+        ...
+
+    async def metrics(self, who: Caller) -> bytes:
+        """Count, in the text format of Prometheus."""
+        ...
