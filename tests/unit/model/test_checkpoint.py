@@ -85,7 +85,7 @@ ROOT = base64.b64encode(POINT.root).decode()
     [
         "", "\n\n", "7", NOTE.replace("—", "-"), NOTE.replace("\n7\n", "\n-7\n"), NOTE.replace("\n7\n", "\n1e3\n"),
         NOTE.replace("\n7\n", "\n\n"), NOTE.replace("\n7\n", f"\n{'9' * 5000}\n"), NOTE.replace("\n7\n", "\n07\n"),
-        NOTE.replace("\n7\n", "\n٧\n"), NOTE.replace(ROOT, ROOT[4:]), NOTE.replace(ROOT, "!" + ROOT[1:]),
+        NOTE.replace("\n7\n", "\n\u0667\n"), NOTE.replace(ROOT, ROOT[4:]), NOTE.replace(ROOT, "!" + ROOT[1:]),
         NOTE.split("\n\n")[0], NOTE + NOTE, NOTE.replace("\n\n", "\nmore\n\n"),
         NOTE.split("— ")[0] + "— example.org/log AAAA\n",
     ],
