@@ -65,7 +65,8 @@ class Controller:
             "port": self.port, "agents_port": self.agents_port, "controllers": list(self.others),
             "client": str(self.keys.parent / "client.toml"),
         }  # fmt: skip
-        config.write_text("".join(f"{name} = {json.dumps(value)}\n" for name, value in told.items()))
+        told_limits = "[limits]\nstrangers_per_second = 1000\nstrangers_burst = 1000\n"  # all hosts come from one address here
+        config.write_text("".join(f"{name} = {json.dumps(value)}\n" for name, value in told.items()) + told_limits)
         with (self.directory / "log").open("ab") as log:
             self.process = subprocess.Popen(
                 [*_WITH_US, "serai.cli.main", "controller", "run", "--config", str(config)],

@@ -9,6 +9,7 @@ from typing import Annotated, Self
 
 import msgspec
 
+from serai.controller.api.doorkeeper import Limits
 from serai.controller.oidc import OidcSettings
 
 FILE = Path("/etc/serai/controller.toml")
@@ -40,6 +41,8 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """Where agents find the other controllers, such as ``wss://c2.example:8744``."""
     client: Path = Path("/etc/serai/client.toml")
     """Where the first start writes a token for whoever administers this machine."""
+    limits: Limits = msgspec.field(default_factory=Limits)
+    """How much one caller may ask; where many come from one address, more."""
     oidc: OidcSettings | None = None
     """Who else speaks for people."""
 

@@ -122,7 +122,7 @@ async def _served(service: Service, config: Config, keys: Keys) -> AsyncIterator
     """Answer people's requests."""
     server = _Server(
         uvicorn.Config(
-            make_app(service), host=config.address, port=config.port, ssl_certfile=keys.server, ssl_keyfile=keys.server_key,
+            make_app(service, config.limits), host=config.address, port=config.port, ssl_certfile=keys.server, ssl_keyfile=keys.server_key,
             log_config=None, access_log=False, server_header=False, timeout_graceful_shutdown=2, lifespan="on",
         )
     )  # fmt: skip

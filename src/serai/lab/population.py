@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from ipaddress import IPv4Address
 from typing import Any, Final
 
@@ -126,7 +126,7 @@ def _document(kind: str, metadata: Mapping[str, str], spec: Mapping[str, Any]) -
     return {"apiVersion": "serai.dev/v1", "kind": kind, "metadata": metadata, "spec": spec}
 
 
-def _policy(tenant: int, name: str, role: str | None, **sides: list[Document]) -> Document:
+def _policy(tenant: int, name: str, role: str | None, **sides: Sequence[Document]) -> Document:
     subject = {} if role is None else {"subject": _with(role)}
     return _document("Policy", {"name": name, "scope": f"/t{tenant}"}, {"tier": "Tenant", **subject, **sides})
 
@@ -135,7 +135,7 @@ def _with(role: str) -> Document:
     return {"selector": {"matchLabels": {"role": role}}}
 
 
-def _rule(name: str, way: str, peers: list[Document], *ports: str) -> Document:
+def _rule(name: str, way: str, peers: Sequence[Document], *ports: str) -> Document:
     return {"name": name, "action": "Accept", way: peers, **({"ports": list(ports)} if ports else {})}
 
 

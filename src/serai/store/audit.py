@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
-from collections.abc import AsyncIterator, Iterable
-from typing import Final
+from collections.abc import AsyncIterator, Iterable, Sequence
+from typing import Any, Final
 
 import sqlalchemy as sa
 
@@ -16,8 +17,10 @@ from serai.store.ledger import ONLY, Ledger
 from serai.store.records import AuditLine, AuditPage, AuditVerdict
 from serai.store.schema import AUDIT, HEAD
 
-_BATCH: Final = 2000
+_BATCH: Final = 1000
 """Records read at once."""
+_MOST_FAULTS: Final = 20
+"""That are told: somebody must look at the log anyway."""
 
 
 class Audit:
@@ -60,24 +63,24 @@ class Audit:
         Args:
             trusted: checkpoints that were taken before, and kept elsewhere.
             verify: says whether the log's key has signed something.
+
+        Raises:
+            StoreError: the database does not answer.
         """
-        notes = list(trusted)
+        trail, faults = AuditTrail(), []
         async with self._ledger.reading() as connection:
-            asked = sa.select(HEAD.c.checkpoint).where(HEAD.c.id == ONLY)
-            own = str((await connection.execute(asked)).scalar_one())
-            trail = AuditTrail()
-            faults = []
-            for note, whose in ((own, "the database's own checkpoint"), *((note, "a checkpoint") for note in notes)):
-                try:
-                    trail.expect(Checkpoint.opened(note, verify))
-                except CheckpointError as error:
-                    faults.append(f"{whose} cannot be believed: {error}")
-            last = Checkpoint.parse(own).size if not faults else None
-            rows = await connection.stream(sa.select(AUDIT.c.seq, AUDIT.c.body).order_by(AUDIT.c.seq))
-            async for seq, body in rows:
-                trail.append(seq, body)
-        verdict = trail.verdict(last)
-        return AuditVerdict(size=trail.size, root=trail.root, faults=(*faults, *verdict))
+            head = (await connection.execute(sa.select(HEAD.c.size, HEAD.c.checkpoint).where(HEAD.c.id == ONLY))).one()
+            believed = _believe(trail, head.checkpoint, verify, "the database's own checkpoint", faults)
+            for note in trusted:
+                _believe(trail, note, verify, "a checkpoint", faults)
+            if believed is not None and believed != head.size:
+                faults.append(f"the database counts {head.size} records, and its own checkpoint {believed}")
+            rows = await connection.stream(sa.select(AUDIT).order_by(AUDIT.c.seq))
+            async for some in rows.partitions(_BATCH):
+                # There may be millions, and others have something to do, too.
+                faults += await asyncio.to_thread(_look_at, trail, some)
+                del faults[_MOST_FAULTS:]
+        return AuditVerdict(size=trail.size, root=trail.root, faults=(*faults, *trail.verdict(believed)))
 
     async def export(self) -> AsyncIterator[bytes]:
         """Give all records, one a line, and the checkpoint that covers them as the last line: what ``model.audit_trail`` reads."""
@@ -88,3 +91,35 @@ class Audit:
             async for (body,) in rows:
                 yield body + b"\n"
         yield json.dumps({"checkpoint": note}, ensure_ascii=False).encode() + b"\n"
+
+
+def _believe(trail: AuditTrail, note: str, verify: Verify, what: str, faults: list[str]) -> int | None:
+    """Take a checkpoint into account; return how many records it covers, or None: it is not to be believed."""
+    try:
+        found = Checkpoint.opened(note, verify)
+    except CheckpointError as error:
+        faults.append(f"{what} cannot be believed: {error}")
+        return None
+    trail.expect(found)
+    return found.size
+
+
+def _look_at(trail: AuditTrail, rows: Sequence[sa.Row[Any]]) -> list[str]:
+    faults = []
+    for row in rows:
+        trail.append(row.seq, row.body)
+        if row.hash != leaf_hash(row.body):
+            faults.append(f"record {row.seq} has been changed")
+        elif not _is_found_by_what_it_says(row):
+            faults.append(
+                f"record {row.seq} cannot be found by what it says: its scope, person or verb has been changed"
+            )
+    return faults
+
+
+def _is_found_by_what_it_says(row: sa.Row[Any]) -> bool:
+    try:
+        told = json.loads(row.body)
+        return (told["scope"], told["who"], told["verb"]) == (row.scope, row.who, row.verb)
+    except (ValueError, KeyError, TypeError):
+        return False

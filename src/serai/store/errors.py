@@ -4,11 +4,11 @@ from __future__ import annotations
 
 
 class StoreError(RuntimeError):
-    """The database does not do what it should; nothing has been changed."""
+    """The database does not do what it should; nothing has been changed, unless a subclass says otherwise."""
 
 
 class UnavailableError(StoreError):
-    """The database does not answer."""
+    """The database does not answer. What it was told last it may have done: it can be lost between doing it and saying so."""
 
 
 class FullError(StoreError):
@@ -46,3 +46,7 @@ class NotWaitingError(ValueError):
 
 class DeposedError(StoreError):
     """A controller that leads no more has tried to change something."""
+
+
+class PersonError(ValueError):
+    """A person cannot be made so; the message says why."""

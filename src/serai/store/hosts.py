@@ -72,7 +72,9 @@ class Hosts:
             host = _required((await act.connection.execute(asked)).first(), secret_digest, now)
             used = sa.update(JOIN_TOKENS).where(JOIN_TOKENS.c.id == token).values(used=times.write(now))
             await act.connection.execute(used)
-            known = (await act.connection.execute(sa.select(HOSTS).where(HOSTS.c.name == host))).first()
+            # An agent's life may begin right now: without the lock its epoch would be given again.
+            asked = sa.select(HOSTS.c.epoch).where(HOSTS.c.name == host).with_for_update()
+            known = (await act.connection.execute(asked)).first()
             await act.connection.execute(sa.delete(HOSTS).where(HOSTS.c.name == host))
             await act.connection.execute(
                 sa.insert(HOSTS).values(
@@ -193,7 +195,7 @@ def _required(row: sa.Row[tuple[object, ...]] | None, secret_digest: bytes, now:
 
 
 async def _one(act: Act, host: str) -> HostRecord:
-    row = (await act.connection.execute(sa.select(HOSTS).where(HOSTS.c.name == host))).first()
+    row = (await act.connection.execute(sa.select(HOSTS).where(HOSTS.c.name == host).with_for_update())).first()
     if row is None:
         raise JoinError(f"no host {host} has joined")
     return _read(row)

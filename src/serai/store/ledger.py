@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
 from collections.abc import AsyncIterator
@@ -9,13 +10,12 @@ from datetime import datetime
 from typing import Any, Final
 
 import sqlalchemy as sa
-from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from serai.model.checkpoint import Checkpoint, Signer
 from serai.model.merkle import Frontier, leaf_hash
 from serai.store import times
-from serai.store.engine import WRITES, explained
+from serai.store.engine import is_postgresql, reads, translated, writes
 from serai.store.records import Entry
 from serai.store.schema import AUDIT, HEAD
 
@@ -28,14 +28,12 @@ class Ledger:
 
     def __init__(self, engine: AsyncEngine, signer: Signer) -> None:
         """Nothing is opened yet."""
-        self._reads = engine
-        self._writes = engine.execution_options(**{WRITES: True})
-        self._signer = signer
-
-    @property
-    def engine(self) -> AsyncEngine:
+        self.engine = engine
         """What it connects by."""
-        return self._reads
+        self._reads, self._writes = reads(engine), writes(engine)
+        self._signer = signer
+        # SQLite lets one write at a time, and whoever must wait asks again and again: here they stand in a line.
+        self._turn = contextlib.nullcontext() if is_postgresql(engine.dialect) else asyncio.Lock()
 
     @contextlib.asynccontextmanager
     async def reading(self) -> AsyncIterator[AsyncConnection]:
@@ -56,7 +54,7 @@ class Ledger:
             StoreError: it does not answer, or is full; nothing has been written.
         """
         with translated():
-            async with self._writes.begin() as connection:
+            async with self._turn, self._writes.begin() as connection:
                 yield connection
 
     @contextlib.asynccontextmanager
@@ -70,35 +68,19 @@ class Ledger:
             row = (await connection.execute(sa.select(HEAD).where(HEAD.c.id == ONLY).with_for_update())).one()
             act = Act(connection, revision=row.revision, hosts=row.hosts, detail=dict(entry.detail))
             yield act
-            seq = row.size
-            body = json.dumps(
-                {
-                    "seq": seq, "at": times.write(now), "who": entry.who, "verb": entry.verb, "object": entry.object,
-                    "scope": entry.scope, "outcome": entry.outcome, "detail": act.detail, "revision": act.revision,
-                },
-                sort_keys=True, separators=(",", ":"), ensure_ascii=False,
-            ).encode()  # fmt: skip
+            body = _body(row.size, act, entry, now)
+            hashed = leaf_hash(body)
             await connection.execute(
-                sa.insert(AUDIT).values(seq=seq, scope=entry.scope, who=entry.who, verb=entry.verb, body=body)
+                sa.insert(AUDIT).values(
+                    seq=row.size, scope=entry.scope, who=entry.who, verb=entry.verb, body=body, hash=hashed
+                )
             )
-            frontier = Frontier.decode(row.frontier).append(leaf_hash(body))
-            note = Checkpoint(origin=self._signer.origin, size=frontier.size, root=frontier.root).signed(self._signer)
+            frontier = Frontier.decode(row.frontier).append(hashed)
             await connection.execute(
                 sa.update(HEAD).where(HEAD.c.id == ONLY).values(
-                    revision=act.revision, hosts=act.hosts, size=frontier.size, frontier=frontier.encode(), checkpoint=note
+                    revision=act.revision, hosts=act.hosts, **_top(frontier, self._signer)
                 )
             )  # fmt: skip
-
-    async def begin(self) -> None:
-        """Make the first row of all, where there is none yet."""
-        async with self.writing() as connection:
-            if (await connection.execute(sa.select(HEAD.c.id))).first() is None:
-                note = Checkpoint(origin=self._signer.origin, size=0, root=Frontier().root).signed(self._signer)
-                await connection.execute(
-                    sa.insert(HEAD).values(
-                        id=ONLY, revision=0, hosts=0, size=0, frontier=Frontier().encode(), checkpoint=note
-                    )
-                )
 
 
 class Act:
@@ -113,10 +95,22 @@ class Act:
         """What the record says in the end."""
 
 
-@contextlib.contextmanager
-def translated():  # type: ignore[no-untyped-def]  # noqa: ANN201
-    """Tell what goes wrong in the database in our words."""
-    try:
-        yield
-    except (SQLAlchemyError, OSError) as error:
-        raise explained(error) from error
+def begin(connection: sa.Connection, signer: Signer) -> None:
+    """Make the first row of all, where there is none yet."""
+    if connection.execute(sa.select(HEAD.c.id)).first() is None:
+        connection.execute(sa.insert(HEAD).values(id=ONLY, revision=0, hosts=0, **_top(Frontier(), signer)))
+
+
+def _top(frontier: Frontier, signer: Signer) -> dict[str, Any]:
+    note = Checkpoint(origin=signer.origin, size=frontier.size, root=frontier.root).signed(signer)
+    return {"size": frontier.size, "frontier": frontier.encode(), "checkpoint": note}
+
+
+def _body(seq: int, act: Act, entry: Entry, now: datetime) -> bytes:
+    told = {
+        "seq": seq, "at": times.write(now), "who": entry.who, "verb": entry.verb, "object": entry.object,
+        "scope": entry.scope, "outcome": entry.outcome, "detail": act.detail, "revision": act.revision,
+    }  # fmt: skip
+    text = json.dumps(told, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    # Halves of surrogate pairs have no bytes; so written they are what JSON calls them.
+    return text.encode(errors="backslashreplace")

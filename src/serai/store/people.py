@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import enum
 import json
 from collections.abc import Iterable, Sequence
 from datetime import datetime
@@ -10,9 +11,16 @@ import sqlalchemy as sa
 
 from serai.access.roles import Grant
 from serai.store import times
+from serai.store.errors import PersonError
 from serai.store.ledger import Ledger
 from serai.store.records import Entry, PersonRecord, TokenRecord
 from serai.store.schema import PEOPLE, TOKENS
+
+
+class Whatever(enum.Enum):
+    """Stands for any record, or none."""
+
+    IT_WAS = enum.auto()
 
 
 class People:
@@ -44,20 +52,35 @@ class People:
                 for row in rows
             ]
 
-    async def put_person(self, record: PersonRecord, entry: Entry, now: datetime) -> None:
+    async def put_person(
+        self,
+        record: PersonRecord,
+        entry: Entry,
+        now: datetime,
+        *,
+        was: PersonRecord | Whatever | None = Whatever.IT_WAS,
+    ) -> None:
         """Make somebody so.
 
+        Args:
+            record: who they are from now on.
+            entry: what the audit log says of it.
+            now: the time.
+            was: who they must be until now; None: nobody.
+
         Raises:
+            PersonError: they are not who they must be, or another person has that OpenID subject.
             StoreError: the database does not answer, or is full.
         """
         async with self._ledger.acting(entry, now) as act:
+            row = (await act.connection.execute(sa.select(PEOPLE).where(PEOPLE.c.name == record.name))).first()
+            if was is not Whatever.IT_WAS and (row._asdict() if row else None) != (_columns(was) if was else None):
+                raise PersonError(f"{record.name} was changed meanwhile: look again, then do it again")
+            others = sa.select(PEOPLE.c.name).where(PEOPLE.c.oidc == record.oidc, PEOPLE.c.name != record.name)
+            if (other := (await act.connection.execute(others)).scalar()) is not None:
+                raise PersonError(f"{other} logs in as that OpenID subject already: take it from them first")
             await act.connection.execute(sa.delete(PEOPLE).where(PEOPLE.c.name == record.name))
-            await act.connection.execute(
-                sa.insert(PEOPLE).values(
-                    name=record.name, grants=_written(record.grants), password=record.password, oidc=record.oidc,
-                    disabled=record.disabled,
-                )
-            )  # fmt: skip
+            await act.connection.execute(sa.insert(PEOPLE).values(_columns(record)))
 
     async def token(self, token_id: str) -> TokenRecord | None:
         """Return the token of that id."""
@@ -112,6 +135,13 @@ class People:
         """
         async with self._ledger.acting(entry, now):
             pass
+
+
+def _columns(person: PersonRecord) -> dict[str, object]:
+    return {
+        "name": person.name, "grants": _written(person.grants), "password": person.password, "oidc": person.oidc,
+        "disabled": person.disabled,
+    }  # fmt: skip
 
 
 def _read(grants: str) -> tuple[Grant, ...]:

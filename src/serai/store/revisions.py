@@ -159,9 +159,10 @@ class Revisions:
 async def _require_leader(act: Act, term: int | None) -> None:
     if term is None:
         return
-    latest = (await act.connection.execute(sa.select(sa.func.max(LEADERS.c.term)))).scalar_one()
-    if latest != term:
-        raise DeposedError(f"this controller led in term {term}, and it is term {latest} now")
+    # Until this is over, nobody begins another term.
+    terms = (await act.connection.execute(sa.select(LEADERS.c.term).with_for_update(read=True))).scalars().all()
+    if (latest := max(terms, default=0)) != term:
+        raise DeposedError(f"this controller led in term {term}, and it is term {latest} now: nothing was changed")
 
 
 async def _settle(act: Act, revision: int) -> None:

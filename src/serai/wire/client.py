@@ -22,6 +22,7 @@ _CONNECT_SECONDS: Final = 5.0
 _ANSWER_SECONDS: Final = 60.0
 _TRIES: Final = 4
 _PAUSE_SECONDS: Final = 0.2
+_LONGEST_PAUSE_SECONDS: Final = 5.0
 _MOST_FAULTS: Final = 50
 
 T = TypeVar("T")
@@ -155,18 +156,23 @@ class Client:
         content = msgspec.json.encode(body) if body is not None else None
         all_headers = dict(headers or {}) | ({"Content-Type": "application/json"} if content is not None else {})
         for attempt in range(_TRIES):
+            pause = _PAUSE_SECONDS * 2**attempt
             with self._translated():
                 try:
                     response = self._http.request(
                         method, path, content=content, params=_texts(params), headers=all_headers,
                         timeout=httpx2.Timeout(seconds or _ANSWER_SECONDS, connect=_CONNECT_SECONDS),
                     )  # fmt: skip
-                    break
                 except httpx2.ConnectError as error:
                     # Only what changes nothing is asked again, and only where nobody listens: it may be starting.
                     if method != "GET" or attempt + 1 == _TRIES or _tls_error(error):
                         raise
-            time.sleep(_PAUSE_SECONDS * 2**attempt)
+                else:
+                    # Who asks too often is told when to come again, and nothing has been done.
+                    pause = _told_pause(response) if response.status_code == HTTPStatus.TOO_MANY_REQUESTS else None
+                    if pause is None or attempt + 1 == _TRIES:
+                        break
+            time.sleep(pause)
         if response.status_code >= HTTPStatus.BAD_REQUEST:
             raise self._refusal(response)
         return response
@@ -256,6 +262,12 @@ def _trust(profile: Profile) -> ssl.SSLContext:
         return ssl.create_default_context(cafile=str(profile.ca) if profile.ca else None)
     except (OSError, ssl.SSLError) as error:
         raise ClientError(f"the CA's certificate {profile.ca} cannot be read: {error.strerror or error}") from error
+
+
+def _told_pause(response: httpx2.Response) -> float | None:
+    """Return how long to wait before asking again, where that is worth while."""
+    told = response.headers.get("Retry-After", "")
+    return float(told) if told.isdecimal() and float(told) <= _LONGEST_PAUSE_SECONDS else None
 
 
 def _tls_error(error: Exception) -> str | None:
