@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import cast
 
 import structlog.testing
 import uvicorn
@@ -17,14 +18,26 @@ from serai.controller.api.doorkeeper import Limits
 from serai.controller.api.facade import Facade
 
 
+class Stand:
+    """Stands for a service, which may be another one for each test: a server takes a while to begin and to end."""
+
+    def __init__(self) -> None:
+        self.service: object = None
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self.service, name)
+
+
 @contextlib.contextmanager
-def served(service: Facade, *, limits: Limits | None = None, tls: tuple[Path, Path] | None = None) -> Iterator[str]:
+def served(
+    service: Facade | Stand, *, limits: Limits | None = None, tls: tuple[Path, Path] | None = None
+) -> Iterator[str]:
     """Serve until the end of the block; yields the URL. ``tls``: certificate and key."""
     listener = socket.socket()
     listener.bind(("127.0.0.1", 0))
     cert, key = tls or (None, None)
     config = uvicorn.Config(
-        make_app(service, limits), log_config=None, lifespan="off", ssl_certfile=cert, ssl_keyfile=key,
+        make_app(cast("Facade", service), limits), log_config=None, lifespan="off", ssl_certfile=cert, ssl_keyfile=key,
         timeout_graceful_shutdown=1,
     )  # fmt: skip
     server = uvicorn.Server(config)

@@ -23,11 +23,12 @@ from authorities import authority
 from fake_service import ADMIN, NOW, PASSWORD, Caller, FakeService
 from serai.access.roles import Grant, Role
 from serai.cli.main import main
+from serai.controller.api.doorkeeper import Limits
 from serai.model.tenancy import ROOT
 from serai.wire import api
 from serai.wire.oidc import hashed
 from serai.wire.trust import fingerprint
-from served import served
+from served import Stand, served
 
 EXAMPLE = Path(__file__).parents[3] / "examples/datacenter"
 SERVICE = """
@@ -43,14 +44,21 @@ def service() -> FakeService:
     return FakeService({file.name: file.read_text() for file in EXAMPLE.glob("*.yaml")})
 
 
+@pytest.fixture(scope="module")
+def stand() -> Iterator[tuple[Stand, str]]:
+    made = Stand()
+    with served(made, limits=Limits(burst=10_000, strangers_burst=10_000)) as at:
+        yield made, at
+
+
 @pytest.fixture
-def url(service: FakeService, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+def url(stand: tuple[Stand, str], service: FakeService, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    stand[0].service = service
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     monkeypatch.delenv("XDG_CONFIG_HOME", raising=False)
-    with served(service) as at:
-        monkeypatch.setenv("SERAI_URL", at)
-        monkeypatch.setenv("SERAI_TOKEN", "admin-token")
-        yield at
+    monkeypatch.setenv("SERAI_URL", stand[1])
+    monkeypatch.setenv("SERAI_TOKEN", "admin-token")
+    return stand[1]
 
 
 @pytest.fixture

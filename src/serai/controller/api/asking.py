@@ -7,7 +7,7 @@ from typing import Annotated, Any, Final, TypeAlias
 from litestar import Request
 from litestar.datastructures import State
 from litestar.openapi.datastructures import ResponseSpec
-from litestar.params import Dependency, PathParameter
+from litestar.params import PathParameter, SkipValidation
 
 from serai.access.decide import Caller
 from serai.controller.api.facade import Facade
@@ -18,8 +18,8 @@ LARGEST: Final = 2**63 - 1
 
 Asked: TypeAlias = Request[Caller | None, str | None, State]
 
-Service: TypeAlias = Annotated[Facade, Dependency(skip_validation=True)]
-Who: TypeAlias = Annotated[Caller, Dependency(skip_validation=True)]
+Service: TypeAlias = SkipValidation[Facade]
+Who: TypeAlias = SkipValidation[Caller]
 
 PathNumber: TypeAlias = Annotated[int, PathParameter(ge=0, le=LARGEST)]
 NO_NUL: Final = r"^[^\u0000]*$"

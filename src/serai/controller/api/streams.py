@@ -6,10 +6,10 @@ import asyncio
 import contextlib
 from collections import Counter
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator
-from typing import Annotated, TypeAlias
+from typing import TypeAlias
 
 import msgspec
-from litestar.params import Dependency
+from litestar.params import SkipValidation
 
 from serai.controller.api.meters import Meters
 from serai.controller.api.problems import problem_of
@@ -76,4 +76,4 @@ class Streams:
         self._meters.streams(self._open.total())
 
 
-Opened: TypeAlias = Annotated[Streams, Dependency(skip_validation=True)]
+Opened: TypeAlias = SkipValidation[Streams]
