@@ -48,6 +48,7 @@ class Controller:
         self.hosts: list[str] = []
         self.channels: list[ControllerChannel] = []
         self.over = asyncio.Event()
+        self.answers = True
 
     async def converse(self, channel: ControllerChannel) -> None:
         self.channels.append(channel)
@@ -55,7 +56,8 @@ class Controller:
             self.hosts.append(pki.identity_of_der(channel.peer_certificate).host)
             while True:
                 self.heard.append(await channel.receive())
-                channel.send(WELCOME)
+                if self.answers:
+                    channel.send(WELCOME)
         except (ChannelError, MessageError, pki.PkiError) as error:
             self.ends.append(str(error))
             self.over.set()
@@ -345,6 +347,26 @@ def test_an_end_that_takes_nothing_is_cut_off_and_holds_nobody_up(site: Site) ->
             assert there.ends[0] in {"it is stuck", "it gives no sign of life"}
             with pytest.raises(ChannelError):
                 victim.send(whole)
+
+    run(test)
+
+
+def test_an_end_that_talks_and_does_not_listen_is_cut_off(site: Site) -> None:
+    async def test() -> None:
+        async with (
+            controller(site) as there,
+            connect(there.url + PATH, ssl=site.host("a"), proxy=None, max_queue=1, close_timeout=0.1) as deaf,
+        ):
+            await deaf.send(encode(HELD))
+            await deaf.recv()
+            there.answers = False
+            deaf.transport.pause_reading()
+            there.channels[0].send(Whole(number=1, term=1, revision=1, ruleset=bytes(20_000_000)))
+            with contextlib.suppress(Exception):
+                while not there.over.is_set():
+                    await deaf.send(encode(HELD))
+                    await asyncio.sleep(0.05)
+            assert there.ends == ["it is stuck"]
 
     run(test)
 
