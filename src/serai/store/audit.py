@@ -13,7 +13,7 @@ from serai.model.audit_trail import AuditTrail
 from serai.model.checkpoint import Checkpoint, CheckpointError, Verify
 from serai.model.merkle import leaf_hash
 from serai.model.tenancy import ROOT, Scope
-from serai.store.ledger import ONLY, Ledger
+from serai.store.ledger import ONLY, Ledger, whole
 from serai.store.records import AuditLine, AuditPage, AuditVerdict
 from serai.store.schema import AUDIT, HEAD
 
@@ -30,6 +30,7 @@ class Audit:
         """Read it there."""
         self._ledger = ledger
 
+    @whole
     async def page(
         self, *, after: int | None, limit: int, scope: Scope = ROOT, who: str | None = None, verb: str | None = None
     ) -> AuditPage:
@@ -51,6 +52,7 @@ class Audit:
         lines = [AuditLine(body=row.body, leaf_hash=leaf_hash(row.body)) for row in rows]
         return AuditPage(records=lines, size=size, after=rows[-1].seq if len(rows) == limit else None)
 
+    @whole
     async def checkpoint(self) -> str:
         """Return the latest checkpoint: a signed note."""
         async with self._ledger.reading() as connection:
@@ -67,7 +69,8 @@ class Audit:
         Raises:
             StoreError: the database does not answer.
         """
-        trail, faults = AuditTrail(), []
+        trail = AuditTrail()
+        faults: list[str] = []
         async with self._ledger.reading() as connection:
             head = (await connection.execute(sa.select(HEAD.c.size, HEAD.c.checkpoint).where(HEAD.c.id == ONLY))).one()
             believed = _believe(trail, head.checkpoint, verify, "the database's own checkpoint", faults)

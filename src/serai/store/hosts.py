@@ -10,7 +10,7 @@ import sqlalchemy as sa
 
 from serai.store import times
 from serai.store.errors import JoinError
-from serai.store.ledger import Act, Ledger
+from serai.store.ledger import Act, Ledger, whole
 from serai.store.records import Entry, HostRecord, HostState, JoinTokenRecord
 from serai.store.schema import HOSTS, JOIN_TOKENS, LEADERS, STATES
 
@@ -26,6 +26,7 @@ class Hosts:
 
     # Joining
 
+    @whole
     async def add_join_token(self, record: JoinTokenRecord, entry: Entry, now: datetime) -> None:
         """Let a host join.
 
@@ -40,6 +41,7 @@ class Hosts:
                 )
             )  # fmt: skip
 
+    @whole
     async def may_join(self, token: str, secret_digest: bytes, now: datetime) -> str:
         """Return the host that a token lets in.
 
@@ -50,6 +52,7 @@ class Hosts:
             row = (await connection.execute(sa.select(JOIN_TOKENS).where(JOIN_TOKENS.c.id == token))).first()
         return _required(row, secret_digest, now)
 
+    @whole
     async def join(
         self,
         token: str,
@@ -85,6 +88,7 @@ class Hosts:
             act.hosts += 1
             return await _one(act, host)
 
+    @whole
     async def renew(
         self, host: str, *, key_digest: bytes, serial: str, until: datetime, entry: Entry, now: datetime
     ) -> HostRecord:
@@ -106,6 +110,7 @@ class Hosts:
             act.hosts += 1
             return await _one(act, host)
 
+    @whole
     async def revoke(self, host: str, entry: Entry, now: datetime) -> None:
         """Make the certificates of a host worthless.
 
@@ -119,6 +124,7 @@ class Hosts:
             await act.connection.execute(revoked.values(revoked=times.write(now)))
             act.hosts += 1
 
+    @whole
     async def next_epoch(self, host: str) -> int:
         """Begin another life of a host's agent; return what it is called.
 
@@ -133,12 +139,14 @@ class Hosts:
             raise JoinError(f"no host {host} has joined")
         return int(row.epoch)
 
+    @whole
     async def one(self, name: str) -> HostRecord | None:
         """Return a host that has joined."""
         async with self._ledger.reading() as connection:
             row = (await connection.execute(sa.select(HOSTS).where(HOSTS.c.name == name))).first()
             return _read(row) if row else None
 
+    @whole
     async def all(self) -> list[HostRecord]:
         """Return all hosts that have joined, by name."""
         async with self._ledger.reading() as connection:
@@ -147,6 +155,7 @@ class Hosts:
 
     # What the leader knows
 
+    @whole
     async def put_states(self, states: Sequence[HostState], *, shard: str, term: int, compiled: int) -> None:
         """Keep what the leader knows of some hosts, and how far it has compiled, for other controllers; one that leads no more keeps nothing.
 
@@ -170,6 +179,7 @@ class Hosts:
                 ],
             )  # fmt: skip
 
+    @whole
     async def states(self) -> list[HostState]:
         """Return what the leader has let others know of hosts, by name."""
         async with self._ledger.reading() as connection:

@@ -19,7 +19,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from serai.store import times
 from serai.store.engine import file_of, translated
 from serai.store.errors import StoreError, UnavailableError
-from serai.store.ledger import Ledger
+from serai.store.ledger import Ledger, whole
 from serai.store.records import Leader
 from serai.store.schema import LEADERS
 
@@ -51,21 +51,24 @@ class Leadership:
             _AdvisoryLock(ledger.engine, shard) if file is None else _FileLock(Path(f"{file}.{_named(shard)}leader"))
         )
         self._term: int | None = None
+        self._changing = asyncio.Lock()
 
+    @whole
     async def attempt(self, above: int = 0) -> int | None:
         """Try to lead; return the term, higher than ``above`` and than that of any leader before, or None: another leads.
 
         Raises:
             StoreError: the database does not answer.
         """
-        if not await self._lock.take():
-            return None
-        try:
-            self._term = await self._begin_term(above)
-        except BaseException:
-            await self.release()
-            raise
-        return self._term
+        async with self._changing:
+            if not await self._lock.take():
+                return None
+            try:
+                self._term = await self._begin_term(above)
+            except BaseException:
+                await self._lock.release()
+                raise
+            return self._term
 
     async def _begin_term(self, above: int) -> int:
         async with self._ledger.writing() as connection:
@@ -92,10 +95,13 @@ class Leadership:
             return False
         return found is not None and found.term == self._term
 
+    @whole
     async def release(self) -> None:
-        """Let another lead."""
+        """Let another lead; what was attempted before is over then, too."""
         self._term = None
-        await self._lock.release()
+        async with self._changing:
+            self._term = None
+            await self._lock.release()
 
 
 async def leader(ledger: Ledger, shard: str) -> Leader | None:

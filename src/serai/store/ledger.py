@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from datetime import datetime
-from typing import Any, Final
+from typing import Any, Concatenate, Final, ParamSpec, Protocol, TypeVar
 
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
@@ -22,6 +23,8 @@ from serai.store.schema import AUDIT, HEAD
 ONLY: Final = 1
 """The one row of ``head``."""
 
+P, T = ParamSpec("P"), TypeVar("T")
+
 
 class Ledger:
     """Opens transactions."""
@@ -34,6 +37,28 @@ class Ledger:
         self._signer = signer
         # SQLite lets one write at a time, and whoever must wait asks again and again: here they stand in a line.
         self._turn = contextlib.nullcontext() if is_postgresql(engine.dialect) else asyncio.Lock()
+        self._works: set[asyncio.Task[Any]] = set()
+
+    async def carry_out(self, work: Coroutine[Any, Any, T]) -> T:
+        """Do something to its end, also if whoever waits for it is cancelled.
+
+        A transaction that is broken off between two words of it would keep its locks until somebody notices.
+        """
+        task = asyncio.create_task(work)
+        self._works.add(task)
+        task.add_done_callback(self._over)
+        return await asyncio.shield(task)
+
+    def _over(self, task: asyncio.Task[Any]) -> None:
+        self._works.discard(task)
+        if not task.cancelled():
+            task.exception()  # whoever waits for it hears of it; if nobody does, nobody need
+
+    async def close(self) -> None:
+        """Let go of all connections, once all that was begun is done."""
+        while self._works:
+            await asyncio.wait(self._works)
+        await self.engine.dispose()
 
     @contextlib.asynccontextmanager
     async def reading(self) -> AsyncIterator[AsyncConnection]:
@@ -81,6 +106,25 @@ class Ledger:
                     revision=act.revision, hosts=act.hosts, **_top(frontier, self._signer)
                 )
             )  # fmt: skip
+
+
+class Bookkeeper(Protocol):
+    """Whoever has a ledger."""
+
+    _ledger: Ledger
+
+
+B = TypeVar("B", bound=Bookkeeper)
+
+
+def whole(method: Callable[Concatenate[B, P], Coroutine[Any, Any, T]]) -> Callable[Concatenate[B, P], Awaitable[T]]:
+    """Make of a method one that is never broken off; see ``Ledger.carry_out``."""
+
+    @functools.wraps(method)
+    async def carried_out(self: B, /, *args: P.args, **kwargs: P.kwargs) -> T:
+        return await self._ledger.carry_out(method(self, *args, **kwargs))
+
+    return carried_out
 
 
 class Act:

@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from serai.access.roles import Grant
 from serai.store import times
 from serai.store.errors import PersonError
-from serai.store.ledger import Ledger
+from serai.store.ledger import Ledger, whole
 from serai.store.records import Entry, PersonRecord, TokenRecord
 from serai.store.schema import PEOPLE, TOKENS
 
@@ -30,14 +30,17 @@ class People:
         """Keep them there."""
         self._ledger = ledger
 
+    @whole
     async def person(self, name: str) -> PersonRecord | None:
         """Return the person of that name."""
         return next(iter(await self._people(PEOPLE.c.name == name)), None)
 
+    @whole
     async def person_by_oidc(self, oidc: str) -> PersonRecord | None:
         """Return the person for whom that subject of that issuer stands."""
         return next(iter(await self._people(PEOPLE.c.oidc == oidc)), None)
 
+    @whole
     async def people(self) -> Sequence[PersonRecord]:
         """Return everybody, by name."""
         return sorted(await self._people(sa.true()), key=lambda person: person.name)
@@ -52,6 +55,7 @@ class People:
                 for row in rows
             ]
 
+    @whole
     async def put_person(
         self,
         record: PersonRecord,
@@ -82,10 +86,12 @@ class People:
             await act.connection.execute(sa.delete(PEOPLE).where(PEOPLE.c.name == record.name))
             await act.connection.execute(sa.insert(PEOPLE).values(_columns(record)))
 
+    @whole
     async def token(self, token_id: str) -> TokenRecord | None:
         """Return the token of that id."""
         return next(iter(await self._tokens(TOKENS.c.id == token_id)), None)
 
+    @whole
     async def tokens(self, person: str | None) -> Sequence[TokenRecord]:
         """Return the tokens of one person, or all; the oldest first."""
         found = await self._tokens(sa.true() if person is None else TOKENS.c.person == person)
@@ -103,6 +109,7 @@ class People:
                 for row in rows
             ]  # fmt: skip
 
+    @whole
     async def add_token(self, record: TokenRecord, entry: Entry, now: datetime) -> None:
         """Take in a token.
 
@@ -118,6 +125,7 @@ class People:
                 )
             )  # fmt: skip
 
+    @whole
     async def revoke_token(self, token_id: str, entry: Entry, now: datetime) -> None:
         """Make a token worthless.
 
@@ -127,6 +135,7 @@ class People:
         async with self._ledger.acting(entry, now) as act:
             await act.connection.execute(sa.update(TOKENS).where(TOKENS.c.id == token_id).values(revoked=True))
 
+    @whole
     async def record(self, entry: Entry, now: datetime) -> None:
         """Record an act that changes nothing.
 

@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from serai.model.key import Key
 from serai.store import times
 from serai.store.errors import ProposalError
-from serai.store.ledger import Act, Ledger
+from serai.store.ledger import Act, Ledger, whole
 from serai.store.records import Entry, Proposal, State
 from serai.store.schema import PROPOSALS
 
@@ -23,6 +23,7 @@ class Proposals:
         """Keep it there."""
         self._ledger = ledger
 
+    @whole
     async def add(
         self,
         *,
@@ -54,18 +55,21 @@ class Proposals:
             act.detail["proposal"] = number
             return await _found(act, number)
 
+    @whole
     async def one(self, number: int) -> Proposal | None:
         """Return a proposal; None: there is none of that number."""
         async with self._ledger.reading() as connection:
             row = (await connection.execute(sa.select(PROPOSALS).where(PROPOSALS.c.id == number))).first()
             return _read(row) if row else None
 
+    @whole
     async def latest(self, *, limit: int) -> list[Proposal]:
         """Return proposals, the latest first."""
         async with self._ledger.reading() as connection:
             rows = await connection.execute(sa.select(PROPOSALS).order_by(PROPOSALS.c.id.desc()).limit(limit))
             return [_read(row) for row in rows]
 
+    @whole
     async def approve(self, number: int, person: str, digest: str, entry: Entry, now: datetime) -> Proposal:
         """Let one more person stand behind a proposal.
 

@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from serai.model.key import Key
 from serai.store import times
 from serai.store.errors import BehindError, DeposedError, NotWaitingError
-from serai.store.ledger import Act, Ledger
+from serai.store.ledger import Act, Ledger, whole
 from serai.store.proposals import carry_out
 from serai.store.records import Commit, Committed, Entry, StoredResource
 from serai.store.schema import HEAD, HISTORY, LEADERS, RESOURCES, REVISIONS
@@ -29,12 +29,14 @@ class Revisions:
 
     # What is
 
+    @whole
     async def resources(self) -> list[StoredResource]:
         """Return all resources in force."""
         async with self._ledger.reading() as connection:
             rows = await connection.execute(sa.select(RESOURCES))
             return [StoredResource(key=Key(r.kind, r.path), body=r.body, revision=r.revision) for r in rows]
 
+    @whole
     async def head(self) -> int:
         """Return the latest revision; 0: there is none yet."""
         async with self._ledger.reading() as connection:
@@ -42,10 +44,12 @@ class Revisions:
 
     # What was
 
+    @whole
     async def since(self, revision: int) -> list[Committed]:
         """Return the revisions after ``revision``, in order, with what they wrote."""
         return await self._committed(REVISIONS.c.number > revision, HISTORY.c.revision > revision)
 
+    @whole
     async def one(self, number: int) -> Committed:
         """Return a revision.
 
@@ -57,6 +61,7 @@ class Revisions:
             raise LookupError(f"there is no revision {number}")
         return found[0]
 
+    @whole
     async def latest(self, *, before: int | None, limit: int) -> list[Committed]:
         """Return the latest revisions before one, the latest first."""
         async with self._ledger.reading() as connection:
@@ -70,6 +75,7 @@ class Revisions:
         found = await self._committed(REVISIONS.c.number.between(first, last), HISTORY.c.revision.between(first, last))
         return found[::-1]
 
+    @whole
     async def at(self, revision: int) -> dict[Key, str]:
         """Return all resources as they were at a revision."""
         last = (
@@ -88,6 +94,7 @@ class Revisions:
             rows = await connection.execute(asked.where(HISTORY.c.body.is_not(None)))
             return {Key(row.kind, row.path): row.body for row in rows}
 
+    @whole
     async def unconfirmed(self) -> list[Committed]:
         """Return the revisions that wait to be confirmed, in order."""
         numbers = sa.select(REVISIONS.c.number).where(REVISIONS.c.confirmed.is_(False))
@@ -114,6 +121,7 @@ class Revisions:
 
     # What shall be
 
+    @whole
     async def commit(self, commit: Commit, now: datetime) -> int:
         """Make a change, all of it, and return its revision.
 
@@ -145,6 +153,7 @@ class Revisions:
             act.detail["revision"] = number
         return number
 
+    @whole
     async def confirm(self, revision: int, entry: Entry, now: datetime) -> None:
         """Let a revision stay.
 

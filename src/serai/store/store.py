@@ -14,7 +14,7 @@ from serai.store.audit import Audit
 from serai.store.engine import address, connect
 from serai.store.hosts import Hosts
 from serai.store.leadership import Leadership, leader
-from serai.store.ledger import ONLY, Ledger
+from serai.store.ledger import ONLY, Ledger, whole
 from serai.store.migrate import migrate
 from serai.store.people import People
 from serai.store.proposals import Proposals
@@ -58,9 +58,10 @@ class Store:
         return cls(Ledger(connect(found), signer))
 
     async def close(self) -> None:
-        """Let go of all connections."""
-        await self._ledger.engine.dispose()
+        """Let go of all connections, once all that was begun is done."""
+        await self._ledger.close()
 
+    @whole
     async def marks(self) -> Marks:
         """Return what tells that something has changed. It costs little.
 
@@ -76,6 +77,7 @@ class Store:
         """Return this controller's part in who leads a shard; ``url`` is where agents reach it."""
         return Leadership(self._ledger, shard, url, clock=clock)
 
+    @whole
     async def leader(self, shard: str) -> Leader | None:
         """Return who leads a shard, or led it last.
 
