@@ -93,12 +93,21 @@ class _Change:
     def __init__(self, before: Standing, changes: Changes, complaints: Complaints) -> None:
         self._before, self._changes, self._complaints = before, changes, complaints
         self._definitions = _patched(before.definitions, changes)
-        self._stirred = set(changes).union(*map(before.dependents.get, changes))
+        names = {*changes, *map(Key.of_scope, self._scopes_that_differ())}
+        self._stirred = set(changes).union(*map(before.dependents.get, names))
         if self._mode_changes():
             self._stirred |= {key for key in before.definitions if key.kind == "VirtualMachine"}
         # What is in force already comes first, and so has what both it and something new lay claim to.
         present = [key for key in self._stirred if key in self._definitions]
         self._ordered = sorted(present, key=self._rank)
+
+    def _scopes_that_differ(self) -> Iterator[Scope]:
+        """Go through the scopes that Tenants declare now and did not before, or not in that mode, and the other way round."""
+        for key, made in self._changes.items():
+            if key.kind == "Tenant":
+                both = (self._before.definitions.get(key), made)
+                old, new = (set(scopes_of(each.resource).items()) if each else set() for each in both)
+                yield from (scope for scope, _ in old ^ new)
 
     def _mode_changes(self) -> bool:
         """Say whether the site has another mode than before, and so may every VM."""
@@ -199,9 +208,8 @@ class _Change:
         modes = dict(self._before.modes)
         for key in self._changes:
             was = self._before.definitions.get(key)
-            if was and isinstance(was.resource, resources.Tenant):
-                for scope in scopes_of(was.resource):
-                    modes.pop(scope, None)
+            for scope in scopes_of(was.resource) if was else ():
+                modes.pop(scope, None)
         for _, tenant in self._each(resources.Tenant):
             check_tenant(tenant, self._complaints)
             modes |= scopes_of(tenant.resource)
@@ -279,7 +287,7 @@ class _Change:
             return old, differing
         table = _patched(old, differing)
         if differing.keys() - old.keys():
-            table = dict(sorted(table.items()))
+            table = {path: table[path] for path in sorted(table)}
         return MappingProxyType(table), differing
 
 
