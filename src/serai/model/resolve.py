@@ -75,7 +75,7 @@ def unique(definitions: Iterable[Definition[Resource]], complaints: Complaints) 
         first = found.setdefault(Key.of(definition.resource), definition)
         if first is not definition:
             path: Path = ("metadata", "name")
-            complaints.about(definition, path, f"is defined already, {'at' if first.line else 'in'} {first.place}")
+            complaints.about(definition, path, f"is defined already, at {first.place}")
     return found
 
 

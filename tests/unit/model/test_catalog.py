@@ -339,7 +339,7 @@ def test_what_is_not_there_goes_without_a_word() -> None:
 
 
 def test_one_name_twice() -> None:
-    with pytest.raises(DefinitionErrors, match=r"Host alpha: metadata.name: is defined already, in revision 41"):
+    with pytest.raises(DefinitionErrors, match=r"Host alpha: metadata.name: is defined already, at revision 41"):
         Catalog.of([*stored(*BASE), *stored(document("Host", "alpha"), revision=42)])
 
 
