@@ -6,20 +6,17 @@ else stands as it is.
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Iterable, Iterator, Mapping
 from types import MappingProxyType
-from typing import Final, TypeVar
+from typing import TypeVar
 
 from serai.model import resources
 from serai.model.buckets import Index
 from serai.model.definitions import Complaints, Definition, Path
 from serai.model.dependencies import looks_at
 from serai.model.holders import SITE, Claim, Holders, Taking, claims_of
-from serai.model.invariant import Invariant
 from serai.model.inventory import Host, Network, VirtualMachine
 from serai.model.key import Key
-from serai.model.policy import Policy
 from serai.model.references import Scopes, Table
 from serai.model.resolve_invariant import resolve_invariant
 from serai.model.resolve_inventory import check_overlaps, resolve_network, resolve_vm
@@ -28,6 +25,7 @@ from serai.model.resolve_policy import resolve_policy
 from serai.model.resolve_security import Allowances, check_security
 from serai.model.resolve_site import check_tenant, last_word, quarantine, scopes_of
 from serai.model.resources import Resource
+from serai.model.standing import Changes, Standing
 from serai.model.tenancy import ROOT, Mode, Scope
 from serai.model.update import Update
 from serai.model.world import World
@@ -35,36 +33,6 @@ from serai.model.world import World
 K = TypeVar("K")
 T = TypeVar("T")
 R = TypeVar("R", bound=Resource)
-
-Changes = Mapping[Key, Definition[Resource] | None]
-"""What resources shall be; None: gone."""
-
-
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Standing:
-    """Resources that stand together, the world that they make, and what is looked up when they change."""
-
-    definitions: Mapping[Key, Definition[Resource]]
-    world: World
-    modes: Mapping[Scope, Mode | None]
-    """The scopes that are declared, each with the mode that it sets."""
-    services: Mapping[str, resources.Service]
-    """By path."""
-    policies: Mapping[str, Policy]
-    """By path."""
-    invariants: Mapping[str, Invariant]
-    """By path."""
-    holders: Holders
-    allowances: Allowances
-    dependents: Index[Key, Key]
-    """Which resources look at a name."""
-
-
-NOTHING: Final = Standing(
-    definitions={}, world=World(), modes={ROOT: None}, services={}, policies={}, invariants={}, holders=Holders(),
-    allowances=Allowances(), dependents=Index(),
-)  # fmt: skip
-"""No resources at all."""
 
 
 def unique(definitions: Iterable[Definition[Resource]], complaints: Complaints) -> dict[Key, Definition[Resource]]:
