@@ -71,8 +71,7 @@ class Whereabouts:
 
     def _forget(self, path: str, vm: VirtualMachine) -> None:
         for sign in _signs(vm):
-            if self._owners.get(sign) == path:
-                del self._owners[sign]
+            self._owners.pop(sign, None)
         if vm.host is not None:
             self._declared[vm.host].discard(path)
 

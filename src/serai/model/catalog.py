@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator
 from typing import Self
 
 from serai.model.definitions import Complaints, Definition
 from serai.model.key import Key
 from serai.model.reading import read_files, read_stored
-from serai.model.resolve import NOTHING, Standing, resolve, unique
+from serai.model.resolve import resolve, unique
 from serai.model.resources import Resource
+from serai.model.standing import NOTHING, Changes, Standing
 from serai.model.update import Update
 from serai.model.world import World
 
@@ -56,7 +57,7 @@ class Catalog:
     def __len__(self) -> int:
         return len(self._standing.definitions)
 
-    def changed(self, changes: Mapping[Key, Definition[Resource] | None]) -> tuple[Self, Update]:
+    def changed(self, changes: Changes) -> tuple[Self, Update]:
         """Return the catalog with some resources as ``changes`` has them (None: gone), and what is otherwise for the compiler.
 
         What comes out, and whether anything does, is what ``of`` makes of all resources as they are then; only what a change

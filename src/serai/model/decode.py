@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from serai.model.definitions import Complaints
 from serai.model.places import Places, places
 from serai.model.reading import read
-from serai.model.resolve import NOTHING, resolve, unique
+from serai.model.resolve import resolve, unique
+from serai.model.standing import NOTHING
 from serai.model.world import World
 
 

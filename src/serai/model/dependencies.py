@@ -10,7 +10,7 @@ from serai.model.peers import PeerSpec
 from serai.model.ports import parse_ports
 from serai.model.references import candidates
 from serai.model.resources import Resource
-from serai.model.tenancy import Scope
+from serai.model.tenancy import ROOT, Scope
 
 
 def looks_at(resource: Resource) -> frozenset[Key]:
@@ -50,9 +50,10 @@ def _looks_at(resource: Resource) -> Iterator[Key]:
 
 
 def _declared(scope: Scope) -> Iterator[Key]:
-    """A scope is there if its Tenant says so."""
-    if scope.tenant is not None:
-        yield Key("Tenant", scope.tenant)
+    """Whether a scope is there, and what mode comes down to it. That of the site comes down to all."""
+    for level in scope.lineage:
+        if level != ROOT:
+            yield Key.of_scope(level)
 
 
 def _named(kind: str, reference: str, scope: Scope) -> Iterator[Key]:

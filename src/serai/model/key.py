@@ -20,6 +20,11 @@ class Key(NamedTuple):
         """Return how ``resource`` is called."""
         return cls(resource.kind, path_of(resource))
 
+    @classmethod
+    def of_scope(cls, scope: Scope) -> Self:
+        """Return a name for a scope, which no resource has: Tenants declare scopes."""
+        return cls("Scope", scope)
+
     @property
     def scope(self) -> Scope:
         """Where the resource is: ``/`` for kinds that only the provider has.

@@ -6,20 +6,17 @@ else stands as it is.
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Iterable, Iterator, Mapping
 from types import MappingProxyType
-from typing import Final, TypeVar
+from typing import TypeVar
 
 from serai.model import resources
 from serai.model.buckets import Index
 from serai.model.definitions import Complaints, Definition, Path
 from serai.model.dependencies import looks_at
 from serai.model.holders import SITE, Claim, Holders, Taking, claims_of
-from serai.model.invariant import Invariant
 from serai.model.inventory import Host, Network, VirtualMachine
 from serai.model.key import Key
-from serai.model.policy import Policy
 from serai.model.references import Scopes, Table
 from serai.model.resolve_invariant import resolve_invariant
 from serai.model.resolve_inventory import check_overlaps, resolve_network, resolve_vm
@@ -28,6 +25,7 @@ from serai.model.resolve_policy import resolve_policy
 from serai.model.resolve_security import Allowances, check_security
 from serai.model.resolve_site import check_tenant, last_word, quarantine, scopes_of
 from serai.model.resources import Resource
+from serai.model.standing import Changes, Standing
 from serai.model.tenancy import ROOT, Mode, Scope
 from serai.model.update import Update
 from serai.model.world import World
@@ -35,36 +33,6 @@ from serai.model.world import World
 K = TypeVar("K")
 T = TypeVar("T")
 R = TypeVar("R", bound=Resource)
-
-Changes = Mapping[Key, Definition[Resource] | None]
-"""What resources shall be; None: gone."""
-
-
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Standing:
-    """Resources that stand together, the world that they make, and what is looked up when they change."""
-
-    definitions: Mapping[Key, Definition[Resource]]
-    world: World
-    modes: Mapping[Scope, Mode | None]
-    """The scopes that are declared, each with the mode that it sets."""
-    services: Mapping[str, resources.Service]
-    """By path."""
-    policies: Mapping[str, Policy]
-    """By path."""
-    invariants: Mapping[str, Invariant]
-    """By path."""
-    holders: Holders
-    allowances: Allowances
-    dependents: Index[Key, Key]
-    """Which resources look at a name."""
-
-
-NOTHING: Final = Standing(
-    definitions={}, world=World(), modes={ROOT: None}, services={}, policies={}, invariants={}, holders=Holders(),
-    allowances=Allowances(), dependents=Index(),
-)  # fmt: skip
-"""No resources at all."""
 
 
 def unique(definitions: Iterable[Definition[Resource]], complaints: Complaints) -> dict[Key, Definition[Resource]]:
@@ -75,7 +43,7 @@ def unique(definitions: Iterable[Definition[Resource]], complaints: Complaints) 
         first = found.setdefault(Key.of(definition.resource), definition)
         if first is not definition:
             path: Path = ("metadata", "name")
-            complaints.about(definition, path, f"is defined already, {'at' if first.line else 'in'} {first.place}")
+            complaints.about(definition, path, f"is defined already, at {first.place}")
     return found
 
 
@@ -93,12 +61,21 @@ class _Change:
     def __init__(self, before: Standing, changes: Changes, complaints: Complaints) -> None:
         self._before, self._changes, self._complaints = before, changes, complaints
         self._definitions = _patched(before.definitions, changes)
-        self._stirred = set(changes).union(*map(before.dependents.get, changes))
+        names = {*changes, *map(Key.of_scope, self._scopes_that_differ())}
+        self._stirred = set(changes).union(*map(before.dependents.get, names))
         if self._mode_changes():
             self._stirred |= {key for key in before.definitions if key.kind == "VirtualMachine"}
         # What is in force already comes first, and so has what both it and something new lay claim to.
         present = [key for key in self._stirred if key in self._definitions]
         self._ordered = sorted(present, key=self._rank)
+
+    def _scopes_that_differ(self) -> Iterator[Scope]:
+        """Go through the scopes that Tenants declare now and did not before, or not in that mode, and the other way round."""
+        for key, made in self._changes.items():
+            if key.kind == "Tenant":
+                both = (self._before.definitions.get(key), made)
+                old, new = (set(scopes_of(each.resource).items()) if each else set() for each in both)
+                yield from (scope for scope, _ in old ^ new)
 
     def _mode_changes(self) -> bool:
         """Say whether the site has another mode than before, and so may every VM."""
@@ -199,9 +176,8 @@ class _Change:
         modes = dict(self._before.modes)
         for key in self._changes:
             was = self._before.definitions.get(key)
-            if was and isinstance(was.resource, resources.Tenant):
-                for scope in scopes_of(was.resource):
-                    modes.pop(scope, None)
+            for scope in scopes_of(was.resource) if was else ():
+                modes.pop(scope, None)
         for _, tenant in self._each(resources.Tenant):
             check_tenant(tenant, self._complaints)
             modes |= scopes_of(tenant.resource)
@@ -279,7 +255,7 @@ class _Change:
             return old, differing
         table = _patched(old, differing)
         if differing.keys() - old.keys():
-            table = dict(sorted(table.items()))
+            table = {path: table[path] for path in sorted(table)}
         return MappingProxyType(table), differing
 
 

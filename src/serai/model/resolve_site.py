@@ -17,8 +17,10 @@ PROVIDER_DOMAIN: Final = "provider"
 """The routing domain of the provider's own networks, unless they name another."""
 
 
-def scopes_of(tenant: resources.Tenant) -> dict[Scope, Mode | None]:
-    """Return the scopes that a Tenant declares, each with the mode that it sets."""
+def scopes_of(tenant: resources.Resource) -> dict[Scope, Mode | None]:
+    """Return the scopes that a Tenant declares, each with the mode that it sets; other resources declare none."""
+    if not isinstance(tenant, resources.Tenant):
+        return {}
     scope = ROOT.child(tenant.metadata.name)
     applications = {scope.child(each.name): each.mode for each in tenant.spec.applications}
     return {scope: tenant.spec.mode, **applications}

@@ -290,3 +290,7 @@ REFUSERS: list[Callable[[], Delta]] = [
 @pytest.mark.parametrize("make", REFUSERS)
 def test_what_reads_well_and_is_wrong_is_refused_when_it_is_applied(make: Callable[[], Delta]) -> None:
     refused(make(), OLD, "change")
+
+
+def test_who_knows_only_the_digests_of_what_is_there_makes_the_same_change() -> None:
+    assert Delta.over(OLD.digest, OLD.parts.keys(), NEW) == DELTA
