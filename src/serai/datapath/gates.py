@@ -64,9 +64,7 @@ class Gates:
         self._slots = Slots(gate.maps["slots"], gate.maps["meters"])
         self._records = Records(gate.maps)
         self._quota, self._rate = flow_quota, flow_rate
-        self.flows = FlowTables(
-            gate.maps["flows"], self._slots, idle=idle, remember=remember, ended=ended, pins=pins
-        )
+        self.flows = FlowTables(gate.maps["flows"], self._slots, idle=idle, remember=remember, ended=ended, pins=pins)
         self.denials = Denials(gate.maps["denials"], remember=remember)
         self._fragments = Fragments(gate.maps["fragments"])
         self.samples = Samples(Ring(gate.ring), self.flows)
