@@ -16,6 +16,9 @@ from serai.model.flow import FLOWS_OF_A_VNIC, IDLE_CLASSES, NEW_FLOWS_A_SECOND
 FILE = Path("/etc/serai/agent.toml")
 """Read where there is one and no other is named."""
 
+BPFFS = Path("/sys/fs/bpf/serai")
+"""Where the gates are pinned, unless something else is said."""
+
 _Count = Annotated[int, msgspec.Meta(ge=1, le=1 << 30)]
 _Seconds = Annotated[int, msgspec.Meta(ge=1, le=30 * 86400)]
 
@@ -82,7 +85,7 @@ class Config:
     socket: Path = Path("/run/serai/agent.sock")
     state: Path = Path("/var/lib/serai")
     """Where the last good ruleset is kept."""
-    bpffs: Path = Path("/sys/fs/bpf/serai")
+    bpffs: Path = BPFFS
     """Where the gates are pinned: a directory on a bpffs."""
     libvirt: str = "qemu:///system"
     sweep_seconds: float = 1.0

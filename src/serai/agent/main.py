@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import os
 import signal
-import sys
 
 import structlog
 
+from serai import journal
 from serai.agent.config import Config
 from serai.agent.runtime import Runtime
 from serai.model.ruleset import HostRuleset
@@ -23,17 +22,9 @@ def main(config: Config, ruleset: HostRuleset | None = None) -> None:
     Raises:
         AgentBusyError: another agent guards this host.
         KernelError: the kernel refuses the gate.
+        JournalError: SERAI_LOG_LEVEL is no level.
     """
-    structlog.configure(
-        processors=[
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso", utc=True),
-            structlog.processors.format_exc_info,
-            structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty() and not os.environ.get("NO_COLOR")),
-        ],
-        wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
-    )
+    journal.configure(os.environ)
     asyncio.run(_until_told(Runtime(config, ruleset)))
 
 

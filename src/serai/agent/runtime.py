@@ -49,6 +49,7 @@ from serai.model.inventory import Mac, VnicId
 from serai.model.ruleset import HostRuleset
 from serai.model.ruleset_delta import Delta
 from serai.wire import local
+from serai.wire.notify import tell_ready
 
 if TYPE_CHECKING:
     from serai.agent.link.runtime import Link
@@ -111,6 +112,7 @@ class Runtime:
                 tasks.create_task(self._keep_link())
                 tasks.create_task(server.serve_forever())
                 _log.info("agent guards this host", host=self._config.host, socket=str(self._config.socket))
+                tell_ready(os.environ)
 
     # Events
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from serai.agent.config import FILE, Config, Limits
+from serai.agent.config import BPFFS, FILE, Config, Limits
 from serai.agent.install import HOOK, hook_script, install_hook
 from serai.agent.join import join
 from serai.agent.main import main as run_agent
@@ -44,20 +44,22 @@ def agent() -> None:
 @click.option("--host", default=socket.gethostname, help="This host's name.  [default: the machine's]")
 @_SOCKET
 @_STATE
+@click.option("--bpffs", type=click.Path(path_type=Path), default=BPFFS, show_default=True,
+              help="Where the gates are pinned: a directory on a bpffs.")  # fmt: skip
 @click.option("--libvirt", default="qemu:///system", show_default=True, help="URI of this host's libvirt.")
 @click.option("--config", "file", type=click.Path(path_type=Path), default=None,
               help=f"Limits of this host (TOML).  [default: {FILE}, where there is one]")  # fmt: skip
 @click.option("--policies", "directory", type=click.Path(path_type=Path), default=None,
               help="Begin with the policies of this directory, for the VMs that it places on this host.")  # fmt: skip
 def run(  # noqa: PLR0917  # one argument an option
-    host: str, path: Path, state: Path, libvirt: str, file: Path | None, directory: Path | None
+    host: str, path: Path, state: Path, bpffs: Path, libvirt: str, file: Path | None, directory: Path | None
 ) -> None:
     """Guard this host until told to stop. The gates stay and go on enforcing.
 
     Without a ruleset (from --policies, or from an earlier apply) the gates of all taps are closed.
     """
     limits = Limits.read(file or FILE) if file or FILE.exists() else Limits()
-    config = Config(host=host, socket=path, state=state, libvirt=libvirt, limits=limits)
+    config = Config(host=host, socket=path, state=state, bpffs=bpffs, libvirt=libvirt, limits=limits)
     require_ready(config.bpffs)
     ruleset = None
     if directory is not None:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from serai.datapath import libbpf
-from serai.datapath.libbpf import check, ffi, lib, program_id
+from serai.datapath.libbpf import check, ffi, lib, object_id
 
 _TCX_INGRESS, _TCX_EGRESS = 46, 47
 _TC_INGRESS, _TC_EGRESS = 1, 2
@@ -76,7 +76,7 @@ class Attacher:
 
     @functools.cached_property
     def _program_ids(self) -> Mapping[str, int]:
-        return {name: program_id(self.programs[name]) for name in _HOOKS}
+        return {name: object_id(self.programs[name]) for name in _HOOKS}
 
     @functools.cached_property
     def _has_tcx(self) -> bool:

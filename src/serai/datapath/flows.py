@@ -12,6 +12,7 @@ from serai.datapath.layout import EGRESS, FLOW, FLOW_KEY, INGRESS, VERSION
 from serai.datapath.ledger import Ledger
 from serai.datapath.maps import Array, Map, comparable
 from serai.datapath.slots import Slots
+from serai.datapath.tablepins import TablePins
 from serai.model.address import unpack
 from serai.model.flow import DIRECTIONS, IDLE_CLASSES, FlowRow, IdleSeconds, Outcome
 from serai.model.inventory import VnicId
@@ -46,6 +47,7 @@ class FlowTables:
         idle: Mapping[str, int] | None = None,
         remember: int = 65536,
         ended: Path | None = None,
+        pins: Path | None = None,
     ) -> None:
         """Use the gate's map of maps.
 
@@ -55,7 +57,9 @@ class FlowTables:
             idle: limits that differ from ``IdleSeconds``, by its names, in seconds.
             remember: how many ended flows are kept; beyond, the oldest go and are counted in ``forgotten``.
             ended: the file that keeps ended flows while no agent runs.
+            pins: the directory, on a bpffs, where the tables are pinned for the next agent.
         """
+        self._pins = TablePins(pins)
         self._outer = outer
         self._slots = slots
         limits = {name: limit.value for name, limit in IdleSeconds.__members__.items()} | dict(idle or {})
@@ -77,7 +81,8 @@ class FlowTables:
         tables = dict(zip(slots.tolist(), numbers.tolist(), strict=True))
         for vnic, slot in self._slots.given.items():
             if slot in tables:
-                self._tables[vnic] = Map.by_id(tables[slot], FLOW_KEY, FLOW)
+                self._tables[vnic] = self._pins.open(slot, tables[slot])
+        self._pins.remove_others({slot for vnic, slot in self._slots.given.items() if vnic in self._tables})
 
     def table(self, vnic: VnicId) -> Map | None:
         """The flow table of ``vnic``, or None."""
@@ -100,10 +105,14 @@ class FlowTables:
         before = {vnic: self._tables[vnic] for vnic in fresh if vnic in self._tables}
         for vnic, table in before.items():
             _add_newer(fresh[vnic], *table.dump())
+        for vnic, table in fresh.items():
+            self._pins.stage(self._slots.given[vnic], table)
         self._outer.update(  # in one batch: a single put into a map of maps waits for every processor
             np.array([self._slots.given[vnic] for vnic in fresh], self._outer.key),
             np.array([table.fd for table in fresh.values()], self._outer.value),
         )
+        for vnic in fresh:
+            self._pins.settle(self._slots.given[vnic])
         self._tables.update(fresh)
         for vnic, table in before.items():
             keys, flows = table.dump()
@@ -116,6 +125,7 @@ class FlowTables:
         for vnic in [v for v in self._tables if v not in vnics]:
             keys, flows = self._tables.pop(vnic).dump()
             self._outer.delete(np.array([self._slots.given[vnic]], self._outer.key))
+            self._pins.remove(self._slots.given[vnic])
             self._slots.take_back(vnic)
             moved = vnic in self._handed_over
             self._handed_over.discard(vnic)

@@ -43,6 +43,7 @@ class Gates:
         idle: Mapping[str, int] | None = None,
         remember: int = 65536,
         ended: Path | None = None,
+        pins: Path | None = None,
     ) -> None:
         """Compose the parts; ``open`` does that for a real host.
 
@@ -54,6 +55,7 @@ class Gates:
             idle: limits that differ from ``IdleSeconds``, by its names, in seconds.
             remember: how many ended flows, and how many records of denials, are kept.
             ended: the file that keeps ended flows while no agent runs.
+            pins: where flow tables are pinned, on a bpffs.
         """
         self._gate = gate
         self._maps: Mapping[str, Map] = gate.maps
@@ -62,7 +64,7 @@ class Gates:
         self._slots = Slots(gate.maps["slots"], gate.maps["meters"])
         self._records = Records(gate.maps)
         self._quota, self._rate = flow_quota, flow_rate
-        self.flows = FlowTables(gate.maps["flows"], self._slots, idle=idle, remember=remember, ended=ended)
+        self.flows = FlowTables(gate.maps["flows"], self._slots, idle=idle, remember=remember, ended=ended, pins=pins)
         self.denials = Denials(gate.maps["denials"], remember=remember)
         self._fragments = Fragments(gate.maps["fragments"])
         self.samples = Samples(Ring(gate.ring), self.flows)
@@ -90,7 +92,9 @@ class Gates:
         root = bpffs / f"v{layout.VERSION}"
         gate = GateObject.load(root / "maps", sizes=sizes)
         attacher = Attacher(root / "links", gate.programs)
-        made = cls(gate, attacher, flow_quota=flow_quota, flow_rate=flow_rate, idle=idle, ended=ended)
+        made = cls(
+            gate, attacher, flow_quota=flow_quota, flow_rate=flow_rate, idle=idle, ended=ended, pins=root / "flows"
+        )
         made.flows.adopt()
         made.upgraded = take_over(bpffs, made._host())
         return made

@@ -106,11 +106,11 @@ def check(result: int, what: str) -> int:
     return result
 
 
-def program_id(fd: int) -> int:
-    """The kernel's number for the program with the descriptor ``fd``."""
-    info = ffi.new("__u32[2]")  # struct bpf_prog_info begins with type and id
+def object_id(fd: int) -> int:
+    """The kernel's number for the program or map with the descriptor ``fd``."""
+    info = ffi.new("__u32[2]")  # struct bpf_prog_info and struct bpf_map_info begin with type and id
     length = ffi.new("__u32 *", 8)
-    check(lib.bpf_obj_get_info_by_fd(fd, info, length), "ask for a program's number")
+    check(lib.bpf_obj_get_info_by_fd(fd, info, length), "ask for the number of a program or map")
     return int(info[1])
 
 

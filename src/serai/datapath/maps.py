@@ -60,8 +60,19 @@ class Map:
 
     @classmethod
     def by_id(cls, number: int, key: Layout, value: Layout) -> Self:
-        """Open a map by the kernel's number for it (what a map of maps holds)."""
-        return cls(check(lib.bpf_map_get_fd_by_id(number), f"open map {number}"), key, value)
+        """Open a map by the kernel's number for it (what a map of maps holds). That takes CAP_SYS_ADMIN.
+
+        Raises:
+            KernelError: this program may not, or there is none.
+        """
+        fd = lib.bpf_map_get_fd_by_id(number)
+        if fd == -errno.EPERM:
+            message = (
+                f"map {number} is of an earlier version, and only root with all capabilities may open it: "
+                "run 'serai agent run' as root once, outside of its unit, and stop it again; the gates stay all the time"
+            )
+            raise KernelError(errno.EPERM, message)
+        return cls(check(fd, f"open map {number}"), key, value)
 
     @functools.cached_property
     def capacity(self) -> int:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-import os
 import platform
 import re
 from pathlib import Path
@@ -12,6 +11,9 @@ from serai.datapath.object import OBJECT
 
 KERNEL_MINIMUM = (5, 14)
 """The oldest kernel (RHEL 9's) that the gate keeps to."""
+
+CAPABILITIES = {"CAP_NET_ADMIN": 12, "CAP_PERFMON": 38, "CAP_BPF": 39}
+"""What a program must be allowed that loads and attaches gates (docs/adr/0017-units-and-capabilities.md), with the kernel's numbers."""
 
 _BPF_FS_MAGIC = 0xCAFE4A11
 
@@ -35,8 +37,10 @@ def find_problems(bpffs: Path | None) -> list[str]:
 
     ``bpffs`` is the directory, on a bpffs, below which gates are to be pinned; None where one is still to be mounted.
     """
-    if os.geteuid() != 0:  # without root the other checks cannot tell what root would find
-        return ["this needs root (kernel programs, taps, libvirt): run it with sudo"]
+    missing = [name for name, number in CAPABILITIES.items() if not _effective() >> number & 1]
+    if missing:  # without them the other checks cannot tell what root would find
+        needed = " and ".join(missing)
+        return [f"this needs root (kernel programs, taps, libvirt), or at least {needed}: run it with sudo"]
     return [problem for check in (_kernel, _gate, lambda: _pins(bpffs)) for problem in check()]
 
 
@@ -55,6 +59,11 @@ def _kernel() -> list[str]:
 
 def _gate() -> list[str]:
     return [] if OBJECT.exists() else ["the gate is not compiled: run 'make setup'"]
+
+
+def _effective() -> int:
+    """What this process is allowed beyond what everybody is, as a bit mask."""
+    return int(Path("/proc/self/status").read_text().partition("CapEff:")[2].split()[0], 16)
 
 
 def _pins(bpffs: Path | None) -> list[str]:
