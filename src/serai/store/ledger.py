@@ -23,7 +23,8 @@ from serai.store.schema import AUDIT, HEAD
 ONLY: Final = 1
 """The one row of ``head``."""
 
-P, T = ParamSpec("P"), TypeVar("T")
+P = ParamSpec("P")
+T = TypeVar("T")
 
 
 class Ledger:
