@@ -23,8 +23,9 @@ from serai.agent.host import Host
 from serai.agent.link.runtime import Link, LinkConfig
 from serai.agent.refused import RefusedError
 from serai.model.inventory import Mac, VnicId
-from serai.model.ruleset import GuardedVnic, HostRuleset
+from serai.model.ruleset import GuardedVnic, HostRuleset, Known
 from serai.model.ruleset_delta import Delta
+from serai.model.ruleset_form import FrozenPart
 from serai.wire.remote import Sight
 
 
@@ -34,6 +35,7 @@ class Pool:
     def __init__(self) -> None:
         """Begin empty."""
         self._parts: dict[bytes, bytes] = {}
+        self._read: dict[bytes, FrozenPart] = {}
 
     def __len__(self) -> int:
         return len(self._parts)
@@ -41,13 +43,16 @@ class Pool:
     def lean(self, ruleset: HostRuleset) -> HostRuleset:
         """Return the same ruleset, made of the parts here; of what has been read of it only the vNICs and the digest are kept."""
         parts = {digest: self._parts.setdefault(digest, raw) for digest, raw in ruleset.parts.items()}
-        kept = HostRuleset(host=ruleset.host, parts=parts)
-        vars(kept).update(vnics=ruleset.vnics, digest=ruleset.digest)  # as functools.cached_property would
+        learned = ruleset.learned
+        read = {digest: self._read.setdefault(digest, part) for digest, part in learned.parts.items() if digest in parts}
+        kept = HostRuleset(host=ruleset.host, parts=parts, known=Known(parts=read, guests=learned.guests))
+        vars(kept).update(vnics=ruleset.vnics, digest=ruleset.digest, _thawed=learned.guests)  # as functools.cached_property would
         return kept
 
     def keep_only(self, held: Iterable[HostRuleset]) -> None:
         """Forget parts that none of these rulesets has."""
         self._parts = {digest: raw for ruleset in held for digest, raw in ruleset.parts.items()}
+        self._read = {digest: part for digest, part in self._read.items() if digest in self._parts}
 
 
 class SimulatedHost:

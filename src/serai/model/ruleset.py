@@ -35,11 +35,12 @@ from serai.model.records import (
     rows,
     table,
 )
-from serai.model.ruleset_contents import Contents
+from serai.model.ruleset_contents import Contents, GuestKey
 from serai.model.ruleset_form import (
     VERSION,
     FrozenBook,
     FrozenGuest,
+    FrozenPart,
     FrozenRuleset,
     FrozenWhole,
     Version,
@@ -92,6 +93,19 @@ class GuardedVnic:
         return int.from_bytes(digest.digest(), "little") or 1
 
 
+Thawed = tuple[tuple[_Judged | None, ...], tuple[GuardedVnic, ...]]
+"""By what the vNICs of a VM are judged, and the vNICs."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Known:
+    """What has been read of the parts of a ruleset."""
+
+    parts: Mapping[bytes, FrozenPart]
+    """By their digest."""
+    guests: Mapping[GuestKey, Thawed]
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
 class HostRuleset:
     """Everything one host's gates need, and nothing that its VMs cannot meet: a set of parts, read when it is asked for."""
@@ -103,6 +117,8 @@ class HostRuleset:
     """The bytes of each part, by their digest."""
     leaving: frozenset[int] = frozenset()
     """Kinds of vNICs that are no more here: their books are filled in too, where they are among the parts."""
+    known: Known | None = None
+    """What was read before of parts that are here too: it is not read again."""
 
     @classmethod
     def of(cls, host: str, parts: Iterable[bytes]) -> Self:
@@ -138,12 +154,30 @@ class HostRuleset:
         Raises:
             ValueError: it is not said by what one of them is judged, or in two ways.
         """
+        return tuple(sorted((v for _, vnics in self._thawed.values() for v in vnics), key=lambda v: v.id))
+
+    @functools.cached_property
+    def _thawed(self) -> Mapping[GuestKey, Thawed]:
         judged: dict[int, _Judged] = {}
         for kind, *numbers, _ in self._read.judged.tolist():
             if judged.setdefault(kind, tuple(numbers)) != tuple(numbers):
                 raise ValueError(f"the kind {kind:#x} is judged in two ways")
-        thawed = (v for guest in self._read.guests for v in _thaw(guest, judged))
-        return tuple(sorted(thawed, key=lambda v: v.id))
+        before = self.known.guests if self.known else {}
+        guests: dict[GuestKey, Thawed] = {}
+        for key, guest in self._read.guests.items():
+            numbers = tuple(judged.get(kind) for kind in np.frombuffer(guest.kinds, "<u8").tolist())
+            earlier = before.get(key)
+            guests[key] = earlier if earlier and earlier[0] == numbers else (numbers, tuple(_thaw(guest, judged)))
+        return guests
+
+    @property
+    def learned(self) -> Known:
+        """What has been read here, for whoever makes another ruleset out of this one.
+
+        Raises:
+            ValueError: it cannot be read.
+        """
+        return Known(parts=self._read.parts, guests=self._thawed)
 
     @functools.cached_property
     def rules(self) -> Mapping[str, int]:
@@ -164,21 +198,32 @@ class HostRuleset:
         Raises:
             ValueError: one key stands for two things.
         """
-        return {name: _merged(name, raw) for name, raw in self._read.tables.items()}
+        return {name: _merged(name, pieces) for name, pieces in self._read.tables.items()}
 
     @functools.cached_property
     def _read(self) -> Contents:
-        return Contents.of(self.parts, self.leaving)
+        return Contents.of(self.parts, self.leaving, self.known.parts if self.known else None)
+
+    def bridging(self, books: Mapping[bytes, bytes], leaving: frozenset[int]) -> Self:
+        """Return this with books for kinds of vNICs that are no more here; what they leave as it is, is not looked at again.
+
+        Raises:
+            ValueError: a book is damaged, or a part is no book.
+        """
+        bridged = type(self)(host=self.host, parts={**self.parts, **books}, leaving=leaving, known=self.learned)
+        if not all(isinstance(bridged._read.parts.get(digest), FrozenBook) for digest in books):
+            raise ValueError("there is more than books")
+        mine, its = self._read.tables, bridged._read.tables
+        tables = {name: self.tables[name] if its[name] == mine[name] else _merged(name, its[name]) for name in its}
+        vars(bridged).update(vnics=self.vnics, tables=tables)  # as functools.cached_property would
+        bridged.rules  # noqa: B018 (that it can be read is looked at here)
+        return bridged
 
     def kinds_of(self, digest: bytes) -> list[int]:
         """Return the kinds of the vNICs in the part of that digest."""
         part = self._read.parts.get(digest)
         kinds: list[int] = np.frombuffer(part.kinds, "<u8").tolist() if isinstance(part, FrozenGuest) else []
         return kinds
-
-    def is_book(self, digest: bytes) -> bool:
-        """Say whether the part of that digest is a book."""
-        return isinstance(self._read.parts.get(digest), FrozenBook)
 
     def encode(self) -> bytes:
         """Write it down; equal rulesets give equal bytes on every machine."""
@@ -253,9 +298,12 @@ def manifest_digest(host: str, parts: Iterable[bytes]) -> bytes:
     return hashlib.sha256(b"".join((f"serai ruleset {VERSION}\n{host}\n".encode(), *sorted(parts)))).digest()
 
 
-def _merged(name: str, raw: bytes) -> Records:
+def _merged(name: str, pieces: Iterable[bytes]) -> Records:
     layout = TABLES[name]
-    found = np.unique(np.frombuffer(raw, f"S{layout.itemsize}"))
+    # Most pieces are sorted already, and of domains that have nothing in common: then it is enough to put them in order.
+    found = np.frombuffer(b"".join(sorted(pieces)), f"S{layout.itemsize}")
+    if not (found[1:] > found[:-1]).all():
+        found = np.unique(found)
     keys = found.view(np.uint8).reshape(len(found), layout.itemsize)[:, : KEYS[name]]
     twice = np.flatnonzero((keys[1:] == keys[:-1]).all(axis=1))
     if len(twice):

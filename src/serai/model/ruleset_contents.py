@@ -16,6 +16,9 @@ from serai.model.ruleset_form import FrozenBook, FrozenDomain, FrozenForm, Froze
 
 _NO_BOOK = bytes(32)
 
+GuestKey = tuple[bytes, int]
+"""The digest of the part that a guest stands in, and which of several there it is."""
+
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Contents:
@@ -23,29 +26,43 @@ class Contents:
 
     parts: Mapping[bytes, FrozenPart]
     """By digest."""
-    guests: list[FrozenGuest]
+    guests: Mapping[GuestKey, FrozenGuest]
     judged: NDArray[Any]
     """Records of ``JUDGED``."""
     rules: list[str]
-    tables: Mapping[str, bytes]
-    """The records of each table, one behind the other, in no order, some of them several times."""
+    tables: Mapping[str, tuple[bytes, ...]]
+    """The records of each table in several pieces, in no order, some of them several times."""
 
     @classmethod
-    def of(cls, parts: Mapping[bytes, bytes], leaving: frozenset[int] = frozenset()) -> Self:
+    def of(
+        cls,
+        parts: Mapping[bytes, bytes],
+        leaving: frozenset[int] = frozenset(),
+        known: Mapping[bytes, FrozenPart] | None = None,
+    ) -> Self:
         """Read parts, by their digest; only what VMs among them need is filled in, and what is there for kinds that leave.
+
+        Args:
+            parts: the bytes of each.
+            leaving: kinds of vNICs that are no more here.
+            known: parts that have been read before, by their digest too; they are not read again.
 
         Raises:
             ValueError: a part is damaged, or one that is needed is missing.
         """
-        decoder = msgspec.msgpack.Decoder(FrozenPart)
-        read: dict[bytes, FrozenPart] = {digest: decoder.decode(raw) for digest, raw in sorted(parts.items())}
+        decoder, known = msgspec.msgpack.Decoder(FrozenPart), known or {}
+        read: dict[bytes, FrozenPart] = {
+            digest: known[digest] if digest in known else decoder.decode(raw) for digest, raw in sorted(parts.items())
+        }
         wholes = [part for part in read.values() if isinstance(part, FrozenWhole)]
         domains = [part for part in read.values() if isinstance(part, FrozenDomain)]
         spread: list[FrozenDomain | FrozenWhole] = [*domains, *wholes]
-        guests = [part for part in read.values() if isinstance(part, FrozenGuest)]
-        guests += [guest for whole in wholes for guest in whole.guests]
+        guests = {(digest, 0): part for digest, part in read.items() if isinstance(part, FrozenGuest)}
+        for digest, whole in read.items():
+            if isinstance(whole, FrozenWhole):
+                guests |= {(digest, at): guest for at, guest in enumerate(whole.guests)}
         judged = np.frombuffer(b"".join([part.judged for part in spread]), JUDGED)
-        kinds = {kind for guest in guests for kind in np.frombuffer(guest.kinds, "<u8").tolist()}
+        kinds = {kind for guest in guests.values() for kind in np.frombuffer(guest.kinds, "<u8").tolist()}
         filled = _Filled(read, kinds, leaving)
         for domain in domains:
             filled.take(domain)
@@ -56,10 +73,10 @@ class Contents:
             judged=judged,
             rules=[*filled.rules, *(rule for whole in wholes for rule in whole.rules)],
             tables={
-                "endpoints": b"".join([part.endpoints for part in spread]),
-                "prefixes": b"".join([part.prefixes for part in spread]),
-                "lists": b"".join([lists, *(whole.lists for whole in wholes)]),
-                "pages": b"".join([pages, *(whole.pages for whole in wholes)]),
+                "endpoints": tuple(part.endpoints for part in spread),
+                "prefixes": tuple(part.prefixes for part in spread),
+                "lists": (lists, *(whole.lists for whole in wholes)),
+                "pages": (pages, *(whole.pages for whole in wholes)),
             },
         )
 

@@ -58,14 +58,10 @@ class Delta:
         """
         books = {digest_of(raw): raw for raw in self.bridge}
         leaving = frozenset(kind for digest in self.drop for kind in old.kinds_of(digest))
-        bridged = HostRuleset(host=self.host, parts={**new.parts, **books}, leaving=leaving)
         try:
-            bridged.checked()
+            return new.bridging(books, leaving)
         except (msgspec.MsgspecError, ValueError) as error:
             raise ValueError(f"what this change needs on the way is damaged: {error}") from error
-        if not all(map(bridged.is_book, books)):
-            raise ValueError("what this change needs on the way is more than books")
-        return bridged
 
     def apply(self, old: HostRuleset) -> HostRuleset:
         """Return the ruleset that comes out; ``old`` stays as it is.
@@ -79,7 +75,8 @@ class Delta:
             )
         dropped = frozenset(self.drop)
         kept = {digest: raw for digest, raw in old.parts.items() if digest not in dropped}
-        new = HostRuleset(host=self.host, parts={**kept, **{digest_of(raw): raw for raw in self.add}})
+        parts = {**kept, **{digest_of(raw): raw for raw in self.add}}
+        new = HostRuleset(host=self.host, parts=parts, known=old.learned)
         if new.digest != self.after:
             raise ValueError(f"ruleset {new.digest[:12]} comes out of this change, and {self.after[:12]} should")
         try:
