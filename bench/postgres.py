@@ -74,7 +74,7 @@ class Cluster:
     def start(self) -> None:
         """Start the server and wait until it answers."""
         settings = [word for name, value in self._settings.items() for word in ("-c", f"{name}={value}")]
-        command = ["postgres", "-D", self._data, "-k", self.directory, *settings]
+        command = ["postgres", "-D", str(self._data), "-k", str(self.directory), *settings]
         with (self.directory / "log").open("ab") as log:
             # QUIT is PostgreSQL's word for "at once": it reaches the server when this process dies.
             self._process = subprocess.Popen(

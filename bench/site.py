@@ -23,7 +23,7 @@ from serai.store.store import Store
 from serai.wire import api
 from serai.wire.client import Client, ClientError
 from serai.wire.keys import Keys
-from serai.wire.profile import Profile, find
+from serai.wire.profile import find
 
 _START_SECONDS: Final = 120.0
 _WITH_US: Final = ("setpriv", "--pdeathsig", "KILL", "--", sys.executable, "-m")
@@ -65,7 +65,9 @@ class Controller:
             "port": self.port, "agents_port": self.agents_port, "controllers": list(self.others),
             "client": str(self.keys.parent / "client.toml"),
         }  # fmt: skip
-        told_limits = "[limits]\nstrangers_per_second = 1000\nstrangers_burst = 1000\n"  # all hosts come from one address here
+        told_limits = (
+            "[limits]\nstrangers_per_second = 1000\nstrangers_burst = 1000\n"  # all hosts come from one address here
+        )
         config.write_text("".join(f"{name} = {json.dumps(value)}\n" for name, value in told.items()) + told_limits)
         with (self.directory / "log").open("ab") as log:
             self.process = subprocess.Popen(
@@ -101,7 +103,7 @@ class Controller:
 
     def peak_bytes(self) -> int:
         """Return the most memory that it has had."""
-        assert self.process is not None  # noqa: S101 (who asks has started it)
+        assert self.process is not None
         status = Path(f"/proc/{self.process.pid}/status").read_text()
         return int(next(line for line in status.splitlines() if line.startswith("VmHWM:")).split()[1]) * 1024
 

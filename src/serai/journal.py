@@ -62,7 +62,11 @@ def level(environment: Mapping[str, str], otherwise: str = Level.INFO) -> Level:
 
 
 def configure(
-    environment: Mapping[str, str], *, stream: TextIO | None = None, least: str = Level.INFO, colours: bool | None = None
+    environment: Mapping[str, str],
+    *,
+    stream: TextIO | None = None,
+    least: str = Level.INFO,
+    colours: bool | None = None,
 ) -> None:
     """Have everything of this process log to ``stream`` (stderr) from now on.
 

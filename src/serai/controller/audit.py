@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import json
 from collections.abc import AsyncIterator, Sequence
 from typing import Final
@@ -60,7 +61,8 @@ class Audit:
         require(who, Verb.READ_AUDIT)
         note = await self._store.audit.checkpoint()
         told = Checkpoint.parse(note)
-        return api.Checkpoint(size=told.size, root=told.root.hex(), note=note)
+        key = base64.b64encode(self._signer.public).decode()
+        return api.Checkpoint(size=told.size, root=told.root.hex(), note=note, key=key)
 
     async def export(self, who: Caller) -> AsyncIterator[bytes]:
         """Return all of it, a record a line; the last line is a checkpoint."""
@@ -71,9 +73,7 @@ class Audit:
         """Look at every record, and whether the log is a continuation of what it was at each of ``checkpoints``."""
         require(who, Verb.READ_AUDIT)
         verdict = await self._store.audit.verify(checkpoints, self._signer.verify)
-        return api.AuditVerdict(
-            ok=verdict.ok, size=verdict.size, root=verdict.root.hex(), faults=list(verdict.faults)
-        )
+        return api.AuditVerdict(ok=verdict.ok, size=verdict.size, root=verdict.root.hex(), faults=list(verdict.faults))
 
     # Witnesses
 

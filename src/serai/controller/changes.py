@@ -21,8 +21,8 @@ from serai.model.tenancy import ROOT, Scope
 from serai.model.update import Update
 from serai.model.world import World
 from serai.store.errors import BehindError
-from serai.store.records import Commit, Entry, Proposal
 from serai.store.proposals import require_open
+from serai.store.records import Commit, Entry, Proposal
 from serai.store.store import Store
 from serai.wire import api
 
@@ -171,7 +171,12 @@ class Changes:
         if isinstance(verdict := may_change(who, changes, Verb.CONFIRM), Refused):
             raise ForbiddenError(verdict.why)
         entry = Entry(
-            who=who.name, verb="confirm", object=f"revision {number}", scope=common_scope(writes), outcome="done", detail={}
+            who=who.name,
+            verb="confirm",
+            object=f"revision {number}",
+            scope=common_scope(writes),
+            outcome="done",
+            detail={},
         )
         await self._store.revisions.confirm(number, entry, self._clock())
 
@@ -283,7 +288,9 @@ def _entry(who: str, verb: str, draft: Draft, message: str) -> Entry:
 
 
 def _stale() -> StaleError:
-    return StaleError("what was looked at is not what would be done now: something was changed meanwhile; look at it again")
+    return StaleError(
+        "what was looked at is not what would be done now: something was changed meanwhile; look at it again"
+    )
 
 
 def _approvals(draft: Draft) -> int:

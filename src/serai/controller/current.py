@@ -113,7 +113,7 @@ class Current:
                 if marks.head > self._edition.revision:
                     await self.catch_up()
                 self.trouble = ""
-            except Exception as error:  # the database may be away for a while; gates do not depend on it
+            except Exception as error:  # noqa: BLE001 (the database may be away for a while)
                 if not self.trouble:
                     _log.error("cannot keep up with the database", error=str(error))
                 self.trouble = str(error) or type(error).__name__

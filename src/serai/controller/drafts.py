@@ -111,7 +111,11 @@ class Written:
         }
         if changed:
             faults = [
-                api.Fault(where=f"revision {by.number}", resource=str(key), message=f"was changed by {by.by} at {by.at:%F %T} UTC")
+                api.Fault(
+                    where=f"revision {by.number}",
+                    resource=str(key),
+                    message=f"was changed by {by.by} at {by.at:%F %T} UTC",
+                )
                 for key, by in sorted(changed.items())
             ]
             raise StaleError(
@@ -177,7 +181,8 @@ class Drafter:
         taken = steps(before, {key: _body(made) for key, made in wished.items()})
         definitions = {step.key: wished[step.key] for step in taken}
         changes = [
-            Change(before=_resource(edition.catalog.get(key)), after=_resource(made)) for key, made in definitions.items()
+            Change(before=_resource(edition.catalog.get(key)), after=_resource(made))
+            for key, made in definitions.items()
         ]
         if who is not None and isinstance(verdict := may_change(who, changes), Refused):
             raise ForbiddenError(verdict.why)

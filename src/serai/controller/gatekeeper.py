@@ -60,7 +60,9 @@ class Gatekeeper:
         if epoch < record.epoch:
             return Turned(reason=f"a newer agent of host {host} has come", fenced=True, epoch=record.epoch)
         if epoch > record.epoch:
-            return Turned(reason=f"host {host} has never had an agent of epoch {epoch}: has the database been set back?")
+            return Turned(
+                reason=f"host {host} has never had an agent of epoch {epoch}: has the database been set back?"
+            )
         return Admitted(epoch=epoch)
 
     def leader(self) -> Leader:

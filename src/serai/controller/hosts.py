@@ -2,28 +2,23 @@
 
 from __future__ import annotations
 
-import asyncio
 import base64
-import contextlib
 import dataclasses
 import secrets
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 from typing import Final
 
-import msgspec
-
-from serai.access.decide import Caller, Refused, Subject, decide
+from serai.access.decide import Caller
 from serai.access.verbs import Verb
 from serai.controller.current import Current
 from serai.controller.drafts import invalid
 from serai.controller.errors import NotFoundError
 from serai.controller.shard import Shard
-from serai.controller.views import require, revision_of
+from serai.controller.views import require
 from serai.model.tenancy import ROOT, is_name
 from serai.store.errors import JoinError
-from serai.store.records import Entry, HostRecord, HostState, JoinTokenRecord
+from serai.store.records import Entry, HostState, JoinTokenRecord
 from serai.store.store import Store
 from serai.wire import api
 from serai.wire.jointoken import JoinToken, JoinTokenError
@@ -100,11 +95,19 @@ class Hosts:
         now = self._clock()
         host = await self._store.hosts.may_join(token.id, token.secret_digest, now)
         if request.host != host:
-            raise JoinError(f"this token is for host {host}, and this host is called {request.host}: join with '--host {host}'")
+            raise JoinError(
+                f"this token is for host {host}, and this host is called {request.host}: join with '--host {host}'"
+            )
         issued = self._issue(request.csr, host, now)
         entry = _entry(f"host {host}", "join", host, serial=issued.serial)
         await self._store.hosts.join(
-            token.id, token.secret_digest, key_digest=issued.key, serial=issued.serial, until=issued.until, entry=entry, now=now
+            token.id,
+            token.secret_digest,
+            key_digest=issued.key,
+            serial=issued.serial,
+            until=issued.until,
+            entry=entry,
+            now=now,
         )
         return self._certificate(issued)
 
@@ -164,10 +167,6 @@ class Hosts:
         """The certificate of the site's authority, in PEM."""
         return self._authority.pem
 
-    async def somebody_leads(self) -> bool:
-        """Say whether some controller has led lately, as far as the database tells."""
-        return await self._store.leader(self._shard.name) is not None
-
     async def revoke(self, who: Caller, name: str) -> None:
         """Shut a host out, at once. Its gates go on with what they hold.
 
@@ -179,84 +178,6 @@ class Hosts:
         if await self._store.hosts.one(name) is None:
             raise NotFoundError(f"no host {name!r} has joined")
         await self._store.hosts.revoke(name, _entry(who.name, "revoke", name), self._clock())
-
-    # What each holds
-
-    async def status(self, who: Caller) -> api.Status:
-        """Return where everything stands; hosts only to those who may see them."""
-        require(who, Verb.READ)
-        leads = self._shard.term is not None
-        leader = await self._store.leader("all")
-        states = {s.name: s for s in (self._shard.states() if leads else await self._store.hosts.states())}
-        compiled = self._shard.compiled if leads else (leader.compiled if leader else 0)
-        joined = {record.name: record for record in await self._store.hosts.all()}
-        head = self._current.edition.revision
-        found = [_status(name, joined.get(name), states.get(name, _NOBODY), compiled, head) for name in sorted(joined)]
-        shown = found if _may_see_hosts(who) else ()
-        return api.Status(
-            revision=head,
-            hosts=shown,
-            leader=leader.url if leader else "",
-            confirm=[revision_of(each, ()) for each in await self._store.revisions.unconfirmed()],
-            behind=sum(host.behind for host in found if not host.revoked),
-        )
-
-    async def host(self, who: Caller, name: str) -> api.HostStatus:
-        """Return how one host is, with its gates.
-
-        Raises:
-            ForbiddenError: this person may not see hosts.
-            NotFoundError: no such host has joined.
-        """
-        require(who, Verb.READ_HOSTS)
-        status = await self.status(who)
-        found = next((each for each in status.hosts if each.name == name), None)
-        if found is None:
-            raise NotFoundError(f"no host {name!r} has joined")
-        return msgspec.structs.replace(found, gates=list(self._gates(name)))
-
-    def _gates(self, name: str) -> Iterator[api.Gate]:
-        """Go through the vNICs that a host's agent says it guards: the leader knows them, others do not."""
-        guarded = self._shard.guarded(name)
-        for vm, vnic in self._current.edition.catalog.world.vnics():
-            if vnic.id in guarded:
-                yield api.Gate(vnic=f"{vm.path}/{vnic.name}", tap=None, mode=vm.mode.value)
-
-    async def wait(self, who: Caller, revision: int, seconds: float) -> api.Status:
-        """Return as soon as every host holds what ``revision`` and all before it want, or when the time is over."""
-        deadline = time.monotonic() + seconds
-        while True:
-            status = await self.status(who)
-            left = deadline - time.monotonic()
-            if (status.revision >= revision and not status.behind) or left <= 0:
-                return status
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(min(left, _POLL_SECONDS)):
-                    await self._shard.progress()
-
-
-def _status(name: str, record: HostRecord | None, state: HostState, compiled: int, head: int) -> api.HostStatus:
-    holds_it = state.holds is not None and state.holds == state.wanted
-    return api.HostStatus(
-        name=name,
-        joined=record is not None and record.revoked is None,
-        connected=state.connected,
-        since=state.since,
-        agent=state.agent,
-        epoch=state.epoch,
-        holds=state.holds,
-        wanted=state.wanted,
-        revision=compiled if holds_it else state.revision,
-        behind=not holds_it or compiled < head,
-        trouble=state.trouble,
-        revoked=record is not None and record.revoked is not None,
-        certificate_until=record.until if record else None,
-        vnics=state.vnics,
-    )
-
-
-def _may_see_hosts(who: Caller) -> bool:
-    return not isinstance(decide(who, Verb.READ_HOSTS, Subject(scope=ROOT)), Refused)
 
 
 def _entry(who: str, verb: str, host: str, **detail: object) -> Entry:

@@ -29,6 +29,7 @@ from serai.controller.people import People
 from serai.controller.questions import Questions
 from serai.controller.service import Service
 from serai.controller.shard import Shard
+from serai.controller.standing import Standing
 from serai.controller.views import Views
 from serai.store.store import Store
 from serai.wire import remote
@@ -70,23 +71,25 @@ async def controller(config: Config) -> AsyncIterator[Running]:
     try:
         await current.load()
         shard = Shard(store, current, name="all", url=config.agents_url, by=compile_in_parallel, clock=_now)
-        hosts = Hosts(store, current, shard, keys.authority, agents=[config.agents_url, *config.controllers], clock=_now)
+        hosts = Hosts(
+            store, current, shard, keys.authority, agents=[config.agents_url, *config.controllers], clock=_now
+        )
         audit = Audit(store, signer)
         people = People(store.people, passwords=Passwords(new_hasher()), oidc=oidc)
         service = Service(
-            store, current, shard=shard, people=people, hosts=hosts, audit=audit, views=Views(store, current),
+            store, current, shard=shard, people=people, hosts=hosts, standing=Standing(store, current, shard), audit=audit, views=Views(store, current),
             changes=Changes(store, current, preview=shard.preview, clock=_now), questions=Questions(current), clock=_now,
         )  # fmt: skip
         await _first_start(people, config, keys)
         gatekeeper = Gatekeeper(store, shard, hosts)
         agents = Agents(gatekeeper, Ears(shard, audit))
         shard.serve(agents)
-        async with contextlib.AsyncExitStack() as stack:
-            for part in (current, gatekeeper, audit, service, shard):
-                await stack.enter_async_context(_running(part.run()))
-            context = agents_context(keys.server, keys.server_key, keys.ca)
-            await stack.enter_async_context(agents.serve(config.address, config.agents_port, context))
-            await stack.enter_async_context(_served(service, config, keys))
+        context = agents_context(keys.server, keys.server_key, keys.ca)
+        async with (
+            _running(current.run(), gatekeeper.run(), audit.run(), service.run(), shard.run()),
+            agents.serve(config.address, config.agents_port, context),
+            _served(service, config, keys),
+        ):
             _log.info("controller is ready", url=config.url, agents=config.agents_url)
             yield Running(config=config, service=service, shard=shard, hosts=hosts, store=store, keys=keys)
     finally:
@@ -148,14 +151,15 @@ class _Server(uvicorn.Server):
 
 
 @contextlib.asynccontextmanager
-async def _running(doing: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
-    task = asyncio.create_task(doing)
-    try:
-        yield
-    finally:
-        task.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await task
+async def _running(*parts: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
+    """Keep parts of the controller at work; where one of them fails for good, all of it ends, and says why."""
+    async with asyncio.TaskGroup() as group:
+        tasks = [group.create_task(part) for part in parts]
+        try:
+            yield
+        finally:
+            for task in tasks:
+                task.cancel()
 
 
 def _now() -> datetime:
@@ -176,6 +180,9 @@ async def _until_told(config: Config) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, told.set)
-    async with controller(config):
-        await told.wait()
+    try:
+        async with controller(config):
+            await told.wait()
+    except BaseExceptionGroup as group:
+        raise group.exceptions[0] from group
     _log.info("controller stops; hosts go on with what they hold")

@@ -40,7 +40,9 @@ class Questions:
             ForbiddenError: this person may ask nothing.
             InvalidError: the question makes no sense.
         """
-        return await self._answer(who, lambda world: answer_can(world, question.source, question.target, question.service))
+        return await self._answer(
+            who, lambda world: answer_can(world, question.source, question.target, question.service)
+        )
 
     async def reach(self, who: Caller, question: api.ReachQuestion) -> api.Answer:
         """Say who can open connections to whom.
@@ -79,7 +81,9 @@ class Questions:
             return None
         found = await self._current.work(openings, *both)
         return [
-            api.Opening(change="opens" if change == "opens" else "closes", sources=sources, targets=targets, ports=ports)
+            api.Opening(
+                change="opens" if change == "opens" else "closes", sources=sources, targets=targets, ports=ports
+            )
             for change, sources, targets, ports in found
         ]
 
@@ -123,9 +127,6 @@ def _concerned(draft: Draft) -> tuple[World, World] | None:
 
 def _within(world: World, domains: set[str]) -> World:
     there = {
-        path: vm
-        for path, vm in world.vms.items()
-        if any(vnic.network.routing_domain in domains for vnic in vm.vnics)
+        path: vm for path, vm in world.vms.items() if any(vnic.network.routing_domain in domains for vnic in vm.vnics)
     }
     return dataclasses.replace(world, vms=there)
-

@@ -22,6 +22,7 @@ from serai.controller.people import People
 from serai.controller.questions import Questions
 from serai.controller.refusals import Refusals
 from serai.controller.shard import Shard
+from serai.controller.standing import Standing
 from serai.controller.views import Views, proposal_of, require
 from serai.model.tenancy import ROOT
 from serai.store.errors import JoinError, NotWaitingError, ProposalError, StoreError
@@ -50,6 +51,7 @@ class Service:
         changes: Changes,
         views: Views,
         hosts: Hosts,
+        standing: Standing,
         questions: Questions,
         audit: Audit,
         clock: Callable[[], datetime],
@@ -57,7 +59,7 @@ class Service:
         """Nothing is done yet."""
         self._store, self._current, self._shard, self._clock = store, current, shard, clock
         self._people, self._changes, self._views, self._hosts = people, changes, views, hosts
-        self._questions, self._audit = questions, audit
+        self._questions, self._audit, self._standing = questions, audit, standing
         self._refusals = Refusals(store.people)
 
     async def run(self) -> None:
@@ -69,7 +71,7 @@ class Service:
                 await self._refusals.flush(self._clock())
                 if self._shard.term is not None:
                     await self._changes.take_back_overdue()
-            except Exception as error:  # it is tried again; what stands in the way must not end the controller
+            except Exception as error:  # noqa: BLE001 (it is tried again)
                 _log.error("cannot do what is due", error=str(error))
 
     # People
@@ -128,7 +130,9 @@ class Service:
         after: str | None,
     ) -> api.Page:
         """List what is in force."""
-        return await _answered(self._views.resources(who, kind=kind, scope=scope, labels=labels, limit=limit, after=after))
+        return await _answered(
+            self._views.resources(who, kind=kind, scope=scope, labels=labels, limit=limit, after=after)
+        )
 
     async def resource(self, who: Caller, kind: str, path: str) -> api.Resource:
         """Show one resource in force."""
@@ -185,15 +189,15 @@ class Service:
 
     async def status(self, who: Caller) -> api.Status:
         """Say where everything stands."""
-        return await _answered(self._hosts.status(who))
+        return await _answered(self._standing.status(who))
 
     async def host(self, who: Caller, name: str) -> api.HostStatus:
         """Say where one host stands, with its gates."""
-        return await _answered(self._hosts.host(who, name))
+        return await _answered(self._standing.host(who, name))
 
     async def wait(self, who: Caller, revision: int, seconds: float) -> api.Status:
         """Wait until all hosts hold a revision, or the time is over."""
-        return await _answered(self._hosts.wait(who, revision, seconds))
+        return await _answered(self._standing.wait(who, revision, seconds))
 
     async def revoke_host(self, who: Caller, name: str) -> None:
         """Make the certificate of a host worthless."""
@@ -254,9 +258,16 @@ class Service:
 
     async def health(self) -> api.Health:
         """Say whether this controller does what it should."""
-        parts = {"database": self._current.trouble, "compiler": self._shard.trouble, "audit": self._audit.trouble, "leader": ""}
-        if not parts["database"] and self._shard.term is None and not await self._hosts.somebody_leads():
-            parts["leader"] = "no controller leads: hosts go on with what they hold; look at the logs of the controllers"
+        parts = {
+            "database": self._current.trouble,
+            "compiler": self._shard.trouble,
+            "audit": self._audit.trouble,
+            "leader": "",
+        }
+        if not parts["database"] and self._shard.term is None and not await self._standing.somebody_leads():
+            parts["leader"] = (
+                "no controller leads: hosts go on with what they hold; look at the logs of the controllers"
+            )
         told = {name: trouble or "ok" for name, trouble in parts.items()}
         return api.Health(ok=not any(parts.values()), parts=told, version=version("serai"))
 

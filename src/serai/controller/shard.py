@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import time
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from typing import Final, Protocol, TypeVar
@@ -103,7 +103,7 @@ class Shard:
         self._store, self._current, self._by, self._clock = store, current, by, clock
         self._leadership = store.leadership(name, url, clock=clock)
         self._floor = 0
-        self.name = name
+        self.name, self.url = name, url
         self._workshop = ThreadPoolExecutor(max_workers=1, thread_name_prefix="compiler")
         self._endpoint: Endpoint | None = None
         self.trouble = ""
@@ -150,9 +150,10 @@ class Shard:
         known = self._known.get(host)
         return known.vnics if known else frozenset()
 
-    async def progress(self) -> None:
-        """Wait until something is known of hosts that was not before."""
-        await self._progress.wait()
+    @property
+    def news(self) -> asyncio.Event:
+        """What is set as soon as something is known of hosts that was not before."""
+        return self._progress
 
     # Who leads
 
@@ -170,7 +171,7 @@ class Shard:
     async def _attempt(self) -> int | None:
         try:
             return await self._leadership.attempt(self._floor)
-        except Exception as error:  # the database may be away for a while
+        except Exception as error:  # noqa: BLE001 (the database may be away for a while)
             _log.error("cannot ask who leads", shard=self.name, error=str(error))
             return None
 
@@ -185,7 +186,7 @@ class Shard:
                 tasks.create_task(self._watch_leadership(term))
         except* _DeposedError:
             _log.warning("leads no more", shard=self.name, term=term)
-        except* Exception as trouble:
+        except* Exception as trouble:  # noqa: BLE001 (it is tried again)
             _log.error("cannot lead", shard=self.name, term=term, error=str(trouble.exceptions[0]))
         finally:
             self._begin()
@@ -289,8 +290,11 @@ class Shard:
         if changed != known.state:
             known.state = changed
             self._stirred.add(changed.name)
-            self._progress.set()
-            self._progress = asyncio.Event()
+            self._tell_news()
+
+    def _tell_news(self) -> None:
+        self._progress.set()
+        self._progress = asyncio.Event()
 
     def _note_revision(self, known: _Known) -> None:
         if known.state.holds == known.state.wanted:
@@ -315,6 +319,7 @@ class Shard:
             outcome = await self._work(self._handle, events)
             self._compiled = revision
             self._carry_out(outcome)
+            self._tell_news()
 
     def _handle(self, events: Sequence[Event]) -> _Outcome:
         """Compile. This runs beside the event loop."""

@@ -9,7 +9,7 @@ from typing import Final
 
 from serai.access.decide import Caller, Refused, Subject, decide
 from serai.access.verbs import Verb
-from serai.controller.changes import told
+from serai.controller.changes import told as told_steps
 from serai.controller.current import Current, Edition
 from serai.controller.drafts import invalid, scope_of
 from serai.controller.errors import ForbiddenError, NotFoundError
@@ -35,7 +35,14 @@ class Views:
     # Resources
 
     async def resources(
-        self, who: Caller, *, kind: str | None, scope: str | None, labels: Mapping[str, str], limit: int, after: str | None
+        self,
+        who: Caller,
+        *,
+        kind: str | None,
+        scope: str | None,
+        labels: Mapping[str, str],
+        limit: int,
+        after: str | None,
     ) -> api.Page:
         """Return some resources in force, in order of kind and path: those that fit all that is asked, and that this person may see.
 
@@ -83,9 +90,9 @@ class Views:
         while len(found) < most:
             some = await self._store.revisions.latest(before=before, limit=most)
             for revision in some:
-                seen = _seen(who, revision)
-                if seen is not None and len(found) < most:
-                    found.append(seen)
+                told = seen(who, revision)
+                if told is not None and len(found) < most:
+                    found.append(told)
             if len(some) < most:
                 break
             before = some[-1].number
@@ -98,9 +105,9 @@ class Views:
             NotFoundError: there is none of that number, or nothing in it is this person's to see.
         """
         if 0 < number <= (await self._current.catch_up()).revision:
-            seen = _seen(who, await self._store.revisions.one(number))
-            if seen is not None:
-                return seen
+            told = seen(who, await self._store.revisions.one(number))
+            if told is not None:
+                return told
         raise NotFoundError(f"there is no revision {number}")
 
     async def watch(self, who: Caller, since: int) -> AsyncIterator[api.Revision]:
@@ -108,9 +115,9 @@ class Views:
         while True:
             edition = await self._current.later_than(since)
             for committed in await self._store.revisions.since(since):
-                seen = _seen(who, committed)
-                if seen is not None:
-                    yield seen
+                told = seen(who, committed)
+                if told is not None:
+                    yield told
                 since = committed.number
             since = max(since, edition.revision)
 
@@ -129,7 +136,7 @@ def proposal_of(edition: Edition, proposal: Proposal) -> api.Proposal:
     return api.Proposal(
         id=proposal.id, digest=proposal.digest, by=proposal.by, message=proposal.message, created=proposal.created,
         expires=proposal.expires, state=proposal.state, approvals=list(proposal.approvals), needs=proposal.needs,
-        steps=told(taken),
+        steps=told_steps(taken),
     )  # fmt: skip
 
 
@@ -163,17 +170,21 @@ def _labelled(edition: Edition, key: Key, labels: Mapping[str, str]) -> bool:
 
 def _resource(edition: Edition, key: Key) -> api.Resource:
     return api.Resource(
-        kind=key.kind, path=key.path, scope=key.scope, revision=edition.written[key], body=json.loads(edition.body(key) or "")
+        kind=key.kind,
+        path=key.path,
+        scope=key.scope,
+        revision=edition.written[key],
+        body=json.loads(edition.body(key) or ""),
     )
 
 
-def _seen(who: Caller, committed: Committed) -> api.Revision | None:
+def seen(who: Caller, committed: Committed) -> api.Revision | None:
     """Return what somebody may see of a revision; None: nothing."""
     writes = {key: body for key, body in committed.writes.items() if _visible(who, key)}
     if not writes and committed.writes:
         return None
     taken = steps({key: committed.before.get(key) for key in writes}, writes)
-    return revision_of(committed, told(taken))
+    return revision_of(committed, told_steps(taken))
 
 
 def revision_of(revision: Revision, taken: Iterable[api.Step]) -> api.Revision:

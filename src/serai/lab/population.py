@@ -141,4 +141,3 @@ def _rule(name: str, way: str, peers: Sequence[Document], *ports: str) -> Docume
 
 def _coprime(number: int) -> int:
     return next(step for step in range(max(number * 5 // 8, 1), 2 * number + 2) if math.gcd(step, number) == 1)
-

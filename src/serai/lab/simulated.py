@@ -44,9 +44,13 @@ class Pool:
         """Return the same ruleset, made of the parts here; of what has been read of it only the vNICs and the digest are kept."""
         parts = {digest: self._parts.setdefault(digest, raw) for digest, raw in ruleset.parts.items()}
         learned = ruleset.learned
-        read = {digest: self._read.setdefault(digest, part) for digest, part in learned.parts.items() if digest in parts}
+        read = {
+            digest: self._read.setdefault(digest, part) for digest, part in learned.parts.items() if digest in parts
+        }
         kept = HostRuleset(host=ruleset.host, parts=parts, known=Known(parts=read, guests=learned.guests))
-        vars(kept).update(vnics=ruleset.vnics, digest=ruleset.digest, _thawed=learned.guests)  # as functools.cached_property would
+        vars(kept).update(
+            vnics=ruleset.vnics, digest=ruleset.digest, _thawed=learned.guests
+        )  # as functools.cached_property would
         return kept
 
     def keep_only(self, held: Iterable[HostRuleset]) -> None:

@@ -211,9 +211,10 @@ class HostRuleset:
             ValueError: a book is damaged, or a part is no book.
         """
         bridged = type(self)(host=self.host, parts={**self.parts, **books}, leaving=leaving, known=self.learned)
-        if not all(isinstance(bridged._read.parts.get(digest), FrozenBook) for digest in books):
+        read = bridged._read  # noqa: SLF001 (one of ours)
+        if not all(isinstance(read.parts.get(digest), FrozenBook) for digest in books):
             raise ValueError("there is more than books")
-        mine, its = self._read.tables, bridged._read.tables
+        mine, its = self._read.tables, read.tables
         tables = {name: self.tables[name] if its[name] == mine[name] else _merged(name, its[name]) for name in its}
         vars(bridged).update(vnics=self.vnics, tables=tables)  # as functools.cached_property would
         bridged.rules  # noqa: B018 (that it can be read is looked at here)

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import functools
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine
 from datetime import datetime
 from typing import Any, Concatenate, Final, ParamSpec, Protocol, TypeVar
 
@@ -118,7 +118,9 @@ class Bookkeeper(Protocol):
 B = TypeVar("B", bound=Bookkeeper)
 
 
-def whole(method: Callable[Concatenate[B, P], Coroutine[Any, Any, T]]) -> Callable[Concatenate[B, P], Awaitable[T]]:
+def whole(
+    method: Callable[Concatenate[B, P], Coroutine[Any, Any, T]],
+) -> Callable[Concatenate[B, P], Coroutine[Any, Any, T]]:
     """Make of a method one that is never broken off; see ``Ledger.carry_out``."""
 
     @functools.wraps(method)
