@@ -9,10 +9,11 @@ from rich.console import Console
 from rich.table import Table
 
 from bench import compile as compiler
-from bench import gate, lab, ovn, testrun
+from bench import control, gate, lab, ovn, testrun
 
 _BENCHMARKS = {
     "compile": compiler.measure,
+    "control": control.measure,
     "gate": gate.measure,
     "lab": lab.measure,
     "ovn": ovn.measure,

@@ -37,7 +37,7 @@ async def main(url: str, tokens: Mapping[str, str], state: Path, scale: Scale) -
     loop.set_default_executor(ThreadPoolExecutor(_JOINS_AT_ONCE))
     told = asyncio.Event()
     loop.add_signal_handler(signal.SIGTERM, told.set)
-    gc.freeze()
+    gc.disable()  # a real agent has a process to itself, and little in it for the collector to look through
     async with asyncio.TaskGroup() as tasks:
         running = [
             tasks.create_task(_agent(url, tokens[host], state / host, SimulatedHost(host, guests[host], pool)))

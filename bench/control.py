@@ -99,24 +99,27 @@ def _settle(client: Client, hosts: int) -> None:
 
 def _two(scale: Scale) -> Iterator[Metric]:
     """Kill the controller that leads; how long until the other does, and until it serves all hosts."""
-    with tempfile.TemporaryDirectory(prefix="serai-control-") as path, cluster() as server:
-        with site(Path(path), scale, server.url, controllers=2) as made:
-            made.fill()
-            first, second = made.controllers
-            first.start()
-            first.wait()
-            second.start()
-            second.wait()
-            made.start_agents()
-            with first.client() as client:
-                _settle(client, scale.hosts)
-            began = time.monotonic()
-            first.kill()
-            _wait_until_leads(second)
-            yield Metric(name="control.takeover_s", value=time.monotonic() - began, unit="s", goal=5)
-            with second.client() as client:
-                _settle(client, scale.hosts)
-            yield Metric(name="control.takeover_all_hosts_s", value=time.monotonic() - began, unit="s")
+    with (
+        tempfile.TemporaryDirectory(prefix="serai-control-") as path,
+        cluster() as server,
+        site(Path(path), scale, server.url, controllers=2) as made,
+    ):
+        made.fill()
+        first, second = made.controllers
+        first.start()
+        first.wait()
+        second.start()
+        second.wait()
+        made.start_agents()
+        with first.client() as client:
+            _settle(client, scale.hosts)
+        began = time.monotonic()
+        first.kill()
+        _wait_until_leads(second)
+        yield Metric(name="control.takeover_s", value=time.monotonic() - began, unit="s", goal=5)
+        with second.client() as client:
+            _settle(client, scale.hosts)
+        yield Metric(name="control.takeover_all_hosts_s", value=time.monotonic() - began, unit="s")
 
 
 def _wait_until_leads(controller: Controller) -> None:

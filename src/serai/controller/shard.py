@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import gc
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -121,6 +122,7 @@ class Shard:
         self._compiled = 0
         self._stirred: set[str] = set()
         self._progress = asyncio.Event()
+        self._unheard = False
 
     def serve(self, endpoint: Endpoint) -> None:
         """Speak to agents through this."""
@@ -201,6 +203,7 @@ class Shard:
         for state in await self._store.hosts.states():
             self._known[state.name] = _Known(state=dataclasses.replace(state, connected=False))
         await self._work(self._core.handle, WorldChanged(world=edition.catalog.world))
+        gc.freeze()  # what is known now stays: to look through all of it again and again would hold everything up
         self._compiled, self._term = edition.revision, term
         taken = round(time.monotonic() - began, 2)
         _log.info("leads", shard=self.name, term=term, revision=edition.revision, seconds=taken)
@@ -256,6 +259,7 @@ class Shard:
         known = self._known[host]
         self._put(known, holds=_hex(held.digest), trouble=held.refused)
         self._note_revision(known)
+        self._tell_news()
         if not held.refused:
             known.refusals = 0
             self._report(known)
@@ -270,6 +274,7 @@ class Shard:
         """An agent is there no more; its gates go on."""
         if host in self._known:
             self._put(self._known[host], connected=False, since=self._clock())
+            self._tell_news()
 
     def _report_again(self, known: _Known) -> None:
         if self._known.get(known.state.name) is known and known.state.connected:
@@ -290,11 +295,13 @@ class Shard:
         if changed != known.state:
             known.state = changed
             self._stirred.add(changed.name)
-            self._tell_news()
+            self._unheard = True
 
     def _tell_news(self) -> None:
-        self._progress.set()
-        self._progress = asyncio.Event()
+        if self._unheard:
+            self._unheard = False
+            self._progress.set()
+            self._progress = asyncio.Event()
 
     def _note_revision(self, known: _Known) -> None:
         if known.state.holds == known.state.wanted:
@@ -317,6 +324,7 @@ class Shard:
                     revision = each.edition.revision
                     events.append(WorldChanged(world=each.edition.catalog.world, update=each.update))
             outcome = await self._work(self._handle, events)
+            self._unheard |= revision != self._compiled
             self._compiled = revision
             self._carry_out(outcome)
             self._tell_news()
@@ -338,7 +346,8 @@ class Shard:
         for refusal in outcome.refusals:
             _log.error("cannot be compiled", error=str(refusal.why))
         for host, digest in outcome.wanted.items():
-            if known := self._known.get(host):
+            known = self._known.get(host)
+            if known is not None and known.state.wanted != digest:
                 self._put(known, wanted=digest)
                 self._note_revision(known)
         for each in outcome.outgoing:
