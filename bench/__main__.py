@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Iterable
 
 import click
 from rich.console import Console
@@ -10,8 +11,9 @@ from rich.table import Table
 
 from bench import compile as compiler
 from bench import control, gate, lab, ovn, testrun
+from bench.metric import Metric
 
-_BENCHMARKS = {
+_BENCHMARKS: dict[str, Callable[[], Iterable[Metric]]] = {
     "compile": compiler.measure,
     "control": control.measure,
     "gate": gate.measure,

@@ -38,8 +38,8 @@ _MARKED: Final = frozenset({"Site", "Tenant"})
 _ITSELF: Final = "serai"
 """Who takes back what nobody has confirmed."""
 
-Preview = Callable[[World, Update], Awaitable[Sequence[str]]]
-"""Which hosts would be sent another ruleset, as far as that is known here."""
+Preview = Callable[[int, World, Update], Awaitable[Sequence[str]]]
+"""Which hosts would be sent another ruleset if the resources of a revision were changed so, as far as that is known here."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,7 +75,7 @@ class Changes:
             Exception: as for ``apply``.
         """
         draft = await self._drafter.draft(who, Written(request, self._store, self._current))
-        return draft, await self._preview(draft.catalog.world, draft.update), _approvals(draft)
+        return draft, await self._preview(draft.edition.revision, draft.catalog.world, draft.update), _approvals(draft)
 
     async def apply(self, who: Caller, request: api.ChangeRequest) -> api.Applied | api.Proposed:
         """Make a change, or propose it where a second person must agree.
@@ -119,7 +119,7 @@ class Changes:
             if not draft.steps and order.reverts is None:
                 return api.Applied(revision=draft.edition.revision, steps=[])
             await self._require_no_pending(draft.scope, but=order.reverts)
-            hosts = await self._preview(draft.catalog.world, draft.update)
+            hosts = await self._preview(draft.edition.revision, draft.catalog.world, draft.update)
             if order.reverts is None and order.proposal is None and (needs := _approvals(draft)) > 1:
                 return await self._propose(who, draft, order, needs)
             name, proposal = who.name if who else _ITSELF, order.proposal

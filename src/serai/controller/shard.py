@@ -368,15 +368,18 @@ class Shard:
                 states = [self._known[name].state for name in stirred if name in self._known]
                 await self._store.hosts.put_states(states, shard=self.name, term=term, compiled=self._compiled)
 
-    async def preview(self, world: World, update: Update) -> Sequence[str]:
-        """Return which hosts would be sent another ruleset, where this controller leads; elsewhere that is not known.
+    async def preview(self, revision: int, world: World, update: Update) -> Sequence[str]:
+        """Return which hosts would be sent another ruleset if what is in force at ``revision`` were changed so.
+
+        Only the controller that leads knows; others return none.
 
         Raises:
             FitError: a host would have no room for what it would have to hold.
         """
         if self._term is None:
             return ()
-        return await self._work(self._core.foresee, world, update)
+        # What is otherwise is told for one revision; when another has been compiled last, it is found out anew.
+        return await self._work(lambda: self._core.foresee(world, update if self._compiled == revision else None))
 
     async def _work(self, job: Callable[..., T], *arguments: object) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._workshop, job, *arguments)

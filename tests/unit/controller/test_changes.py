@@ -72,8 +72,8 @@ class House:
 
 @asynccontextmanager
 async def house(directory: Path) -> AsyncIterator[House]:
-    async def preview(world: World, update: Update) -> Sequence[str]:
-        del world, update
+    async def preview(revision: int, world: World, update: Update) -> Sequence[str]:
+        del revision, world, update
         return []
 
     signer = Site.make(directory).keys.audit_signer()
