@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from postgres import Cluster, cluster
+from bench.postgres import Cluster, cluster
 from serai.store.store import Store
 
 

@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from databases import NOW, change, opened
-from postgres import Cluster
+from bench.postgres import Cluster
 from serai.model.key import Key
 from serai.store.store import Store
 
