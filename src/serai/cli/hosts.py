@@ -141,17 +141,20 @@ def _tell(to: Console, found: api.Status) -> None:
 def _table(hosts: Sequence[api.HostStatus]) -> Table:
     table = Table("HOST", "AGENT", "REVISION", "RULESET", "VNICS", "STATE", box=None, pad_edge=False)
     for each in hosts:
-        lags = _lags(each)
-        state = Text(_why(each) if lags else "holds what it should", "yellow" if lags else "green")
+        state = Text(_state(each), "yellow" if _lags(each) or each.revoked else "green")
         table.add_row(
             each.name, each.agent or "-", str(each.revision), (each.holds or "-")[:12], str(each.vnics), state
         )
     return table
 
 
+def _state(each: api.HostStatus) -> str:
+    return _why(each) if _lags(each) or each.revoked else "holds what it should"
+
+
 def _tell_host(to: Console, each: api.HostStatus) -> None:
     since = f" since {moment(each.since)}" if each.since else ""
-    line(to, f"{each.name}: {_why(each) if _lags(each) else 'holds what it should'}.", style="bold")
+    line(to, f"{each.name}: {_state(each)}.", style="bold")
     line(
         to,
         f"  {'connected' if each.connected else 'silent'}{since}, agent {each.agent or 'unknown'}, life {each.epoch}",

@@ -14,6 +14,7 @@ import time
 from collections.abc import AsyncIterator, Callable
 from typing import Final
 
+import msgspec
 import structlog
 
 from serai.controller.sessions.core import Conversation, Newest, OutOfTurnError
@@ -218,7 +219,7 @@ class Agents:
             )
         )  # fmt: skip
         _log.info("an agent has come", host=host, epoch=admitted.epoch, agent=hello.agent)
-        self._listener.arrived(host, hello)
+        self._listener.arrived(host, msgspec.structs.replace(hello, epoch=admitted.epoch))
         return True
 
     async def _hear(self, session: _Session) -> None:

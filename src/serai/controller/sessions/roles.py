@@ -78,7 +78,7 @@ class Listener(Protocol):
     """Who wants to know what agents tell. Nothing of it may wait."""
 
     def arrived(self, host: str, hello: Hello) -> None:
-        """An agent is there, perhaps again."""
+        """An agent is there, perhaps again; the epoch is what it has been given."""
 
     def seen(self, host: str, sight: Sight) -> None:
         """A host runs others than before."""
