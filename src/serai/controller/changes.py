@@ -15,11 +15,13 @@ from serai.access.decide import Caller, Refused
 from serai.access.verbs import Verb
 from serai.controller.current import Current
 from serai.controller.drafts import AsAt, Bodily, Draft, Drafter, Wish, Written, common_scope, invalid, scope_of
-from serai.controller.errors import ForbiddenError, NotFoundError, PendingError, StaleError
+from serai.controller.errors import ForbiddenError, NotFoundError, PendingError, ServiceError, StaleError
 from serai.model.change import Step
+from serai.model.definitions import DefinitionErrors
 from serai.model.tenancy import ROOT, Scope
 from serai.model.update import Update
 from serai.model.world import World
+from serai.policy.compiler.fit import FitError
 from serai.store.errors import BehindError
 from serai.store.proposals import require_open
 from serai.store.records import Commit, Entry, Proposal
@@ -65,6 +67,8 @@ class Changes:
         """``preview`` says what a change would mean for hosts, and refuses what they have no room for."""
         self._store, self._current, self._preview, self._clock = store, current, preview, clock
         self._drafter = Drafter(current)
+        self.trouble = ""
+        """What was not confirmed and cannot be taken back; empty while there is nothing of the kind."""
 
     # Plan and apply
 
@@ -193,8 +197,16 @@ class Changes:
                 was = await self._store.revisions.at(number - 1)
                 wish = Bodily({key: was.get(key) for key in (await self._store.revisions.one(number)).writes})
                 message = f"revision {number} was not confirmed in time"
-                await self._make(None, _Order(wish=wish, verb="roll back", message=message, reverts=number))
-                _log.warning("rolled back: nobody confirmed it in time", revision=number, by=revision.by)
+                try:
+                    await self._make(None, _Order(wish=wish, verb="roll back", message=message, reverts=number))
+                except (DefinitionErrors, FitError, ServiceError) as error:
+                    trouble = f"{message}, and cannot be taken back as things stand: {error}"
+                    if trouble != self.trouble:
+                        _log.error("cannot take back what nobody has confirmed", revision=number, error=str(error))
+                    self.trouble = trouble
+                else:
+                    self.trouble = ""
+                    _log.warning("rolled back: nobody confirmed it in time", revision=number, by=revision.by)
 
     async def _undone_by(self, to: int) -> int | None:
         """Return the one revision that going back there takes back before its time, where it waits to be confirmed."""

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from prometheus_client import CollectorRegistry, Gauge, generate_latest
 
-from serai.controller.audit import Audit
 from serai.controller.current import Current
 from serai.controller.shard import Shard
 
 
-def figures(current: Current, shard: Shard, audit: Audit) -> bytes:
+def figures(current: Current, shard: Shard, troubles: Mapping[str, str]) -> bytes:
     """Return the figures as they are now, in the text format of Prometheus."""
     registry = CollectorRegistry()
 
@@ -25,7 +26,5 @@ def figures(current: Current, shard: Shard, audit: Audit) -> bytes:
     gauge("hosts_connected", "Hosts whose agents are connected.", sum(state.connected for state in states))
     gauge("hosts_behind", "Hosts that do not hold what they should.", sum(s.holds != s.wanted for s in states))
     gauge("vnics_guarded", "vNICs behind whose gates somebody is known.", sum(state.vnics for state in states))
-    gauge("troubles", "What is wrong with this controller; see /readyz.", sum(
-        bool(each) for each in (current.trouble, shard.trouble, audit.trouble)
-    ))  # fmt: skip
+    gauge("troubles", "What is wrong with this controller; see /readyz.", sum(map(bool, troubles.values())))
     return generate_latest(registry)

@@ -31,6 +31,7 @@ from serai.controller.service import Service
 from serai.controller.shard import Shard
 from serai.controller.standing import Standing
 from serai.controller.views import Views
+from serai.controller.witnesses import Witnesses
 from serai.store.store import Store
 from serai.wire import remote
 from serai.wire.keys import Keys
@@ -74,19 +75,20 @@ async def controller(config: Config) -> AsyncIterator[Running]:
         hosts = Hosts(
             store, current, shard, keys.authority, agents=[config.agents_url, *config.controllers], clock=_now
         )
-        audit = Audit(store, signer)
+        audit, witnesses = Audit(store, signer), Witnesses(store, signer)
         people = People(store.people, passwords=Passwords(new_hasher()), oidc=oidc)
         service = Service(
-            store, current, shard=shard, people=people, hosts=hosts, standing=Standing(store, current, shard), audit=audit, views=Views(store, current),
+            store, current, shard=shard, people=people, hosts=hosts, standing=Standing(store, current, shard), audit=audit, witnesses=witnesses, views=Views(store, current),
             changes=Changes(store, current, preview=shard.preview, clock=_now), questions=Questions(current), clock=_now,
         )  # fmt: skip
         await _first_start(people, config, keys)
         gatekeeper = Gatekeeper(store, shard, hosts)
-        agents = Agents(gatekeeper, Ears(shard, audit))
+        agents = Agents(gatekeeper, Ears(shard, witnesses))
         shard.serve(agents)
+        witnesses.serve(agents)
         context = agents_context(keys.server, keys.server_key, keys.ca)
         async with (
-            _running(current.run(), gatekeeper.run(), audit.run(), service.run(), shard.run()),
+            _running(current.run(), gatekeeper.run(), witnesses.run(), service.run(), shard.run()),
             agents.serve(config.address, config.agents_port, context),
             _served(service, config, keys),
         ):
@@ -99,16 +101,16 @@ async def controller(config: Config) -> AsyncIterator[Running]:
 
 
 class Ears:
-    """Passes on what agents tell: all of it to the shard, and to the audit log what they are witnesses of."""
+    """Passes on what agents tell: all of it to the shard, and what they are witnesses of."""
 
-    def __init__(self, shard: Shard, audit: Audit) -> None:
+    def __init__(self, shard: Shard, witnesses: Witnesses) -> None:
         """Pass it on to these."""
-        self._shard, self._audit = shard, audit
+        self._shard, self._witnesses = shard, witnesses
         self.seen, self.held, self.left = shard.seen, shard.held, shard.left
 
     def arrived(self, host: str, hello: remote.Hello) -> None:
         """An agent is there."""
-        self._audit.witnessed(host, hello.checkpoint)
+        self._witnesses.told(host, hello.checkpoint)
         self._shard.arrived(host, hello)
 
 

@@ -15,7 +15,7 @@ from serai.access.verbs import Verb
 from serai.controller.audit import Audit
 from serai.controller.changes import Changes, told
 from serai.controller.current import Current
-from serai.controller.errors import ConflictError, ForbiddenError, UnavailableError
+from serai.controller.errors import ConflictError, ForbiddenError, InvalidError, UnavailableError
 from serai.controller.figures import figures
 from serai.controller.hosts import Hosts
 from serai.controller.people import People
@@ -24,7 +24,10 @@ from serai.controller.refusals import Refusals
 from serai.controller.shard import Shard
 from serai.controller.standing import Standing
 from serai.controller.views import Views, proposal_of, require
+from serai.controller.witnesses import Witnesses
 from serai.model.tenancy import ROOT
+from serai.policy.compiler.fit import FitError
+from serai.policy.compiler.numbering import CollisionError
 from serai.store.errors import JoinError, NotWaitingError, ProposalError, StoreError
 from serai.store.records import Entry, Proposal
 from serai.store.store import Store
@@ -54,12 +57,14 @@ class Service:
         standing: Standing,
         questions: Questions,
         audit: Audit,
+        witnesses: Witnesses,
         clock: Callable[[], datetime],
     ) -> None:
         """Nothing is done yet."""
         self._store, self._current, self._shard, self._clock = store, current, shard, clock
         self._people, self._changes, self._views, self._hosts = people, changes, views, hosts
         self._questions, self._audit, self._standing = questions, audit, standing
+        self._witnesses = witnesses
         self._refusals = Refusals(store.people)
 
     async def run(self) -> None:
@@ -140,7 +145,7 @@ class Service:
 
     async def plan(self, who: Caller, body: api.ChangeRequest) -> api.Plan:
         """Say what a change would do."""
-        draft, hosts, needs = await self._changes.plan(who, body)
+        draft, hosts, needs = await _answered(self._changes.plan(who, body))
         return api.Plan(
             digest=draft.digest, base=draft.edition.revision, steps=told(draft.steps), hosts=list(hosts), approvals=needs,
             connections=await self._questions.connections(draft),
@@ -231,7 +236,7 @@ class Service:
 
     async def diff(self, who: Caller, body: api.ChangeRequest) -> api.Answer:
         """Answer which connections a change would open and close."""
-        draft, _hosts, _needs = await self._changes.plan(who, body)
+        draft, _hosts, _needs = await _answered(self._changes.plan(who, body))
         return await _answered(self._questions.diff(draft))
 
     # The audit log
@@ -258,12 +263,7 @@ class Service:
 
     async def health(self) -> api.Health:
         """Say whether this controller does what it should."""
-        parts = {
-            "database": self._current.trouble,
-            "compiler": self._shard.trouble,
-            "audit": self._audit.trouble,
-            "leader": "",
-        }
+        parts = self._troubles() | {"leader": ""}
         if not parts["database"] and self._shard.term is None and not await self._standing.somebody_leads():
             parts["leader"] = (
                 "no controller leads: hosts go on with what they hold; look at the logs of the controllers"
@@ -271,10 +271,17 @@ class Service:
         told = {name: trouble or "ok" for name, trouble in parts.items()}
         return api.Health(ok=not any(parts.values()), parts=told, version=version("serai"))
 
+    def _troubles(self) -> dict[str, str]:
+        """What is wrong, by part; empty where nothing is."""
+        return {
+            "database": self._current.trouble, "compiler": self._shard.trouble, "audit": self._witnesses.trouble,
+            "confirmations": self._changes.trouble,
+        }  # fmt: skip
+
     async def metrics(self, who: Caller) -> bytes:
         """Count, in the text format of Prometheus."""
         require(who, Verb.READ_METRICS)
-        return figures(self._current, self._shard, self._audit)
+        return figures(self._current, self._shard, self._troubles())
 
     async def _told(self, who: Caller | None, verb: str, doing: Awaitable[T]) -> T:
         """Do something; that somebody was not let is on record."""
@@ -298,5 +305,7 @@ async def _answered(doing: Awaitable[T]) -> T:
         raise ForbiddenError(str(error)) from error
     except (ProposalError, NotWaitingError) as error:
         raise ConflictError(str(error)) from error
+    except (FitError, CollisionError) as error:
+        raise InvalidError(str(error)) from error
     except StoreError as error:
         raise UnavailableError(str(error), retry_seconds=2) from error
