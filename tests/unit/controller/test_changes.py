@@ -10,8 +10,8 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from credentials import Site
 
+from credentials import Site
 from serai.access.decide import Caller
 from serai.access.roles import Grant, Role
 from serai.controller.changes import Changes
@@ -122,10 +122,10 @@ def test_what_contradicts_what_is_in_force_is_refused_whole(tmp_path: Path) -> N
         with pytest.raises(DefinitionErrors, match="nowhere"):
             await at.apply(files(policy("/acme"), policy("/nowhere")))
         assert await at.store.revisions.head() == 1
-        with pytest.raises(DefinitionErrors, match="defined already, at 0.yaml:1"):
+        with pytest.raises(DefinitionErrors, match=r"defined already, at 0\.yaml:1"):
             await at.apply(files(policy("/acme"), policy("/acme", port=81)))
+        await at.apply(files(policy("/acme")))
         with pytest.raises(DefinitionErrors, match="acme"):
-            await at.apply(files(policy("/acme")))
             await at.apply(api.ChangeRequest(delete=[api.Named(kind="Tenant", path="acme")]))
         assert await at.store.revisions.head() == 2
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from bench.postgres import Cluster, cluster
+from databases import play
 from serai.store.store import Store
 
 

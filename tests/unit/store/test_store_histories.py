@@ -13,8 +13,8 @@ from tempfile import TemporaryDirectory
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from databases import NOW, change, opened
 from bench.postgres import Cluster
+from databases import NOW, change, opened
 from serai.model.key import Key
 from serai.store.store import Store
 
