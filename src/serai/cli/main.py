@@ -40,6 +40,7 @@ _VERBS = {
     "show": ("history", "show", "Show one change that was made."),
     "status": ("hosts", "status", "Show which hosts hold what is in force."),
     "token": ("people", "token", "Make tokens for programs, which may do less than you and not more."),
+    "up": ("up", "up", "Run all of Serai on this host."),
     "whoami": ("login", "whoami", "Say who you are, and what you may do."),
 }
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
+import os
 import signal
 from collections.abc import AsyncIterator, Coroutine, Iterator
 from datetime import UTC, datetime
@@ -14,6 +15,7 @@ import httpx2
 import structlog
 import uvicorn
 
+from serai import journal
 from serai.controller.agents import Agents
 from serai.controller.api.app import make_app
 from serai.controller.audit import Audit
@@ -32,6 +34,7 @@ from serai.controller.shard import Shard
 from serai.controller.standing import Standing
 from serai.controller.views import Views
 from serai.controller.witnesses import Witnesses
+from serai.store.engine import address
 from serai.store.store import Store
 from serai.wire import remote
 from serai.wire.keys import Keys
@@ -58,11 +61,13 @@ async def controller(config: Config) -> AsyncIterator[Running]:
     """Run a controller as long as the context is not left; it is ready when that is entered.
 
     Raises:
+        UrlError: that is no address of a database.
         StoreError: the database does not answer, or is of a newer version.
         KeysError: the keys cannot be used.
         DefinitionErrors: what the database holds is not what this version understands.
         ChannelError: agents cannot be listened to there.
     """
+    address(config.database)  # a mistake in it must not leave keys behind
     keys = Keys.open(config.keys, names=config.names, now=_now())
     signer = keys.audit_signer()
     web = httpx2.AsyncClient(timeout=5)
@@ -119,7 +124,7 @@ async def _first_start(people: People, config: Config, keys: Keys) -> None:
     token = await people.bootstrap(_now())
     if token is not None:
         Profile(url=config.url, token=token.secret, ca=keys.ca).write(config.client)
-        _log.info("the first person is made", name=token.person, token=str(config.client))
+        _log.info("the first person is made, and a token for them", name=token.person, file=str(config.client))
 
 
 @contextlib.asynccontextmanager
@@ -174,6 +179,7 @@ def main(config: Config) -> None:
     Raises:
         Exception: as for ``controller``.
     """
+    journal.configure(os.environ)
     asyncio.run(_until_told(config))
 
 
