@@ -11,13 +11,10 @@ import structlog
 from serai import journal
 from serai.agent.config import Config
 from serai.agent.runtime import Runtime
-from serai.model.ruleset import HostRuleset
 
 
-def main(config: Config, ruleset: HostRuleset | None = None) -> None:
+def main(config: Config) -> None:
     """Guard this host until SIGTERM or SIGINT. The gates stay and go on enforcing.
-
-    It begins with ``ruleset``, or with the last good one where that is None.
 
     Raises:
         AgentBusyError: another agent guards this host.
@@ -25,7 +22,7 @@ def main(config: Config, ruleset: HostRuleset | None = None) -> None:
         JournalError: SERAI_LOG_LEVEL is no level.
     """
     journal.configure(os.environ)
-    asyncio.run(_until_told(Runtime(config, ruleset)))
+    asyncio.run(_until_told(Runtime(config)))
 
 
 async def _until_told(runtime: Runtime) -> None:

@@ -67,10 +67,9 @@ _GRACE_SECONDS = 0.2
 class Runtime:
     """One host's agent, running."""
 
-    def __init__(self, config: Config, ruleset: HostRuleset | None = None) -> None:
-        """Set nothing in motion yet; begin with ``ruleset``, or with the last good one where that is None."""
+    def __init__(self, config: Config) -> None:
+        """Set nothing in motion yet."""
         self._config = config
-        self._first = ruleset
         self._core = Agent()
         self._host = Host(self._core, self._enforce_whole, self._enforce_change)
         self._link: Link | None = None
@@ -273,7 +272,7 @@ class Runtime:
 
     def _load_last_good(self) -> None:
         try:
-            ruleset = self._first or self._last_good.read()
+            ruleset = self._last_good.read()
             if ruleset is None:
                 _log.info("no ruleset on disk yet: gates stay closed until one arrives")
                 return

@@ -18,10 +18,8 @@ from serai.cli.flows import flow_table
 from serai.cli.samples import sample_fields, sample_table
 from serai.cli.show import as_json, console, line
 from serai.cli.status import show_status, status_fields
-from serai.controller.runtime import ControllerRuntime
 from serai.datapath.preflight import require_ready
 from serai.inventory.files import load
-from serai.policy.compile import compile_host
 from serai.wire import local
 
 _SOCKET = click.option(
@@ -49,23 +47,18 @@ def agent() -> None:
 @click.option("--libvirt", default="qemu:///system", show_default=True, help="URI of this host's libvirt.")
 @click.option("--config", "file", type=click.Path(path_type=Path), default=None,
               help=f"Limits of this host (TOML).  [default: {FILE}, where there is one]")  # fmt: skip
-@click.option("--policies", "directory", type=click.Path(path_type=Path), default=None,
-              help="Begin with the policies of this directory, for the VMs that it places on this host.")  # fmt: skip
 def run(  # noqa: PLR0917  # one argument an option
-    host: str, path: Path, state: Path, bpffs: Path, libvirt: str, file: Path | None, directory: Path | None
+    host: str, path: Path, state: Path, bpffs: Path, libvirt: str, file: Path | None
 ) -> None:
     """Guard this host until told to stop. The gates stay and go on enforcing.
 
-    Without a ruleset (from --policies, or from an earlier apply) the gates of all taps are closed.
+    What to enforce a controller tells, once the host has joined (`serai agent join`, at any time); until then, and with no ruleset kept
+    from earlier, the gates of all taps are closed.
     """
     limits = Limits.read(file or FILE) if file or FILE.exists() else Limits()
     config = Config(host=host, socket=path, state=state, bpffs=bpffs, libvirt=libvirt, limits=limits)
     require_ready(config.bpffs)
-    ruleset = None
-    if directory is not None:
-        world = load(directory)
-        ruleset = compile_host(world, host, [path for path, vm in world.vms.items() if vm.host == host])
-    run_agent(config, ruleset)
+    run_agent(config)
 
 
 @agent.command("join")
@@ -92,17 +85,6 @@ def status(path: Path, json_: bool) -> None:  # noqa: FBT001
         as_json(console(), status_fields(reply))
     else:
         show_status(console(), reply)
-
-
-@agent.command()
-@click.argument("directory", type=click.Path(path_type=Path))
-@click.option("--host", default=socket.gethostname, help="This host's name.  [default: the machine's]")
-@_SOCKET
-def apply(directory: Path, host: str, path: Path) -> None:
-    """Enforce the policies of DIRECTORY on this host."""
-    applied = ControllerRuntime({host: path}).apply(load(directory))
-    changed = "now" if applied.changed else "already"
-    line(console(), f"Host {host} {changed} enforces {directory} (ruleset {applied.digests[host][:12]}).")
 
 
 @agent.command()
