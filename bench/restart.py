@@ -91,7 +91,7 @@ def _adopt_all(host: str, state: str) -> float:
             assert agent.stderr is not None
             for line in agent.stderr:
                 said.append(line)
-                if "gates adopted" in line and f"count={TAPS}" in line:
+                if "gates adopted" in line and f'"count": {TAPS},' in line:
                     return time.monotonic() - began
         finally:
             impatience.cancel()

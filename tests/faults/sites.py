@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import concurrent.futures
 import contextlib
+import dataclasses
 import json
 import socket
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from serai.agent.join import join
 from serai.agent.link.runtime import LinkConfig
@@ -68,27 +71,37 @@ class Memory(SimulatedHost):
 class Site:
     """One controller, and its hosts."""
 
-    def __init__(self, directory: Path, database: str | None = None) -> None:
-        self.directory = directory
+    def __init__(self, directory: Path, database: str | None = None, *, first: Site | None = None) -> None:
+        """``first``: the controller beside which this is another."""
+        self.directory, self.database = directory, database or f"sqlite:///{directory}/serai.db"
+        self.home = first.home if first else directory
         ports = []
         with contextlib.ExitStack() as stack:
             for _ in range(2):
                 free = stack.enter_context(socket.socket())
                 free.bind(("127.0.0.1", 0))
                 ports.append(free.getsockname()[1])
-        self.url = f"https://localhost:{ports[0]}"
+        self.url, self.agents_port = f"https://localhost:{ports[0]}", ports[1]
+        self.agents_url = f"wss://localhost:{ports[1]}"
         told = {
-            "database": database or f"sqlite:///{directory}/serai.db", "keys": str(directory / "keys"), "names": ["localhost"],
-            "address": "127.0.0.1", "port": ports[0], "agents_port": ports[1], "client": str(directory / "client.toml"),
+            "database": self.database, "keys": str(self.home / "keys"), "names": ["localhost"], "address": "127.0.0.1",
+            "port": ports[0], "agents_port": ports[1], "client": str(self.home / "client.toml"),
         }  # fmt: skip
         (directory / "controller.toml").write_text("".join(f"{n} = {json.dumps(v)}\n" for n, v in told.items()))
         self.process: subprocess.Popen[bytes] | None = None
         pool = Pool()
-        self.hosts = {name: Memory(name, pool) for name in HOSTS}
+        self.hosts = first.hosts if first else {name: Memory(name, pool) for name in HOSTS}
         self.agents: dict[str, SimulatedAgent] = {}
+        self._works: list[concurrent.futures.Future[Any]] = []
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
         self._thread.start()
+
+    def another(self) -> Site:
+        """Return another controller over the same database; it does not run yet."""
+        directory = self.directory / "another"
+        directory.mkdir()
+        return Site(directory, self.database, first=self)
 
     def start(self, place: str = "") -> None:
         """Start the controller, which will die at ``place``."""
@@ -113,18 +126,52 @@ class Site:
         return (self.directory / "log").read_text()[-4000:]
 
     def client(self) -> Client:
-        return Client(find({"XDG_CONFIG_HOME": str(self.directory / "nowhere")}, self.directory / "client.toml"))
+        profile = find({"XDG_CONFIG_HOME": str(self.home / "nowhere")}, self.home / "client.toml")
+        return Client(dataclasses.replace(profile, url=self.url))
 
-    def connect(self) -> None:
-        """Have the hosts join, and keep their links from now on."""
-        for name, host in self.hosts.items():
+    def leads(self) -> bool:
+        """Say whether it leads."""
+        with self.client() as client:
+            return "serai_leads 1.0" in client.text("/metrics")
+
+    def connect(
+        self, *names: str, by: Mapping[str, Sequence[str]] | None = None, clock: Callable[[], float] = time.time
+    ) -> None:
+        """Have hosts (none named: all) join, and keep their links from now on; ``by``: where some find controllers, if elsewhere."""
+        for name in names or HOSTS:
             with self.client() as client:
                 asked = api.JoinTokenRequest(host=name)
                 token = client.ask("POST", "/v1/join-tokens", api.JoinToken, body=asked).token
             join(self.url, token, self.directory / name, name)
-            agent = SimulatedAgent(host, LinkConfig(host=name, state=self.directory / name))
-            self.agents[name] = agent
-            asyncio.run_coroutine_threadsafe(agent.run(), self._loop)
+            self.link(name, self.hosts[name], by=by, clock=clock)
+
+    def link(
+        self,
+        name: str,
+        host: Memory,
+        *,
+        by: Mapping[str, Sequence[str]] | None = None,
+        clock: Callable[[], float] = time.time,
+        state: str = "",
+    ) -> SimulatedAgent:
+        """Let an agent of a host that has joined begin; ``state``: where its disk is, if elsewhere."""
+        agents = by[name] if by and name in by else []
+        state_directory = self.directory / (state or name)
+        agent = SimulatedAgent(host, LinkConfig(host=name, state=state_directory, agents=agents, clock=clock))
+        self.agents[name] = agent
+        self.run(agent.run())
+        return agent
+
+    def run(self, work: Coroutine[Any, Any, Any]) -> concurrent.futures.Future[Any]:
+        """Do something in the loop of the hosts."""
+        doing = asyncio.run_coroutine_threadsafe(work, self._loop)
+        self._works.append(doing)  # a loop by itself keeps nothing that is waited for by nobody
+        return doing
+
+    def status(self) -> dict[str, api.HostStatus]:
+        """How the controller sees the hosts."""
+        with self.client() as client:
+            return {host.name: host for host in client.ask("GET", "/v1/status", api.Status).hosts}
 
     def apply(self, port: int, message: str = "") -> int | None:
         """Open another port; None: nobody said that it was done."""
@@ -145,9 +192,7 @@ class Site:
 
     def stand(self, port: int) -> bool:
         """Say whether that is so, and all hosts are connected and on record with it."""
-        with self.client() as client:
-            status = client.ask("GET", "/v1/status", api.Status)
-        told = [(host.connected, host.behind) for host in status.hosts]
+        told = [(host.connected, host.behind) for host in self.status().values()]
         return self.hold(port) and told == [(True, False)] * len(self.hosts)
 
     def until(self, holds: Callable[[], bool], what: str) -> float:

@@ -24,6 +24,7 @@ _VERBS = {
     "controller": ("controller", "controller", "Compile policies for hosts, and answer people."),
     "delete": ("get", "delete", "Delete a resource."),
     "diff": ("diff", "diff", "List the connections that a change opens and closes."),
+    "doctor": ("doctor", "doctor", "Say what is wrong with this machine, and what to do."),
     "get": ("get", "get", "Show resources in force."),
     "history": ("history", "history", "List the changes that were made."),
     "host": ("hosts", "host", "Let hosts join, and part with them."),

@@ -14,9 +14,9 @@ import structlog
 from serai import journal
 from serai.access.decide import Caller
 from serai.access.roles import Grant, Role
+from serai.agent.config import BPFFS, Limits
 from serai.agent.config import FILE as AGENT_FILE
 from serai.agent.config import Config as AgentConfig
-from serai.agent.config import Limits
 from serai.agent.identity import Identity
 from serai.agent.join import join
 from serai.agent.runtime import Runtime
@@ -41,11 +41,20 @@ _ITSELF = Caller(name="serai", grants=(Grant(Role.SECURITY_ADMIN, ROOT),))
               help=f"Limits of this host (TOML).  [default: {AGENT_FILE}, where there is one]")  # fmt: skip
 @click.option("--state", type=click.Path(path_type=Path), default=Path("/var/lib/serai"), show_default=True,
               help="Where this host's identity and its last good ruleset are kept.")  # fmt: skip
+@click.option(
+    "--bpffs", type=click.Path(path_type=Path), default=BPFFS, show_default=True, help="Where the gates are pinned."
+)
 @click.option("--libvirt", default="qemu:///system", show_default=True, help="URI of this host's libvirt.")
 @click.option("--policies", "directory", type=click.Path(path_type=Path), default=None,
               help="Put the files of this directory into force, where nothing is yet.")  # fmt: skip
 def up(  # noqa: PLR0917  # one argument an option
-    host: str, file: Path | None, agent_file: Path | None, state: Path, libvirt: str, directory: Path | None
+    host: str,
+    file: Path | None,
+    agent_file: Path | None,
+    state: Path,
+    bpffs: Path,
+    libvirt: str,
+    directory: Path | None,
 ) -> None:
     """Run a controller, its database and this host's agent until told to stop. The gates stay and go on enforcing.
 
@@ -54,7 +63,7 @@ def up(  # noqa: PLR0917  # one argument an option
     """
     journal.configure(os.environ)
     limits = Limits.read(agent_file or AGENT_FILE) if agent_file or AGENT_FILE.exists() else Limits()
-    agent = AgentConfig(host=host, state=state, libvirt=libvirt, limits=limits)
+    agent = AgentConfig(host=host, state=state, bpffs=bpffs, libvirt=libvirt, limits=limits)
     require_ready(agent.bpffs)
     first = dict(read_directory(directory)) if directory is not None else {}
     asyncio.run(_run(Config.read(file), agent, first))
