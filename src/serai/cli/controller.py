@@ -9,7 +9,7 @@ import click
 from serai.controller.config import FILE, Config
 from serai.controller.main import main as run_controller
 
-CONFIG = click.option("--config", "file", type=click.Path(path_type=Path), default=None,
+CONFIG = click.option("--config", "config_file", type=click.Path(path_type=Path), default=None,
                       help=f"Settings (TOML).  [default: {FILE}, where there is one]")  # fmt: skip
 
 
@@ -20,9 +20,9 @@ def controller() -> None:
 
 @controller.command()
 @CONFIG
-def run(file: Path | None) -> None:
+def run(config_file: Path | None) -> None:
     """Run a controller until told to stop. Hosts go on with what they hold.
 
     The first start makes the database, the site's keys and a token for whoever administers this machine; `serai status` uses it.
     """
-    run_controller(Config.read(file))
+    run_controller(Config.read(config_file))

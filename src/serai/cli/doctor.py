@@ -38,7 +38,7 @@ _STATES = {True: ("ok", "green"), False: ("wrong", "red"), None: ("-", "yellow")
 @click.option("--json", "json_", is_flag=True, help="Answer in JSON.")
 def doctor(  # noqa: PLR0917  # one argument an option
     only: str | None,
-    file: Path | None,
+    config_file: Path | None,
     state: Path,
     path: Path,
     bpffs: Path,
@@ -55,8 +55,8 @@ def doctor(  # noqa: PLR0917  # one argument an option
     if only != "controller":
         config = AgentConfig(host=socket.gethostname(), socket=path, state=state, bpffs=bpffs, libvirt=libvirt)
         checks += agent_doctor.examine(config)
-    if only == "controller" or (only is None and (file or FILE.exists() or (state / "serai.db").exists())):
-        checks += asyncio.run(_controller(Config.read(file)))
+    if only == "controller" or (only is None and (config_file or FILE.exists() or (state / "serai.db").exists())):
+        checks += asyncio.run(_controller(Config.read(config_file)))
     if json_:
         as_json(console(), [dataclasses.asdict(check) for check in checks])
     else:

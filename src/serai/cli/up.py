@@ -49,7 +49,7 @@ _ITSELF = Caller(name="serai", grants=(Grant(Role.SECURITY_ADMIN, ROOT),))
               help="Put the files of this directory into force, where nothing is yet.")  # fmt: skip
 def up(  # noqa: PLR0917  # one argument an option
     host: str,
-    file: Path | None,
+    config_file: Path | None,
     agent_file: Path | None,
     state: Path,
     bpffs: Path,
@@ -66,7 +66,7 @@ def up(  # noqa: PLR0917  # one argument an option
     agent = AgentConfig(host=host, state=state, bpffs=bpffs, libvirt=libvirt, limits=limits)
     require_ready(agent.bpffs)
     first = dict(read_directory(directory)) if directory is not None else {}
-    asyncio.run(_run(Config.read(file), agent, first))
+    asyncio.run(_run(Config.read(config_file), agent, first))
 
 
 async def _run(config: Config, agent: AgentConfig, first: dict[str, str]) -> None:
