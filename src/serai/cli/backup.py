@@ -26,7 +26,7 @@ def backup(file: Path, config_file: Path | None) -> None:
 
 
 @click.command(short_help="Bring back what a backup has taken away.")
-@click.argument("file", type=click.Path(path_type=Path, exists=True, dir_okay=False))
+@click.argument("file", type=click.Path(path_type=Path))
 @click.option("--force", is_flag=True, help="Replace what is there.")
 @CONFIG
 def restore(file: Path, force: bool, config_file: Path | None) -> None:  # noqa: FBT001 (click calls it by name)
