@@ -112,7 +112,7 @@ class InvalidError(ServiceError):
     def of(cls, errors: DefinitionErrors) -> InvalidError:
         """Tell what is wrong with definitions."""
         faults = [
-            Fault(where=f"{each.file}:{each.line}", resource=each.resource, field=each.field, message=each.message)
+            Fault(where=each.place, resource=each.resource, field=each.field, message=each.message)
             for each in errors.errors
         ]
         first, *others = map(str, errors.errors)

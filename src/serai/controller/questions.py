@@ -63,20 +63,20 @@ class Questions:
 
         return await self._answer(who, answer)
 
-    async def diff(self, draft: Draft) -> api.Answer:
-        """Say which connections a change opens and closes.
+    async def diff(self, who: Caller, draft: Draft) -> api.Answer:
+        """Say which connections a change opens and closes, as far as this person may see.
 
         Raises:
             TooLargeError: it is about too many VMs.
         """
-        both = _concerned(draft)
+        both = _concerned(who, draft)
         if both is None:
             raise TooLargeError(f"this change is about more than {MOST_VMS} VMs: look at a part of it")
         return api.Answer(revision=draft.edition.revision, answer=await self._current.work(answer_diff, *both))
 
-    async def connections(self, draft: Draft) -> list[api.Opening] | None:
+    async def connections(self, who: Caller, draft: Draft) -> list[api.Opening] | None:
         """Say the same in short; None where it is too much."""
-        both = _concerned(draft)
+        both = _concerned(who, draft)
         if both is None:
             return None
         found = await self._current.work(openings, *both)
@@ -105,12 +105,12 @@ def _seen(who: Caller, world: World) -> World:
     return dataclasses.replace(world, vms={path: vm for path, vm in world.vms.items() if visible[vm.scope]})
 
 
-def _concerned(draft: Draft) -> tuple[World, World] | None:
+def _concerned(who: Caller, draft: Draft) -> tuple[World, World] | None:
     """Return the parts of the worlds before and after where connections may differ; None where they are too large.
 
     A VM that changes concerns its routing domains; a policy, those of the VMs in its scope.
     """
-    old, new, update = draft.edition.catalog.world, draft.catalog.world, draft.update
+    old, new, update = _seen(who, draft.edition.catalog.world), _seen(who, draft.catalog.world), draft.update
     scopes = [Scope(path.rpartition(":")[0]) for path in update.policies]
     if update.last_word is not None or update.quarantine is not None:
         scopes.append(ROOT)

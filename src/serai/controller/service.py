@@ -15,6 +15,7 @@ from serai.access.verbs import Verb
 from serai.controller.audit import Audit
 from serai.controller.changes import Changes, told
 from serai.controller.current import Current
+from serai.controller.discretion import applied_for, errors_for
 from serai.controller.errors import ConflictError, ForbiddenError, InvalidError, UnavailableError
 from serai.controller.figures import figures
 from serai.controller.hosts import Hosts
@@ -22,9 +23,10 @@ from serai.controller.people import People
 from serai.controller.questions import Questions
 from serai.controller.refusals import Refusals
 from serai.controller.shard import Shard
-from serai.controller.standing import Standing
+from serai.controller.standing import Standing, may_see_hosts
 from serai.controller.views import Views, proposal_of, require
 from serai.controller.witnesses import Witnesses
+from serai.model.definitions import DefinitionErrors
 from serai.model.tenancy import ROOT
 from serai.policy.compiler.fit import FitError
 from serai.policy.compiler.numbering import CollisionError
@@ -145,15 +147,16 @@ class Service:
 
     async def plan(self, who: Caller, body: api.ChangeRequest) -> api.Plan:
         """Say what a change would do."""
-        draft, hosts, needs = await _answered(self._changes.plan(who, body))
+        draft, hosts, needs = await _discreetly(who, _answered(self._changes.plan(who, body)))
         return api.Plan(
-            digest=draft.digest, base=draft.edition.revision, steps=told(draft.steps), hosts=list(hosts), approvals=needs,
-            connections=await self._questions.connections(draft),
+            digest=draft.digest, base=draft.edition.revision, steps=told(draft.steps), hosts=list(hosts) if may_see_hosts(who) else [], approvals=needs,
+            connections=await self._questions.connections(who, draft),
         )  # fmt: skip
 
     async def apply(self, who: Caller, body: api.ChangeRequest) -> api.Applied | api.Proposed:
         """Make a change, or propose it where it needs a second person."""
-        return await self._told(who, "apply", self._changes.apply(who, body))
+        made = await self._told(who, "apply", self._changes.apply(who, body))
+        return applied_for(who, made) if isinstance(made, api.Applied) else made
 
     async def confirm(self, who: Caller, revision: int) -> api.Revision:
         """Let a change stand."""
@@ -162,7 +165,8 @@ class Service:
 
     async def rollback(self, who: Caller, body: api.RollbackRequest) -> api.Applied | api.Proposed:
         """Make everything as it was."""
-        return await self._told(who, "roll back", self._changes.roll_back(who, body))
+        made = await self._told(who, "roll back", self._changes.roll_back(who, body))
+        return applied_for(who, made) if isinstance(made, api.Applied) else made
 
     async def revisions(self, who: Caller, *, before: int | None, limit: int) -> Sequence[api.Revision]:
         """List changes, the latest first."""
@@ -183,7 +187,7 @@ class Service:
     async def approve(self, who: Caller, proposal: int, body: api.Vote) -> api.Proposal | api.Applied:
         """Stand behind a proposal; it is applied where enough people do."""
         made = await self._told(who, "approve", self._changes.approve(who, proposal, body))
-        return proposal_of(self._current.edition, made) if isinstance(made, Proposal) else made
+        return proposal_of(self._current.edition, made) if isinstance(made, Proposal) else applied_for(who, made)
 
     async def reject(self, who: Caller, proposal: int, body: api.Vote) -> api.Proposal:
         """Close a proposal."""
@@ -236,8 +240,8 @@ class Service:
 
     async def diff(self, who: Caller, body: api.ChangeRequest) -> api.Answer:
         """Answer which connections a change would open and close."""
-        draft, _hosts, _needs = await _answered(self._changes.plan(who, body))
-        return await _answered(self._questions.diff(draft))
+        draft, _hosts, _needs = await _discreetly(who, _answered(self._changes.plan(who, body)))
+        return await _answered(self._questions.diff(who, draft))
 
     # The audit log
 
@@ -286,7 +290,7 @@ class Service:
     async def _told(self, who: Caller | None, verb: str, doing: Awaitable[T]) -> T:
         """Do something; that somebody was not let is on record."""
         try:
-            return await _answered(doing)
+            return await (_discreetly(who, _answered(doing)) if who else _answered(doing))
         except ForbiddenError as error:
             name = who.name if who else "nobody"
             entry = Entry(
@@ -295,6 +299,14 @@ class Service:
             )  # fmt: skip
             await _answered(self._refusals.tell(entry, name, self._clock()))
             raise
+
+
+async def _discreetly(who: Caller, doing: Awaitable[T]) -> T:
+    """Do something; what is wrong with it is told without the names of what this person may not see."""
+    try:
+        return await doing
+    except DefinitionErrors as errors:
+        raise errors_for(who, errors) from errors
 
 
 async def _answered(doing: Awaitable[T]) -> T:

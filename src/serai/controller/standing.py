@@ -69,7 +69,7 @@ class Standing:
         waiting = [seen(who, each) for each in await self._store.revisions.unconfirmed()]
         return api.Status(
             revision=look.head,
-            hosts=list(_hosts(look)) if _may_see_hosts(who) else [],
+            hosts=list(_hosts(look)) if may_see_hosts(who) else [],
             leader=look.leader,
             confirm=[revision for revision in waiting if revision],
             behind=look.behind(),
@@ -157,5 +157,6 @@ def _holds_it(state: HostState) -> bool:
     return state.holds is not None and state.holds == state.wanted
 
 
-def _may_see_hosts(who: Caller) -> bool:
+def may_see_hosts(who: Caller) -> bool:
+    """Say whether somebody may see which hosts there are."""
     return not isinstance(decide(who, Verb.READ_HOSTS, Subject(scope=ROOT)), Refused)
