@@ -30,7 +30,7 @@ from serai.model.definitions import DefinitionErrors
 from serai.model.tenancy import ROOT
 from serai.policy.compiler.fit import FitError
 from serai.policy.compiler.numbering import CollisionError
-from serai.store.errors import JoinError, NotWaitingError, ProposalError, StoreError
+from serai.store.errors import JoinError, NotWaitingError, PersonError, ProposalError, StoreError
 from serai.store.records import Entry, Proposal
 from serai.store.store import Store
 from serai.wire import api
@@ -315,7 +315,7 @@ async def _answered(doing: Awaitable[T]) -> T:
         return await doing
     except JoinError as error:
         raise ForbiddenError(str(error)) from error
-    except (ProposalError, NotWaitingError) as error:
+    except (ProposalError, NotWaitingError, PersonError) as error:
         raise ConflictError(str(error)) from error
     except (FitError, CollisionError) as error:
         raise InvalidError(str(error)) from error

@@ -80,7 +80,9 @@ class People:
             row = (await act.connection.execute(sa.select(PEOPLE).where(PEOPLE.c.name == record.name))).first()
             if was is not Whatever.IT_WAS and (row._asdict() if row else None) != (_columns(was) if was else None):
                 raise PersonError(f"{record.name} was changed meanwhile: look again, then do it again")
-            others = sa.select(PEOPLE.c.name).where(PEOPLE.c.oidc == record.oidc, PEOPLE.c.name != record.name)
+            others = sa.select(PEOPLE.c.name).where(
+                PEOPLE.c.oidc.is_not(None), PEOPLE.c.oidc == record.oidc, PEOPLE.c.name != record.name
+            )
             if (other := (await act.connection.execute(others)).scalar()) is not None:
                 raise PersonError(f"{other} logs in as that OpenID subject already: take it from them first")
             await act.connection.execute(sa.delete(PEOPLE).where(PEOPLE.c.name == record.name))
