@@ -13,7 +13,6 @@ from serai.model.check import Check
 from serai.store.engine import address, file_of
 from serai.store.errors import StoreError, UrlError
 from serai.store.inspect import settings_of
-from serai.wire import api
 from serai.wire.client import Client, ClientError
 from serai.wire.keypair import PkiError
 from serai.wire.pki import read_certificate
@@ -99,7 +98,7 @@ def reachable(config: Config) -> Check:
     """Say whether a controller answers where people are told that it does, with the right certificate."""
     try:
         with Client(Profile(url=config.url, ca=config.keys / "ca.pem")) as client:
-            health = client.ask("GET", "/readyz", api.Health, seconds=5)
+            health = client.health()
     except ClientError as error:
         return Check(name="controller", ok=False, finding=str(error), remedy="look at its log")
     wrong = {name: told for name, told in health.parts.items() if told != "ok"}

@@ -15,7 +15,7 @@ from urllib.parse import quote, urlsplit
 import httpx2
 import msgspec
 
-from serai.wire.api import Fault, Problem
+from serai.wire.api import Fault, Health, Problem
 from serai.wire.profile import Profile
 
 _CONNECT_SECONDS: Final = 5.0
@@ -125,6 +125,18 @@ class Client:
             ClientError: there is no answer, or it is no.
         """
         return self._request("GET", path).text
+
+    def health(self) -> Health:
+        """Ask whether the controller does what it should; that it does not is an answer too.
+
+        Raises:
+            ClientError: there is none.
+        """
+        with self._translated():
+            response = self._http.get("/readyz", timeout=httpx2.Timeout(_CONNECT_SECONDS))
+        if response.status_code not in {HTTPStatus.OK, HTTPStatus.SERVICE_UNAVAILABLE}:
+            raise self._refusal(response)
+        return self._decoded(response, Health)
 
     def lines(
         self, path: str, params: Mapping[str, Any] | None = None, *, seconds: float | None = None

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from databases import NOW, entry, play
 
+from databases import NOW, entry, play
 from serai.store.errors import PersonError
 from serai.store.records import PersonRecord
 from serai.store.store import Store
