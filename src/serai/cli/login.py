@@ -4,21 +4,27 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import webbrowser
 from pathlib import Path
 from typing import TextIO
 
 import click
+import httpx2
 import msgspec
 
 from serai.cli.connection import connect
 from serai.cli.duration import moment
-from serai.cli.oidc import sign_in
 from serai.cli.people import written
 from serai.cli.show import as_json, console, line
 from serai.wire import api, profile
 from serai.wire.client import Client
 from serai.wire.profile import Profile
+from serai.wire.signin import sign_in
 from serai.wire.trust import fetch_ca, fingerprint, is_vouched_for
+
+SIGN_IN_SECONDS = 300.0
+"""How long a person may take to sign in somewhere else."""
+_PROVIDER_SECONDS = 20.0
 
 
 class LoginError(RuntimeError):
@@ -89,11 +95,16 @@ def _by_provider(client: Client) -> api.Token:
     ways = client.ask("GET", "/v1/login", api.LoginWays)
     if ways.issuer is None or ways.client is None:
         raise LoginError(f"{client.url} knows no OpenID provider: log in with a password")
-    told = console(stderr=True)
-    id_token, secret = sign_in(
-        ways.issuer, ways.client, lambda url: line(told, f"Log in here (a browser may open by itself):\n{url}")
+
+    def show(address: str) -> None:
+        line(console(stderr=True), f"Log in here (a browser may open by itself):\n{address}")
+        webbrowser.open(address)
+
+    with httpx2.Client(timeout=_PROVIDER_SECONDS) as web:
+        given = sign_in(ways.issuer, ways.client, show, http=web, seconds=SIGN_IN_SECONDS)
+    return client.ask(
+        "POST", "/v1/login/oidc", api.Token, body=api.OidcLogin(id_token=given.id_token, secret=given.secret)
     )
-    return client.ask("POST", "/v1/login/oidc", api.Token, body=api.OidcLogin(id_token=id_token, secret=secret))
 
 
 def _trusted(url: str, expected: str | None, file: Path) -> Path | None:

@@ -10,7 +10,7 @@ import msgspec
 
 from serai.access.decide import Caller
 from serai.access.verbs import Verb
-from serai.controller.drafts import scope_of
+from serai.controller.requests import scope_of
 from serai.controller.views import MOST, require
 from serai.model.checkpoint import Checkpoint
 from serai.model.tenancy import ROOT

@@ -14,8 +14,9 @@ from serai.access.change import Change, may_change
 from serai.access.decide import Caller, Refused
 from serai.access.verbs import Verb
 from serai.controller.current import Current
-from serai.controller.drafts import AsAt, Bodily, Draft, Drafter, Wish, Written, common_scope, invalid, scope_of
+from serai.controller.drafts import AsAt, Bodily, Draft, Drafter, Wish, Written, common_scope
 from serai.controller.errors import ForbiddenError, NotFoundError, PendingError, ServiceError, StaleError
+from serai.controller.requests import invalid, scope_of
 from serai.model.change import Step
 from serai.model.definitions import DefinitionErrors
 from serai.model.tenancy import ROOT, Scope

@@ -9,7 +9,8 @@ from typing import Protocol
 from serai.access.change import Change, may_change
 from serai.access.decide import Caller, Refused
 from serai.controller.current import Current, Edition
-from serai.controller.errors import ForbiddenError, InvalidError, NotFoundError, StaleError
+from serai.controller.errors import ForbiddenError, NotFoundError, StaleError
+from serai.controller.requests import invalid, scope_of
 from serai.model.catalog import Catalog, Key, read_files, read_stored
 from serai.model.change import Bodies, Step, digest, steps
 from serai.model.definitions import Complaints, Definition
@@ -200,23 +201,6 @@ def common_scope(keys: Iterable[Key]) -> Scope:
         (scope for scope in reversed(min(scopes, key=len).lineage) if all(map(scope.contains, scopes))) if scopes else iter(()),
         ROOT,
     )  # fmt: skip
-
-
-def scope_of(field: str, text: str) -> Scope:
-    """Read a scope that somebody wrote.
-
-    Raises:
-        InvalidError: it is none.
-    """
-    try:
-        return Scope(text)
-    except ValueError as error:
-        raise invalid(field, str(error)) from error
-
-
-def invalid(field: str, message: str) -> InvalidError:
-    """Return the error of one field of a request."""
-    return InvalidError(f"{field}: {message}", faults=[api.Fault(where=field, message=message)])
 
 
 def _body(definition: Definition[Resource] | None) -> str | None:

@@ -12,8 +12,8 @@ from typing import Final
 from serai.access.decide import Caller
 from serai.access.verbs import Verb
 from serai.controller.current import Current
-from serai.controller.drafts import invalid
 from serai.controller.errors import NotFoundError
+from serai.controller.requests import invalid
 from serai.controller.shard import Shard
 from serai.controller.views import require
 from serai.model.tenancy import ROOT, is_name

@@ -9,8 +9,9 @@ from typing import Any, Final
 from serai.access.decide import Caller, Refused, Subject, decide
 from serai.access.verbs import Verb
 from serai.controller.current import Current
-from serai.controller.drafts import Draft, invalid
+from serai.controller.drafts import Draft
 from serai.controller.errors import ForbiddenError, TooLargeError
+from serai.controller.requests import invalid
 from serai.controller.views import may_see
 from serai.model.tenancy import ROOT, Scope
 from serai.model.world import World

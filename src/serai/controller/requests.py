@@ -1,4 +1,4 @@
-"""Takes apart what people send about people."""
+"""Takes apart what people send."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 
 from serai.access.roles import Grant
 from serai.controller.errors import InvalidError
+from serai.model.tenancy import Scope
 from serai.wire import api
 
 
@@ -34,3 +35,15 @@ def told_grants(grants: Iterable[Grant]) -> list[api.GrantBody]:
 def invalid(field: str, message: str) -> InvalidError:
     """Return what to raise about one field."""
     return InvalidError(f"{field}: {message}", faults=[api.Fault(where=field, field=field, message=message)])
+
+
+def scope_of(field: str, text: str) -> Scope:
+    """Read a scope.
+
+    Raises:
+        InvalidError: it is none.
+    """
+    try:
+        return Scope(text)
+    except ValueError as error:
+        raise invalid(field, str(error)) from error

@@ -11,8 +11,8 @@ from serai.access.decide import Caller, Refused, Subject, decide
 from serai.access.verbs import Verb
 from serai.controller.changes import told as told_steps
 from serai.controller.current import Current, Edition
-from serai.controller.drafts import invalid, scope_of
 from serai.controller.errors import ForbiddenError, NotFoundError
+from serai.controller.requests import invalid, scope_of
 from serai.model.catalog import Key
 from serai.model.change import steps
 from serai.model.resources import KINDS

@@ -22,6 +22,7 @@ from click.testing import CliRunner, Result
 from authorities import authority
 from fake_service import ADMIN, NOW, PASSWORD, Caller, FakeService
 from serai.access.roles import Grant, Role
+from serai.cli import login
 from serai.cli.main import main
 from serai.controller.api.doorkeeper import Limits
 from serai.model.tenancy import ROOT
@@ -400,7 +401,7 @@ class Provider(http.server.BaseHTTPRequestHandler):
 ENDPOINTS = {"issuer": "", "authorization_endpoint": "/authorize", "token_endpoint": "/token", "jwks_uri": "/keys"}
 
 
-@pytest.mark.parametrize(("broken", "said"), [("", ""), ("state", "another's answer"), ("nonce", "no good")])
+@pytest.mark.parametrize(("broken", "said"), [("", ""), ("state", "nobody signed in"), ("nonce", "no good")])
 def test_an_openid_provider_speaks_for_people(
     service: FakeService, url: str, monkeypatch: pytest.MonkeyPatch, broken: str, said: str
 ) -> None:
@@ -414,6 +415,7 @@ def test_an_openid_provider_speaks_for_people(
             threading.Thread(target=httpx2.get, args=(address,), kwargs={"follow_redirects": True}, daemon=True).start()
 
         monkeypatch.setattr(webbrowser, "open", browse)
+        monkeypatch.setattr(login, "SIGN_IN_SECONDS", 2.0)
         result = serai("login", url, "--oidc", status=2 if said else 0)
         assert said in result.stderr
         assert said or "You are admin" in result.stdout
