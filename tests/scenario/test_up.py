@@ -7,6 +7,7 @@ import os
 import select
 import signal
 import subprocess
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -66,8 +67,8 @@ spec:
 class Up:
     """``serai up`` as a process, with all that it keeps in one directory."""
 
-    def __init__(self, directory: Path) -> None:
-        self.directory = directory
+    def __init__(self, directory: Path, program: Sequence[str] = SERAI) -> None:
+        self.directory, self.program = directory, program
         self.socket = Path("/run/serai/agent.sock")
         (directory / "controller.toml").write_text(
             f'database = "sqlite:///{directory}/serai.db"\nkeys = "{directory}/keys"\nnames = ["localhost"]\n'
@@ -78,7 +79,7 @@ class Up:
 
     def start(self, *more: str) -> None:
         command = [
-            "setpriv", "--pdeathsig", "KILL", *SERAI, "up", "--host", "a", "--config", self.directory / "controller.toml",
+            "setpriv", "--pdeathsig", "KILL", "--", *self.program, "up", "--host", "a", "--config", self.directory / "controller.toml",
             "--state", self.directory / "state", "--libvirt", "test:///default", *more,
         ]  # fmt: skip
         with (self.directory / "log").open("ab") as log:
