@@ -71,7 +71,14 @@ class Memory(SimulatedHost):
 class Site:
     """One controller, and its hosts."""
 
-    def __init__(self, directory: Path, database: str | None = None, *, first: Site | None = None) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        database: str | None = None,
+        *,
+        first: Site | None = None,
+        limits: Mapping[str, float] | None = None,
+    ) -> None:
         """``first``: the controller beside which this is another."""
         self.directory, self.database = directory, database or f"sqlite:///{directory}/serai.db"
         self.home = first.home if first else directory
@@ -87,7 +94,9 @@ class Site:
             "database": self.database, "keys": str(self.home / "keys"), "names": ["localhost"], "address": "127.0.0.1",
             "port": ports[0], "agents_port": ports[1], "client": str(self.home / "client.toml"),
         }  # fmt: skip
-        (directory / "controller.toml").write_text("".join(f"{n} = {json.dumps(v)}\n" for n, v in told.items()))
+        written = [f"{n} = {json.dumps(v)}\n" for n, v in told.items()]
+        written += ["[limits]\n", *(f"{n} = {json.dumps(v)}\n" for n, v in (limits or {}).items())]
+        (directory / "controller.toml").write_text("".join(written))
         self.process: subprocess.Popen[bytes] | None = None
         pool = Pool()
         self.hosts = first.hosts if first else {name: Memory(name, pool) for name in HOSTS}
@@ -229,8 +238,10 @@ class Site:
 
 
 @contextlib.contextmanager
-def site(directory: Path, database: str | None = None, *, dies: str = "") -> Iterator[Site]:
-    made = Site(directory, database)
+def site(
+    directory: Path, database: str | None = None, *, dies: str = "", limits: Mapping[str, float] | None = None
+) -> Iterator[Site]:
+    made = Site(directory, database, limits=limits)
     try:
         made.start(dies)
         yield made
