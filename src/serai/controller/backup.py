@@ -22,9 +22,13 @@ from pathlib import Path
 from typing import Final
 
 import msgspec
+import psycopg
+from sqlalchemy import URL
 
 from serai.controller.config import Config
 from serai.store.engine import address, file_of
+from serai.store.leadership import advisory_key
+from serai.wire.private import hand_over, sync_directory
 
 VERSION: Final = 1
 _MANIFEST: Final = "manifest.json"
@@ -64,7 +68,7 @@ def backup(config: Config, file: Path, now: datetime, *, config_file: Path | Non
             if source is not None:
                 _copy_sqlite(source, dump)
             else:
-                _run(["pg_dump", "--format=custom", "--no-owner", f"--file={dump}", f"--dbname={config.database}"])
+                _run(["pg_dump", "--format=custom", "--no-owner", f"--file={dump}"], url)
             members = {_DATABASE: dump}
             members |= {f"{_KEYS}{key.name}": key for key in sorted(config.keys.iterdir()) if key.is_file()}
             if config_file is not None and config_file.exists():
@@ -109,18 +113,23 @@ def restore(config: Config, file: Path, *, force: bool = False) -> Manifest:
             there = [path for path in (target, config.keys) if path is not None and path.exists()]
             if there and not force:
                 raise BackupError(f"{there[0]} is there already: say --force to replace it")
-            with _nobody_leads(target):
+            with _nobody_leads(url):
                 if target is not None:
-                    for suffix in ("-wal", "-shm"):
-                        target.with_name(target.name + suffix).unlink(missing_ok=True)
-                    (staged / _DATABASE).replace(target)
+                    _replace_database(staged / _DATABASE, target)
                 else:
-                    _run([
-                        "pg_restore", "--clean", "--if-exists", "--no-owner", "--single-transaction",
-                        f"--dbname={config.database}", str(staged / _DATABASE),
-                    ])  # fmt: skip
+                    _run(
+                        [
+                            "pg_restore",
+                            "--clean",
+                            "--if-exists",
+                            "--no-owner",
+                            "--single-transaction",
+                            str(staged / _DATABASE),
+                        ],
+                        url,
+                    )
                 _replace_directory(staged / "keys", config.keys)
-    except OSError as error:
+    except (OSError, sqlite3.Error, psycopg.Error) as error:
         raise BackupError(f"cannot restore from {file}: {error}") from error
     return manifest
 
@@ -175,13 +184,19 @@ def _unpack(file: Path, staged: Path) -> Manifest:
 
 
 @contextlib.contextmanager
-def _nobody_leads(database: Path | None) -> Iterator[None]:
-    """Keep controllers of a file from starting meanwhile; PostgreSQL's own locks do that for the rest."""
+def _nobody_leads(url: URL) -> Iterator[None]:
+    """Keep controllers from leading meanwhile: where one does already, nothing may change below it."""
+    database = file_of(url)
     if database is None:
-        yield
+        with contextlib.closing(psycopg.connect(_plain(url), autocommit=True)) as connection:
+            row = connection.execute("SELECT pg_try_advisory_lock(%s)", (advisory_key("all"),)).fetchone()
+            if row != (True,):
+                raise BackupError("a controller is at work on this database: stop all of them first")
+            yield
         return
     descriptor = os.open(f"{database}.leader", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
+        hand_over(descriptor, database.parent)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
@@ -189,6 +204,19 @@ def _nobody_leads(database: Path | None) -> Iterator[None]:
         yield
     finally:
         os.close(descriptor)
+
+
+def _replace_database(source: Path, target: Path) -> None:
+    if (
+        target.exists()
+    ):  # what it has acknowledged moves into its file, which is whole from then on, whatever happens next
+        with contextlib.closing(sqlite3.connect(target)) as old, contextlib.suppress(sqlite3.DatabaseError):
+            old.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    for suffix in ("-wal", "-shm"):  # SQLite would play the old log into the new database
+        target.with_name(target.name + suffix).unlink(missing_ok=True)
+    hand_over(source, target if target.exists() else target.parent)
+    source.replace(target)
+    sync_directory(target.parent)
 
 
 def _replace_directory(source: Path, target: Path) -> None:
@@ -200,17 +228,33 @@ def _replace_directory(source: Path, target: Path) -> None:
     for name in ("ca.pem", "server.pem"):
         if (fresh / name).exists():
             (fresh / name).chmod(0o644)
+    for each in (fresh, *fresh.iterdir()):
+        hand_over(each, target if target.exists() else target.parent)
     old = target.with_name(f".{target.name}.old")
     shutil.rmtree(old, ignore_errors=True)
     if target.exists():
         target.replace(old)
     fresh.replace(target)
+    sync_directory(target.parent)
     shutil.rmtree(old, ignore_errors=True)
 
 
-def _run(command: list[str]) -> None:
+def _plain(url: URL) -> str:
+    """Write an address as PostgreSQL's own programs read it."""
+    return url.render_as_string(hide_password=False)
+
+
+def _run(command: list[str], url: URL) -> None:
+    """Run one of PostgreSQL's programs on a database; everybody here may read its arguments, and so no password is among them."""
+    told = URL.create(
+        url.drivername, url.username, host=url.host, port=url.port, database=url.database, query=url.query
+    )
+    password = {"PGPASSWORD": str(url.password)} if url.password is not None else {}
     try:
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        done = subprocess.run(
+            [*command, f"--dbname={_plain(told)}"],
+            capture_output=True, text=True, check=False, env={**os.environ, **password},
+        )  # fmt: skip
     except FileNotFoundError as error:
         raise BackupError(f"{command[0]} is not there: install PostgreSQL's client programs") from error
     if done.returncode != 0:

@@ -119,12 +119,17 @@ def _named(shard: str) -> str:
     return "" if shard == "all" else f"{hashlib.sha256(shard.encode()).hexdigest()[:16]}."
 
 
+def advisory_key(shard: str) -> int:
+    """Return the number of PostgreSQL's lock that whoever leads a shard holds."""
+    return int.from_bytes(hashlib.sha256(f"serai leads {shard}".encode()).digest()[:8], "big", signed=True)
+
+
 class _AdvisoryLock:
     """PostgreSQL's, held by a connection: when that ends, so does the lock."""
 
     def __init__(self, engine: AsyncEngine, shard: str) -> None:
         self._engine = engine.execution_options(isolation_level="AUTOCOMMIT")
-        self._key = int.from_bytes(hashlib.sha256(f"serai leads {shard}".encode()).digest()[:8], "big", signed=True)
+        self._key = advisory_key(shard)
         self._connection: AsyncConnection | None = None
 
     async def take(self) -> bool:
