@@ -85,6 +85,50 @@ class Renew(Message, tag="renew", frozen=True, kw_only=True):
     csr: _Text
 
 
+class Losses(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
+    """What is known not to have been told, since the batch before."""
+
+    ring: _Number = 0
+    """Ends of flows that found no room in the gates' ring: what they carried since the last sweep is not known."""
+    drops: _Number = 0
+    """Packets dropped of which no record says whose they were (they are counted, by reason)."""
+    forgotten: _Number = 0
+    """Records that the agent could not make, or keep until the next batch."""
+    spool: _Number = 0
+    """Records that were removed from the host's disk, because no controller took them for too long."""
+
+
+class Records(Message, tag="records", frozen=True, kw_only=True):
+    """What this host's gates counted in one interval, or a part of it. Answered by ``Taken``.
+
+    ``flows``, ``drops`` and ``sightings`` are Arrow IPC streams of the columns in ``model/flow_record.py``, compressed with zstd; empty
+    where there are none.
+    """
+
+    spool: Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{16}\\Z")]
+    """Names what these are kept in on the host's disk; another where that was lost."""
+    number: Annotated[int, msgspec.Meta(ge=1)]
+    """Counts the batches of a spool, without gaps but for those that were removed unsent."""
+    since: float
+    """Seconds since 1970, by the host's clock. Batches of one interval have the same."""
+    until: float
+    records: _Number
+    """In ``flows``."""
+    flows: bytes = b""
+    drops: bytes = b""
+    sightings: bytes = b""
+    rules: Annotated[list[_Text], msgspec.Meta(max_length=65536)] = []
+    """The texts of the rules that ``flows`` names; each one's number follows from it."""
+    lost: Losses = Losses()
+
+
+class Taken(Message, tag="taken", frozen=True, kw_only=True):
+    """The controller keeps all batches of this spool up to this number: they need not be told again."""
+
+    spool: _Text
+    number: _Number
+
+
 class Welcome(Message, tag="welcome", frozen=True, kw_only=True):
     """The controller begins."""
 
@@ -143,8 +187,8 @@ class Fenced(Message, tag="fenced", frozen=True, kw_only=True):
     epoch: _Number
 
 
-FromAgent = Hello | Seen | Held | Renew
-FromController = Welcome | Witness | Whole | Difference | Renewed | Elsewhere | Fenced
+FromAgent = Hello | Seen | Held | Renew | Records
+FromController = Welcome | Witness | Whole | Difference | Renewed | Elsewhere | Fenced | Taken
 
 M = TypeVar("M")
 
