@@ -21,8 +21,12 @@ _NUMBERS: Final = {Kind.UINT8: "UInt8", Kind.UINT16: "UInt16", Kind.UINT32: "UIn
 _SMALL: Final = frozenset({"packets_out", "packets_in", "bytes_out", "bytes_in", "age_ms", "idle_ms", "rtt_us", "packets"})
 """Columns whose values use few of their bits: T64 leaves the others out."""
 _SUMS: Final = ("packets_out", "packets_in", "bytes_out", "bytes_in", "connections")
-_EDGE: Final = "(direction = 0 OR peer = 0 OR verdict != 0)"
-"""A conversation between two guarded VMs is told at both ends: where it is one thing, the opener's tells it, and whoever denied it."""
+_ECHO: Final = "(direction = 1 AND peer != 0 AND verdict = 0)"
+"""A conversation between two guarded VMs is told at both ends: what the other end tells of what was opened to it is an echo.
+
+Pairs keep echoes from other tenants only, marked: then a tenant's own rows tell all of its conversations, and rows that are no echo those of
+the site.
+"""
 _WINDOW: Final = 10_000
 """Inserts whose tokens are remembered: one that is tried again is not counted twice."""
 
@@ -78,7 +82,7 @@ def tables(retention: Retention) -> Iterator[Table]:
     yield Table(
         name="flows", columns=_stored(FLOW_COLUMNS) | {
             "host": "LowCardinality(String)", "tenant": "LowCardinality(String)", "network": "LowCardinality(String)",
-            "vm": "UInt64 CODEC(ZSTD(1))", "peer": "UInt64 CODEC(ZSTD(1))",
+            "vm": "UInt64 CODEC(ZSTD(1))", "peer": "UInt64 CODEC(ZSTD(1))", "abroad": "UInt8 CODEC(ZSTD(1))",
         },
         order=("vm", "at"), partition="toStartOfInterval(at, INTERVAL 6 HOUR)", days=retention.raw, time="at", shard="cityHash64(vm)",
         indices=("INDEX by_at at TYPE minmax GRANULARITY 1", "INDEX by_peer peer TYPE bloom_filter(0.01) GRANULARITY 4"),
@@ -102,7 +106,7 @@ def tables(retention: Retention) -> Iterator[Table]:
             name=name, columns={"t": _TIME} | who | what | _sums(), engine="SummingMergeTree", partition=partition, days=days,
             order=("vm", "t", "protocol", "service", "direction", "verdict", "tenant"), shard="cityHash64(vm)",
         )  # fmt: skip
-    pair = {"peer": "UInt64 CODEC(ZSTD(1))", "remote": "IPv6 CODEC(ZSTD(1))"} | what | {"rule": "UInt64 CODEC(ZSTD(1))"}
+    pair = {"echo": "UInt8", "peer": "UInt64 CODEC(ZSTD(1))", "remote": "IPv6 CODEC(ZSTD(1))"} | what | {"rule": "UInt64 CODEC(ZSTD(1))"}
     facts = {
         "unanswered": "SimpleAggregateFunction(sum, UInt64) CODEC(T64, ZSTD(1))", "refused": "SimpleAggregateFunction(sum, UInt64) CODEC(T64, ZSTD(1))",
         "first": "SimpleAggregateFunction(min, DateTime('UTC')) CODEC(Delta, ZSTD(1))", "last": "SimpleAggregateFunction(max, DateTime('UTC')) CODEC(Delta, ZSTD(1))",
@@ -110,7 +114,7 @@ def tables(retention: Retention) -> Iterator[Table]:
     for name, partition, days in (("pair_1m", "toDate(t)", retention.minutes), ("pair_1h", "toYYYYMM(t)", retention.hours)):
         yield Table(
             name=name, columns={"t": _TIME} | who | pair | _sums(merged=True) | facts, engine="AggregatingMergeTree", partition=partition, days=days,
-            order=("tenant", "vm", "t", "peer", "remote", "protocol", "service", "direction", "verdict", "rule"), shard="cityHash64(vm)",
+            order=("tenant", "t", "vm", "peer", "remote", "protocol", "service", "direction", "verdict", "rule", "echo"), shard="cityHash64(vm)",
         )  # fmt: skip
     yield Table(
         name="protocol_10s", columns={"t": _TIME, "tenant": "LowCardinality(String)", "protocol": "UInt8", "verdict": "UInt8"} | _sums(),
@@ -132,6 +136,18 @@ def tables(retention: Retention) -> Iterator[Table]:
         },
         engine="ReplacingMergeTree", order=("host", "since", "spool", "number"), partition="toDate(since)", days=retention.hours, time="toDateTime(until)",
     )  # fmt: skip
+    told = {
+        "records": "SimpleAggregateFunction(sum, UInt64)", "lost": "SimpleAggregateFunction(sum, UInt64)",
+        "first": "SimpleAggregateFunction(min, DateTime64(3, 'UTC'))", "last": "SimpleAggregateFunction(max, DateTime64(3, 'UTC'))",
+    }  # fmt: skip
+    yield Table(
+        name="coverage_1m", columns={"t": _TIME, "host": "LowCardinality(String)"} | told, engine="AggregatingMergeTree", order=("t", "host"),
+        partition="toDate(t)", days=retention.minutes,
+    )  # fmt: skip
+    yield Table(
+        name="coverage_1h", columns={"t": _TIME, "host": "LowCardinality(String)", "minutes": "SimpleAggregateFunction(groupBitOr, UInt64)"} | told,
+        engine="AggregatingMergeTree", order=("t", "host"), partition="toYYYYMM(t)", days=retention.hours,
+    )  # fmt: skip
     yield Table(name="versions", columns={"version": "UInt32", "at": "DateTime('UTC')"}, engine="ReplacingMergeTree", order=("version",))
 
 
@@ -147,11 +163,11 @@ def views() -> Iterator[View]:
     )  # fmt: skip
     for target, source, start in (("vm_1m", "vm_10s", "toStartOfMinute(s.t)"), ("vm_1h", "vm_1m", "toStartOfHour(s.t)")):
         yield View(target=target, source=source, select=f"SELECT {start} AS t, {keys}, {again} FROM {source} AS s GROUP BY t, {keys}")
-    pair = "tenant, vm, peer, remote, protocol, service, direction, verdict, rule"
+    pair = "tenant, echo, vm, peer, remote, protocol, service, direction, verdict, rule"
     yield View(
         target="pair_1m", source="flows",
-        select=f"SELECT toStartOfMinute(at) AS t, tenant, vm, peer, if(peer = 0, flows.remote, toIPv6('::')) AS remote, protocol, {service}, direction, verdict, rule, {raw},"
-        f" sum(flows.unanswered) AS unanswered, sum(flows.refused) AS refused, min(at) AS first, max(at) AS last FROM flows WHERE {_EDGE} GROUP BY t, {pair}",
+        select=f"SELECT toStartOfMinute(at) AS t, tenant, {_ECHO} AS echo, vm, peer, if(peer = 0, flows.remote, toIPv6('::')) AS remote, protocol, {service}, direction, verdict, rule, {raw},"
+        f" sum(flows.unanswered) AS unanswered, sum(flows.refused) AS refused, min(at) AS first, max(at) AS last FROM flows WHERE NOT {_ECHO} OR abroad GROUP BY t, {pair}",
     )  # fmt: skip
     yield View(
         target="pair_1h", source="pair_1m",
@@ -160,7 +176,17 @@ def views() -> Iterator[View]:
     )  # fmt: skip
     yield View(
         target="protocol_10s", source="flows",
-        select=f"SELECT toStartOfInterval(at, INTERVAL 10 SECOND) AS t, tenant, protocol, verdict, {raw} FROM flows WHERE {_EDGE} GROUP BY t, tenant, protocol, verdict",
+        select=f"SELECT toStartOfInterval(at, INTERVAL 10 SECOND) AS t, tenant, protocol, verdict, {raw} FROM flows WHERE NOT {_ECHO} GROUP BY t, tenant, protocol, verdict",
+    )  # fmt: skip
+    yield View(
+        target="coverage_1m", source="batches",
+        select="SELECT toStartOfMinute(toDateTime(s.until)) AS t, host, sum(s.records) AS records, sum(s.lost_ring + s.lost_forgotten + s.lost_spool) AS lost,"
+        " min(s.since) AS first, max(s.until) AS last FROM batches AS s GROUP BY t, host",
+    )  # fmt: skip
+    yield View(
+        target="coverage_1h", source="coverage_1m",
+        select="SELECT toStartOfHour(s.t) AS t, host, groupBitOr(bitShiftLeft(toUInt64(1), toMinute(s.t))) AS minutes, sum(s.records) AS records, sum(s.lost) AS lost,"
+        " min(s.first) AS first, max(s.last) AS last FROM coverage_1m AS s GROUP BY t, host",
     )  # fmt: skip
 
 

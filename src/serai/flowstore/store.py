@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, Final, TypeVar
+from typing import Final, TypeVar
 from urllib.parse import parse_qs, unquote, urlsplit
 
 import clickhouse_connect
@@ -168,25 +167,3 @@ class FlowStore:
         for client in self._clients.values():
             client.close()
 
-
-def strings(table: pa.Table, name: str) -> list[Any]:
-    """Return a column as Python values."""
-    return table.column(name).to_pylist()
-
-
-def numbered(table: pa.Table) -> list[dict[str, Any]]:
-    """Return rows as Python dicts."""
-    rows: list[dict[str, Any]] = table.to_pylist()
-    return rows
-
-
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
-class Size:
-    """What a part of the store takes on disk."""
-
-    table: str
-    partition: str
-    bytes: int
-    rows: int
-    since: int
-    """Seconds since 1970 of its oldest row."""

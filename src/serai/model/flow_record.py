@@ -88,8 +88,9 @@ NAMED_COLUMNS: Final[Mapping[str, str]] = {
     "network": "path of the vNIC's network",
     "vm": "the VM as it was then (a number of the inventory by time); 0: not known",
     "peer": "the VM that had the other end's address then, likewise; 0: none of this site",
+    "abroad": "1 where that is a VM of another tenant",
 }
-"""What the controller adds, from its inventory at that time; texts but ``vm`` and ``peer``, which are UINT64."""
+"""What the controller adds, from its inventory at that time; texts but ``vm`` and ``peer``, which are UINT64, and ``abroad``, UINT8."""
 
 DROP_COLUMNS: Final[Mapping[str, Column]] = {
     "at": FLOW_COLUMNS["at"],
