@@ -141,34 +141,29 @@ class Register:
             tenants=list(self._names.tenants), networks=list(self._names.networks),
         )  # fmt: skip
 
-    def endpoints(self, known: Mapping[int, object] | set[int]) -> list[Endpoint]:
-        """List the VMs as they are now whose numbers are not among ``known``."""
-        return [
-            Endpoint(number=number, path=path, labels=vm.labels)
-            for path, vm in self._vms.items()
-            if (number := self._names.number(vm)) not in known
-        ]
+    def describe(self, numbers: Iterable[int]) -> list[Endpoint]:
+        """Return the VMs, as they are or were, that have these numbers; of numbers that nobody has, nothing."""
+        return [found for number in numbers if (found := self._names.endpoints.get(number)) is not None]
 
-    def cards(self, paths: Iterable[str] | None = None) -> dict[int, str]:
-        """Return the paths of vNICs by their numbers; of some VMs, or of all."""
-        chosen = self._vms.values() if paths is None else (self._vms[path] for path in paths)
-        return {vnic.id: f"{vm.path}/{vnic.name}" for vm in chosen for vnic in vm.vnics}
+    def cards(self, path: str) -> dict[int, str]:
+        """Return the paths of a VM's vNICs, as it is now, by their numbers."""
+        vm = self._vms.get(path)
+        return {vnic.id: f"{path}/{vnic.name}" for vnic in vm.vnics} if vm else {}
 
 
 class _Names:
-    """Texts by their place, and the numbers of VMs: what all layers share. It only grows."""
+    """Texts by their place, and VMs by their number: what all layers share. It only grows."""
 
     def __init__(self) -> None:
         self.tenants: dict[str, int] = {"": 0}
         self.networks: dict[str, int] = {"": 0}
         self.domains: dict[str, int] = {}
-        self._numbers: dict[str, tuple[Mapping[str, str], int]] = {}
+        self.endpoints: dict[int, Endpoint] = {}
 
     def number(self, vm: VirtualMachine) -> int:
-        labels, number = self._numbers.get(vm.path, ({}, 0))
-        if not number or labels != vm.labels:
-            number = endpoint_number(vm.path, vm.labels)
-            self._numbers[vm.path] = vm.labels, number
+        number = endpoint_number(vm.path, vm.labels)
+        if number not in self.endpoints:
+            self.endpoints[number] = Endpoint(number=number, path=vm.path, labels=vm.labels)
         return number
 
 
