@@ -10,7 +10,9 @@ from __future__ import annotations
 import dataclasses
 import enum
 from collections.abc import Mapping
-from typing import Final
+from typing import Any, Final
+
+import numpy as np
 
 
 class Kind(enum.Enum):
@@ -133,6 +135,13 @@ class Sighting(enum.IntEnum):
     """Any message of a DHCPv6 client."""
     DHCPV6_ANSWERED = 16
     """Any message of a DHCPv6 server."""
+
+
+
+
+def layout(columns: Mapping[str, Column]) -> np.dtype[Any]:
+    """Return numpy's type of records with these columns, in their order and without gaps."""
+    return np.dtype([(name, column.kind.value) for name, column in columns.items()])
 
 
 BATCH_RECORDS: Final = 4096
