@@ -55,7 +55,9 @@ class Adapter:
             code = found[1] if (found := _CODE.search(str(error))) else "1"
             status, headers, body = 500, {"X-ClickHouse-Exception-Code": code}, str(error).encode()
         raw = [(name.lower().encode(), value.encode()) for name, value in headers.items()]
-        await send({"type": "http.response.start", "status": status, "headers": [*raw, (b"content-length", b"%d" % len(body))]})
+        await send(
+            {"type": "http.response.start", "status": status, "headers": [*raw, (b"content-length", b"%d" % len(body))]}
+        )
         await send({"type": "http.response.body", "body": body})
 
     async def _answer(self, scope: Mapping[str, Any], receive: Any) -> tuple[dict[str, str], bytes]:  # noqa: ANN401
@@ -77,7 +79,9 @@ class Adapter:
         ask = self._sessions.write if user == WRITER else self._sessions.read
         return _about(said, shape), await ask(sql, shape, parameters)
 
-    async def _insert(self, insert: re.Match[str], body: bytes, said: Mapping[str, str]) -> tuple[dict[str, str], bytes]:
+    async def _insert(
+        self, insert: re.Match[str], body: bytes, said: Mapping[str, str]
+    ) -> tuple[dict[str, str], bytes]:
         settings = {name: said[name] for name in sorted(_SETTINGS & said.keys()) if _TOKEN.fullmatch(said[name])}
         told = ", ".join(f"{name} = '{value}'" for name, value in settings.items())
         done = await self._sessions.insert(insert[1] + (f" SETTINGS {told}" if told else ""), insert[2], body)
@@ -93,7 +97,9 @@ class Adapter:
             user = secret = ""
         known = self._secrets.get(user, "")
         if scheme.lower() != b"basic" or not known or not hmac.compare_digest(known.encode(), secret.encode()):
-            raise _RefusedError(_UNAUTHORIZED, _AUTHENTICATION_FAILED, "this engine belongs to a controller, and answers nobody else")
+            raise _RefusedError(
+                _UNAUTHORIZED, _AUTHENTICATION_FAILED, "this engine belongs to a controller, and answers nobody else"
+            )
         return user
 
 
