@@ -1,7 +1,6 @@
 import random
 import re
 from collections.abc import Iterator
-from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -42,9 +41,8 @@ def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
 
 def asked(engine: Engine, what: Filter) -> list[int]:
     written = clause(what)
-    return [
-        int(row) for row in engine.ask(f"SELECT row FROM flows WHERE {written.sql} ORDER BY row", written.parameters)
-    ]
+    sql = f"SELECT row FROM flows WHERE {written.sql} ORDER BY row"  # noqa: S608 - this is what is tested
+    return [int(row) for row in engine.ask(sql, written.parameters)]
 
 
 def meant(what: Filter) -> list[int]:
@@ -107,8 +105,9 @@ def tokens(sql: str) -> list[str]:
 
 KNOWN = {
     *(column for field in FIELDS.values() for column in field.columns),
-    *"IN SELECT number FROM endpoints vnics rules WHERE AND OR NOT LIKE BETWEEN name path scope text labels mapContains startsWith".split(),
-    *"replaceAll substring position if bitTest toUInt64".split(),
+    *("IN", "SELECT", "FROM", "WHERE", "AND", "OR", "NOT", "LIKE", "BETWEEN"),
+    *("number", "endpoints", "vnics", "rules", "name", "path", "scope", "text", "labels"),
+    *("mapContains", "startsWith", "replaceAll", "substring", "position", "if", "bitTest", "toUInt64"),
     *"() [] , = < > ! + *".replace(" ", ""),
     *("'%'", "'_'", "'*'", "'?'", "':'", r"'\\%'", r"'\\_'"),
     *("0", "1", "6", "17", "132", "1000"),
