@@ -235,38 +235,38 @@ def test_rules_that_stay_judge_no_flow_again(host: Host, monkeypatch: pytest.Mon
     gates.close()
 
 
-STEPS: list[tuple[int, Any, str, int]] = [
-    (1, upgrade, "_carry_tables", 1),
-    (1, upgrade, "_carry_flows", 1),
-    (1, upgrade, "_carry_records", 1),
-    (1, attach.Attacher, "_adopt", 1),
-    (1, attach.Attacher, "_adopt", 2),
-    (1, upgrade, "_carry_flows", 2),
-    (1, upgrade, "_remove", 1),
-    (2, upgrade, "check", 5),
-    (2, upgrade, "share_maps", 1),
-    (2, upgrade, "_tables_v2", 1),
-    (2, upgrade, "_carry_tables_v2", 1),
-    (2, attach.Attacher, "_adopt", 1),
-    (2, attach.Attacher, "_adopt", 2),
-    (2, upgrade, "_carry_tables_v2", 3),
-    (2, upgrade, "_remove", 1),
+STEPS: list[tuple[int, tuple[Any, str, int]]] = [
+    (1, (upgrade, "_carry_tables", 1)),
+    (1, (upgrade, "_carry_flows", 1)),
+    (1, (upgrade, "_carry_records", 1)),
+    (1, (attach.Attacher, "_adopt", 1)),
+    (1, (attach.Attacher, "_adopt", 2)),
+    (1, (upgrade, "_carry_flows", 2)),
+    (1, (upgrade, "_remove", 1)),
+    (2, (upgrade, "check", 5)),
+    (2, (upgrade, "_tables_v2", 1)),
+    (2, (upgrade, "_carry_tables_v2", 1)),
+    (2, (attach.Attacher, "_adopt", 1)),
+    (2, (attach.Attacher, "_adopt", 2)),
+    (2, (upgrade, "_carry_tables_v2", 3)),
+    (2, (upgrade, "_remove", 1)),
 ]
 
 
 @pytest.mark.parametrize(
-    ("version", "place", "step", "time"), STEPS, ids=lambda value: getattr(value, "__name__", value)
+    ("version", "step"), STEPS, ids=[f"v{version}-{name}-{time}" for version, (_, name, time) in STEPS]
 )
 def test_cut_short_it_is_finished_by_the_next_agent(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, version: int, place: Any, step: str, time: int
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, version: int, step: tuple[Any, str, int]
 ) -> None:
-    cut_short(tmp_path, monkeypatch, version=version, place=place, step=step, time=time)
+    cut_short(tmp_path, monkeypatch, version=version, step=step)
 
 
 @upgraded
-def cut_short(host: Host, monkeypatch: pytest.MonkeyPatch, *, place: Any, step: str, time: int) -> None:
+def cut_short(host: Host, monkeypatch: pytest.MonkeyPatch, *, step: tuple[Any, str, int]) -> None:
+    place, name, time = step
     calls = 0
-    real = getattr(place, step)
+    real = getattr(place, name)
 
     def dies(*arguments: Any) -> Any:
         nonlocal calls
@@ -277,7 +277,7 @@ def cut_short(host: Host, monkeypatch: pytest.MonkeyPatch, *, place: Any, step: 
         return done
 
     with monkeypatch.context() as patch:
-        patch.setattr(place, step, dies)
+        patch.setattr(place, name, dies)
         with pytest.raises(KernelError, match="cut short"):
             host.start()
     assert not host.out(UDP, udp(1, FORBIDDEN)), "whichever gate is there, one is"

@@ -100,6 +100,8 @@ def _take_over_v2(old: Path, host: Host) -> list[int]:
             if host.attacher.adopt(links, ifindex):
                 replaced.append(ifindex)
             _carry_tables_v2(mine, host)
+        for ifindex in guarded.keys() - _alive():
+            host.records.remove(ifindex)
     _let_go(old)
     return replaced
 
@@ -158,6 +160,10 @@ def _remove(root: Path) -> None:
     root.rmdir()
 
 
+def _alive() -> set[int]:
+    return {ifindex for ifindex, _ in socket.if_nameindex()}
+
+
 def _carry_tables(maps: Mapping[str, Map], host: Host) -> None:
     """What is pointed at comes before what points at it, as ever."""
     for name, kind, convert in (
@@ -206,7 +212,7 @@ def _carry_records(maps: Mapping[str, Map], host: Host) -> None:
     keys["address"] = ruleset_v1.mapped(beside["address"])
     host.maps["addresses"].update(keys, np.ones(len(keys), "<u4"))
 
-    alive = {ifindex for ifindex, _ in socket.if_nameindex()}
+    alive = _alive()
     known = {ifindex for ifindex, _ in host.records}
     fresh = {}
     for ifindex, old, address in zip(taps.tolist(), olds, ruleset_v1.mapped(olds["address"]), strict=True):
