@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Final, cast
 
 from lark import Lark, Token, Tree, UnexpectedCharacters, UnexpectedToken
 from lark.parsers.lalr_interactive_parser import InteractiveParser
@@ -11,6 +11,7 @@ from serai.analysis.filter.errors import FilterError
 from serai.analysis.filter.fields import FIELDS, find
 from serai.analysis.filter.kinds import Operator
 from serai.analysis.filter.tree import EVERYTHING, KEYWORDS, WORD, And, Filter, Not, Or, Term
+from serai.analysis.filter.values import Value
 
 LONGEST: Final = 2000
 """Characters of a filter, as written and in the canonical form."""
@@ -67,7 +68,7 @@ def _tokens(text: str) -> list[Token]:
     try:
         return list(_PARSER.lex(text))
     except UnexpectedCharacters as error:
-        position = error.pos_in_stream
+        position = cast("int", error.pos_in_stream)
         character = text[position]
         fault = "this quote is not closed" if character in "\"'" else f"write {character * 2}, or put it in quotes"
         raise FilterError(text, position, fault) from None
@@ -203,16 +204,13 @@ class _Reader:
         if operator not in kind.operators:
             known = ", ".join(kind.operators)
             raise FilterError(self._text, _position(sign), f"{name!r} is compared by {known}, not by {operator}")
-        values = []
+        values: list[Value] = []
         for token in written:
             try:
                 values.append(kind.value(operator, _unquoted(token)))
             except ValueError as error:
                 raise FilterError(self._text, _position(token), str(error)) from None
-        different = tuple(dict.fromkeys(values))
-        if operator is Operator.IN and len(different) == 1:
-            operator = Operator.EQUAL
-        return Term(field=name, key=key, operator=operator, values=different)
+        return Term(field=name, key=key, operator=operator, values=tuple(values))
 
 
 def _parts(tree: Tree[Token]) -> list[Tree[Token]]:
