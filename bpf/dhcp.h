@@ -11,10 +11,10 @@
 #define DHCPV6_ADVERTISE 2
 #define DHCPV6_REPLY 7
 #define DHCPV6_RECONFIGURE 10
+#define DHCPV6_INFORMATION_REQUEST 11
 #define BOOT_REQUEST 1
 #define BOOT_REPLY 2
 #define BOOT_ADDRESSES 12 /* where a message's addresses stand */
-#define DHCPV6_INFORMATION_REQUEST 11
 #define DHCP_OPTIONS 236 /* where the magic cookie stands, and options behind it (RFC 2132, 2) */
 #define DHCP_COOKIE 0x63825363
 #define DHCP_PAD 0
