@@ -156,14 +156,14 @@ def traffic(seed: int, *, conversations: int = 400, seconds: int = 3 * 3600, unt
         )
         port = rnd.randrange(1024, 65535) if verdict != 1 else 0
         tellers = [side for side in (0, 1) if (source, target)[side] is not None]
-        for side in tellers if verdict != 1 else tellers[-1:]:
-            rows.append(_told(rnd, side, (source, target), common, (there, back), port))
+        sides = tellers if verdict != 1 else tellers[-1:]
+        rows += [_told(rnd, side, (source, target), common | {"port": port}, (there, back)) for side in sides]
     return Traffic(rows=rows, endpoints=endpoints, since=since, until=until)
 
 
-def _told(
-    rnd: random.Random, side: int, between: tuple[Any, Any], common: Row, sizes: tuple[int, int], port: int
-) -> Row:
+def _told(rnd: random.Random, side: int, between: tuple[Any, Any], common: Row, sizes: tuple[int, int]) -> Row:
+    common = dict(common)
+    port = common.pop("port")
     near, far = between if side == 0 else between[::-1]
     out, into = sizes if side == 0 else sizes[::-1]
     ends = (port, common["service"]) if side == 0 else (common["service"], port)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from ipaddress import IPv4Address, ip_address
 
 import numpy as np
@@ -85,7 +86,7 @@ def check(register: Register, world: dict[str, VirtualMachine]) -> None:
 def test_a_register_that_was_changed_is_like_one_made_anew(history: list[dict[str, VirtualMachine]]) -> None:
     register = Register.of(history[0])
     check(register, history[0])
-    for before, after in zip(history, history[1:], strict=False):
+    for before, after in itertools.pairwise(history):
         changes = {
             path: after.get(path) for path in before.keys() | after.keys() if before.get(path) != after.get(path)
         }

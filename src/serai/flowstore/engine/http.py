@@ -119,7 +119,11 @@ def _form(scope: Mapping[str, Any], body: bytes) -> dict[str, str]:
         return {}
     try:
         parts = multipart.MultipartParser(
-            io.BytesIO(body), options.get("boundary", ""), memory_limit=_BODY_LIMIT, disk_limit=0, part_limit=_MOST_PARTS
+            io.BytesIO(body),
+            options.get("boundary", ""),
+            memory_limit=_BODY_LIMIT,
+            disk_limit=0,
+            part_limit=_MOST_PARTS,
         )
         return {part.name: part.value for part in parts}
     except multipart.MultipartError as error:
