@@ -29,7 +29,7 @@ Text: TypeAlias = Annotated[str, QueryParameter(pattern=NO_NUL, max_length=512)]
 
 @get("/flows", summary="List records of traffic", responses=REFUSALS)
 async def flows(
-    *, facade: Service, caller: Who, since: Moment = None, until: Moment = None, narrow: Narrow = "", limit: Rows = 100, after: Text | None = None
+    *, facade: Service, caller: Who, since: Moment = None, until: Moment = None, narrow: Narrow = "", limit: Rows = 100, after: Annotated[str | None, QueryParameter(pattern=NO_NUL, max_length=64)] = None
 ) -> flowapi.FlowPage:  # fmt: skip
     """List single records, the latest first, page by page."""
     return await facade.flows(caller, _span(since, until, narrow), limit=limit, after=after)

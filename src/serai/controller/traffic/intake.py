@@ -49,7 +49,7 @@ class Intake:
         self._held: set[tuple[str, str]] = set()
         self._known: dict[str, set[int]] = {name: set() for name in _NAMES}
         self._registers: Registers | None = None
-        self._changes: dict[str, VirtualMachine | None] = {}
+        self._changes: list[tuple[float, Mapping[str, VirtualMachine], Update]] = []
         self._entries: asyncio.Queue[Entry] = asyncio.Queue()
         self._listeners: list[Callable[[Named], None]] = []
         self.trouble = ""
@@ -67,8 +67,8 @@ class Intake:
         self._listeners.append(listener)
 
     async def _follow(self, edition: Edition, update: Update) -> None:
-        del edition
-        self._changes |= update.vms
+        if update.vms:
+            self._changes.append((self._clock(), edition.catalog.world.vms, update))
 
     def records(self, host: str, records: Records) -> None:
         """Take in a batch; nobody waits."""
@@ -161,11 +161,11 @@ class Intake:
     async def _write(self, batches: list[Batch]) -> None:
         registers = self._registers
         assert registers is not None, "used before run()"  # noqa: S101
-        changes, self._changes = self._changes, {}
-        world, now = self._current.edition.catalog.world, self._clock()
+        changes, self._changes = self._changes, []
 
         def work() -> tuple[Named, Entry]:
-            registers.change(now, world.vms, changes)
+            for when, vms, update in changes:
+                registers.change(when, vms, update.vms)
             found = named(batches, registers, self._known)
             return found, self._journal.append(found.tables)
 
@@ -206,6 +206,11 @@ class Intake:
         if why != self.trouble:
             _log.error("records wait", why=why, waiting_bytes=self._journal.bytes)
         self.trouble = why
+
+    @property
+    def settled(self) -> bool:
+        """Whether the engine has all that was kept."""
+        return not self._waiting and not self._journal.bytes
 
     @property
     def figures(self) -> Mapping[str, int]:
