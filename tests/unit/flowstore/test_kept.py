@@ -39,7 +39,13 @@ def test_the_journal_gives_back_what_it_took_in_order(tmp_path: Path) -> None:
     assert [name for name, _ in left[0].tables()] == ["rules", "batches"]
     assert [table.to_pydict() for _, table in left[1].tables()] == [names(2).to_pydict()] * 2
     assert again.full
-    assert again.append({"rules": names(7)}).token not in {entry.token for entry in entries}
+    fresh = again.append({"rules": names(7)})
+    for entry in (*left, fresh):
+        again.remove(entry)
+    third = Journal(tmp_path / "j", most_bytes=1)
+    assert third.open() == []
+    tokens = [*(entry.token for entry in entries), fresh.token, third.append({"rules": names(8)}).token]
+    assert len(set(tokens)) == 5  # also when all are gone
     assert Journal(tmp_path / "other", most_bytes=1).open() == []
 
 
