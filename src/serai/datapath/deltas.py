@@ -158,7 +158,7 @@ def _asked_in_vain(keys: Array, flows: Array) -> Array:
     for side in (EGRESS, INGRESS):
         silent = (flows["packets"][:, 1 - side] == 0) & (flows["tcp_flags"][:, side] & _SYN != 0)
         found |= (flows["origin"] & 1 == side) & silent
-    return found & (keys["protocol"] == TCP)
+    return np.asarray(found & (keys["protocol"] == TCP))
 
 
 def _once(flags: Array, bit: int, found: Array) -> Array:
@@ -176,4 +176,6 @@ def _refused(flows: Array) -> Array:
 
 def _field(flows: Array, name: str) -> Array:
     """A counter that gates of this layout may not have."""
-    return flows[name] if name in (flows.dtype.names or ()) else np.zeros(len(flows), "<u4")
+    known = name in (flows.dtype.names or ())
+    found: Array = flows[name] if known else np.zeros(len(flows), "<u4")
+    return found

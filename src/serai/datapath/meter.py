@@ -12,9 +12,10 @@ from typing import Final
 import numpy as np
 
 from serai.datapath.deltas import PENDING, Deltas, as_seen, dated, of_flows
+from serai.datapath.layout import FLOW, FLOW_KEY
 from serai.datapath.maps import Array
 from serai.datapath.shares import latest_of_each
-from serai.datapath.told import ELSEWHERE, GONE, SAME, TOLD, Told, hashes
+from serai.datapath.told import ELSEWHERE, GONE, TOLD, Told, as_told, hashes
 
 REMEMBER: Final = 1 << 19
 """Flows that are remembered at the most, some 100 bytes each; others are told when they end, all at once."""
@@ -41,11 +42,6 @@ class Meter:
         self._waiting = 0
         self.forgotten = 0
         """Records that there was no room for."""
-
-    @property
-    def vnics(self) -> Collection[int]:
-        """Whose flows are remembered."""
-        return list(self._told)
 
     def __len__(self) -> int:
         """How many flows are remembered."""
@@ -120,11 +116,12 @@ class Meter:
         """Tell nothing of what was counted until now."""
         self._told[vnic] = Told(_elsewhere(keys, flows, now_ns))
 
-    def let_go(self, vnic: int, now_ns: int) -> None:
-        """End all flows of ``vnic``, whose table is gone, with what was last seen of them."""
-        told = self._told.pop(vnic, None)
-        if told is not None:
-            self._lose(vnic, told, np.flatnonzero(told.living), now_ns)
+    def read_others(self, vnics: Collection[int], now_ns: int) -> None:
+        """Read what is left of all vNICs but these: they have no tables any more."""
+        for vnic in self._told.keys() - set(vnics):
+            self.read(vnic, np.empty(0, FLOW_KEY), np.empty(0, FLOW), now_ns)
+            if not self._told[vnic].living.any():
+                del self._told[vnic]
 
     def add(self, pending: Array) -> None:
         """Tell these too (``PENDING``)."""
@@ -196,11 +193,8 @@ class Meter:
 
 
 def _now(keys: Array, flows: Array, flags: Array, hashed: Array | None = None) -> Array:
-    rows = np.zeros(len(keys), TOLD)
-    rows["key"], rows["flags"] = keys, flags
-    for field in SAME:
-        if field in (flows.dtype.names or ()):
-            rows[field] = flows[field]
+    rows = as_told(keys, flows)
+    rows["flags"] = flags
     if hashed is not None:
         rows["hash"] = hashed
     return rows

@@ -6,7 +6,7 @@ Ports serve one connection after another: flows with one key are told apart by w
 from __future__ import annotations
 
 import os
-from typing import Final
+from typing import Final, Self
 
 import numpy as np
 
@@ -55,6 +55,11 @@ class Told:
         self.rows: Array = _sorted(rows) if rows is not None else np.empty(0, TOLD)
         self._dead: Array = np.zeros(len(self.rows), "?")
         self._hashes: Array = np.ascontiguousarray(self.rows["hash"])
+
+    @classmethod
+    def of(cls, keys: Array, flows: Array) -> Self:
+        """Take flows for told as they are."""
+        return cls(as_told(keys, flows))
 
     def __len__(self) -> int:
         """How many there are, those that are forgotten until the next change among them."""
@@ -106,6 +111,16 @@ class Told:
         self._hashes = np.ascontiguousarray(rows["hash"])
 
 
+def as_told(keys: Array, flows: Array) -> Array:
+    """Return rows (``TOLD``) that say of each flow what it says itself."""
+    rows = np.zeros(len(keys), TOLD)
+    rows["key"] = keys
+    for field in SAME:
+        if field in (flows.dtype.names or ()):
+            rows[field] = flows[field]
+    return rows
+
+
 def hashes(keys: Array, first_ns: Array) -> Array:
     """Return a number for each flow, that hardly any other has."""
     found = first_ns * _MIX[_WORDS]
@@ -125,4 +140,15 @@ def _sorted(rows: Array) -> Array:
     return found[np.argsort(found["hash"], kind="stable")]
 
 
-__all__ = ["ELSEWHERE", "GONE", "SAME", "TOLD", "TOLD_REFUSED", "TOLD_RTT", "TOLD_UNANSWERED", "Told", "hashes"]
+__all__ = [
+    "ELSEWHERE",
+    "GONE",
+    "SAME",
+    "TOLD",
+    "TOLD_REFUSED",
+    "TOLD_RTT",
+    "TOLD_UNANSWERED",
+    "Told",
+    "as_told",
+    "hashes",
+]
