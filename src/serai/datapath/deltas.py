@@ -171,7 +171,7 @@ def _once(flags: Array, bit: int, found: Array) -> Array:
 def _refused(flows: Array) -> Array:
     if "handshake" in (flows.dtype.names or ()):
         return np.asarray(flows["handshake"] & _REFUSED_BIT != 0)
-    return _field(flows, "refused") != 0
+    return np.asarray(_field(flows, "refused") != 0)
 
 
 def _field(flows: Array, name: str) -> Array:

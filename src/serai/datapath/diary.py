@@ -45,7 +45,7 @@ class Ended(Entry, tag="ended", frozen=True, kw_only=True):
     def of(
         cls, vnics: Array, keys: Array, flows: Array, now_ns: int, *, done: bool = False, told_by_gate: bool = False
     ) -> Self:
-        """Write it down."""
+        """Make an entry of these."""
         return cls(
             now_ns=now_ns, vnics=vnics.astype("<u8").tobytes(), keys=keys.tobytes(), flows=flows.tobytes(), done=done,
             told_by_gate=told_by_gate,
@@ -64,7 +64,7 @@ class Removed(Entry, tag="removed", frozen=True, kw_only=True):
 
     @classmethod
     def of(cls, vnic: int, keys: Array, flows: Array, meter: Array, now_ns: int, *, done: bool) -> Self:
-        """Write it down."""
+        """Make an entry of these."""
         return cls(
             now_ns=now_ns, vnic=vnic, keys=keys.tobytes(), flows=flows.tobytes(), meter=meter.tobytes(), done=done
         )

@@ -47,7 +47,7 @@ class Kernel(Protocol):
     def flows(self) -> Iterator[tuple[int, Array, Array]]:
         """All tables: vNIC, keys, flows."""
 
-    def tables(self) -> Collection[int]:
+    def vnics(self) -> Collection[int]:
         """The vNICs that have tables."""
 
     def denials(self) -> tuple[Array, Array]:
@@ -226,7 +226,7 @@ class Metering:
         self._drop(vnics, self._drops.read(vnics, counts))
         seen = kernel.sightings()
         self._sight(seen, self._sightings.read(*sighting_counts(seen)))
-        self._meter.read_others(kernel.tables(), now_ns)
+        self._meter.read_others(kernel.vnics(), now_ns)
 
     # How it is done
 
