@@ -67,6 +67,7 @@ class Ring:
 
     def _records(self) -> Iterator[bytes]:
         at, end = int(self._consumed[0]), int(self._produced[0])
+        self._seen = at
         while at < end:
             start = at & self._mask
             length = int.from_bytes(self._data[start : start + 4].tobytes(), "little")
