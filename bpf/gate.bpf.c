@@ -16,6 +16,7 @@
 #include "policy.h"
 #include "ports.h"
 #include "record.h"
+#include "sightings.h"
 #include "transport.h"
 
 #define FRONT ((__u32)(sizeof(struct ethhdr) + sizeof(struct ipv6_header))) /* read in one piece */

@@ -10,7 +10,7 @@ import numpy as np
 from serai.datapath.denials import Denials
 from serai.datapath.flows import FlowTables
 from serai.datapath.maps import Array
-from serai.datapath.metering import SIGHTING
+from serai.datapath.sightings import Sightings
 from serai.datapath.slots import Slots
 
 
@@ -21,6 +21,7 @@ class Counted:
     tables: FlowTables
     slots: Slots
     records: Denials
+    seen: Sightings
 
     def flows(self) -> Iterator[tuple[int, Array, Array]]:
         """All tables: vNIC, keys, flows."""
@@ -40,5 +41,5 @@ class Counted:
         return np.array(vnics, "<u8"), meters
 
     def sightings(self) -> Array:
-        """What was seen, by kind: gates of this layout count none."""
-        return np.empty(0, SIGHTING)
+        """What was seen of the messages that make a link work, since each vNIC came."""
+        return self.seen.counts()

@@ -8,7 +8,7 @@ from typing import Final
 
 import numpy as np
 
-from serai.datapath.layout import EGRESS, INGRESS
+from serai.datapath.layout import EGRESS, HANDSHAKE_REFUSED, INGRESS
 from serai.datapath.maps import Array
 from serai.datapath.told import ELSEWHERE, GONE, SAME, TOLD_REFUSED, TOLD_RTT, TOLD_UNANSWERED
 from serai.model.flow_record import FLOW_COLUMNS, Event, Verdict, layout
@@ -24,7 +24,6 @@ _SYN: Final = 0x02
 _MS: Final = 1_000_000
 _PATIENCE_NS: Final = 3_000_000_000
 """A SYN that was not answered for so long is told as unanswered."""
-_REFUSED_BIT: Final = 1
 _MOST: Final = (1 << 32) - 1
 
 
@@ -169,13 +168,11 @@ def _once(flags: Array, bit: int, found: Array) -> Array:
 
 
 def _refused(flows: Array) -> Array:
-    if "handshake" in (flows.dtype.names or ()):
-        return np.asarray(flows["handshake"] & _REFUSED_BIT != 0)
-    return np.asarray(_field(flows, "refused") != 0)
+    return np.asarray(_field(flows, "handshake") & HANDSHAKE_REFUSED != 0)
 
 
 def _field(flows: Array, name: str) -> Array:
-    """A counter that gates of this layout may not have."""
+    """A field that is not known of flows that are there no more (``as_seen``)."""
     known = name in (flows.dtype.names or ())
     found: Array = flows[name] if known else np.zeros(len(flows), "<u4")
     return found

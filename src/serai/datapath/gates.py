@@ -25,9 +25,10 @@ from serai.datapath.metering import Memory, Metering
 from serai.datapath.object import GateObject
 from serai.datapath.own import OwnIdentities
 from serai.datapath.samples import Samples
+from serai.datapath.sightings import Sightings
 from serai.datapath.slots import Slots
 from serai.datapath.tables import Tables
-from serai.datapath.upgrade import Host, take_over
+from serai.datapath.upgrade import Host, share_maps, take_over
 from serai.datapath.vnics import Records, bindings, more_macs, vnic_record
 from serai.model.flow import DIRECTIONS, FLOWS_OF_A_VNIC, NEW_FLOWS_A_SECOND, DropCount, FlowRow
 from serai.model.inventory import VnicId
@@ -84,6 +85,7 @@ class Gates:
             metering=self.metering,
         )
         self.denials = Denials(gate.maps["denials"], remember=remember, metering=self.metering)
+        self.sightings = Sightings(gate.maps["sightings"])
         self._fragments = Fragments(gate.maps["fragments"])
         self.samples = Samples(Ring(gate.ring), self.flows)
         self.upgraded: list[int] = []
@@ -109,6 +111,7 @@ class Gates:
             KernelError: the kernel refuses the gate, or what is pinned has another layout.
         """
         root = bpffs / f"v{layout.VERSION}"
+        share_maps(bpffs)
         gate = GateObject.load(root / "maps", sizes=sizes)
         attacher = Attacher(root / "links", gate.programs)
         made = cls(
@@ -208,9 +211,11 @@ class Gates:
         self._tables.remove_others(ruleset)
         with contextlib.suppress(OSError):  # a full disk: it is said whenever the ring is read
             self.samples.read()  # what it has of those that go is told before they are gone
-        kept = {vnic.id for vnic in ruleset.vnics}
-        self._own.forget_others(kept)
-        self.flows.remove_others(kept)
+        guarded = {vnic.id for vnic in ruleset.vnics}
+        self.metering.read_sightings(self.sightings.counts())
+        self.sightings.forget(self._slots.given.keys() - guarded)
+        self._own.forget_others(guarded)
+        self.flows.remove_others(guarded)
         return True
 
     def sweep(self) -> None:
@@ -245,7 +250,7 @@ class Gates:
         self.metering.read_others(self._counted(), now_ns)
 
     def _counted(self) -> Counted:
-        return Counted(tables=self.flows, slots=self._slots, records=self.denials)
+        return Counted(tables=self.flows, slots=self._slots, records=self.denials, seen=self.sightings)
 
     def rows(self) -> Iterator[FlowRow]:
         """Go through everything that was counted: flows, and packets dropped."""

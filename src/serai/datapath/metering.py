@@ -224,9 +224,13 @@ class Metering:
         self._meter.add(of_denials(keys, values, self._denials.read(keys, denial_counts(values))))
         vnics, counts = meter_counts(*kernel.meters())
         self._drop(vnics, self._drops.read(vnics, counts))
-        seen = kernel.sightings()
-        self._sight(seen, self._sightings.read(*sighting_counts(seen)))
+        self.read_sightings(kernel.sightings())
         self._meter.read_others(kernel.vnics(), now_ns)
+
+    def read_sightings(self, seen: Array) -> None:
+        """Tell what is new of what was seen; see ``Kernel.sightings``."""
+        if self.on:
+            self._sight(seen, self._sightings.read(*sighting_counts(seen)))
 
     # How it is done
 

@@ -1,0 +1,90 @@
+"""The most of something: who sends, who receives, which pairs, protocols, services, and what was denied."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from serai.analysis.traffic.asked import Asked
+from serai.analysis.traffic.group import Group
+from serai.analysis.traffic.source import Source, pair_source, vm_source
+from serai.analysis.traffic.statement import Clause, Statement, both
+
+HEADINGS: Final = {
+    "talkers": ("sent by",), "listeners": ("received by",), "pairs": ("opened by", "to"), "protocols": ("protocol",),
+    "services": ("service",), "denied": ("opened by", "to", "service", "rule"),
+}  # fmt: skip
+_BYTES: Final = {"talkers": "bytes_out", "listeners": "bytes_in"}
+_PACKETS: Final = {"talkers": "packets_out", "listeners": "packets_in"}
+_DENIED: Final = Clause(sql="verdict = 1")
+_PASSED: Final = Clause(sql="verdict != 1")
+_BOTH: Final = (
+    "sum(bytes_out + bytes_in) AS bytes, sum(packets_out + packets_in) AS packets, sum(p.connections) AS connections"
+)
+_SUMMED: Final = "sum(s.bytes) AS bytes, sum(s.packets) AS packets, sum(s.connections) AS connections"
+_ALL: Final = (
+    "sum(bytes) OVER () AS all_bytes, sum(packets) OVER () AS all_packets, sum(connections) OVER () AS all_connections"
+)
+
+
+def top(by: str, group: Group, asked: Asked) -> Statement:
+    """Ask for the most of something, largest first.
+
+    Rows have ``names`` (a list), ``bytes``, ``packets``, ``connections``, and the totals of all there is: ``all_bytes``, ``all_packets``,
+    ``all_connections``. Protocols and services come as numbers: ``protocol``, ``service``; rules as ``rule``.
+    """
+    if by in _BYTES:
+        return _ends(by, group, asked)
+    if by in {"protocols", "services"}:
+        return _services(by, asked)
+    return _pairs(by, group, asked)
+
+
+def _ends(by: str, group: Group, asked: Asked) -> Statement:
+    source, names = vm_source(asked), group.names(asked.seen)
+    where = both(source.where, asked.mine(), _PASSED)
+    sums = f"sum({_BYTES[by]}) AS bytes, sum({_PACKETS[by]}) AS packets, sum(r.connections) AS connections"
+    sql = (
+        f"SELECT [name] AS names, {_SUMMED}, {_ALL} FROM (SELECT vm, {sums} FROM {source.table} AS r WHERE {where.sql} GROUP BY vm) AS s"
+        f" ANY LEFT JOIN {names.sql} AS e ON e.number = s.vm GROUP BY name HAVING bytes > 0 ORDER BY bytes DESC, names LIMIT {{limit:UInt32}}"
+    )
+    return Statement(sql=sql, parameters={**where.parameters, **names.parameters, "limit": asked.limit})
+
+
+def _services(by: str, asked: Asked) -> Statement:
+    keys = "protocol" if by == "protocols" else "protocol, service"
+    source = pair_source(asked)
+    if by == "protocols" and asked.narrowed is None and asked.scopes is None:
+        source = Source(table="protocol_10s", where=asked.window.widened("10s").clause("t"))
+    where = both(source.where, _PASSED)
+    sql = (
+        f"SELECT [] :: Array(String) AS names, {keys}, {_BOTH}, {_ALL} FROM {source.table} AS p WHERE {where.sql}"
+        f" GROUP BY {keys} ORDER BY bytes DESC, {keys} LIMIT {{limit:UInt32}}"
+    )
+    return Statement(sql=sql, parameters={**where.parameters, "limit": asked.limit})
+
+
+def _pairs(by: str, group: Group, asked: Asked) -> Statement:
+    source, names = pair_source(asked), group.names(asked.seen)
+    where = both(source.where, _DENIED if by == "denied" else _PASSED)
+    more, order = (", protocol, service, rule", "packets") if by == "denied" else ("", "bytes")
+    sql = (
+        f"SELECT [{opener_of(group)}, {target_of(group)}] AS names{more}, {_SUMMED}, {_ALL}"
+        f" FROM (SELECT vm, peer, remote, direction{more}, {_BOTH} FROM {source.table} AS p WHERE {where.sql} GROUP BY vm, peer, remote, direction{more}) AS s"
+        f" ANY LEFT JOIN {names.sql} AS a ON a.number = s.vm ANY LEFT JOIN {names.sql} AS b ON b.number = s.peer"
+        f" GROUP BY names{more} ORDER BY {order} DESC, names{more} LIMIT {{limit:UInt32}}"
+    )
+    return Statement(sql=sql, parameters={**where.parameters, **names.parameters, "limit": asked.limit})
+
+
+def opener_of(group: Group) -> str:
+    """SQL for the name of who opened: ``a`` is the VM, ``b`` its peer."""
+    return f"if(direction = 0, a.name, {_peer(group)})"
+
+
+def target_of(group: Group) -> str:
+    """SQL for the name of whom it was opened to."""
+    return f"if(direction = 0, {_peer(group)}, a.name)"
+
+
+def _peer(group: Group) -> str:
+    return f"if(peer = 0, {group.outside}, b.name)"
