@@ -21,7 +21,7 @@ from serai.datapath.flows import FlowTables
 from serai.datapath.fragments import Fragments
 from serai.datapath.libbpf import KernelError
 from serai.datapath.maps import Array, Map, without
-from serai.datapath.metering import Memory, Metering
+from serai.datapath.metering import Metering, Remembered
 from serai.datapath.object import GateObject
 from serai.datapath.own import OwnIdentities
 from serai.datapath.samples import Samples
@@ -230,10 +230,11 @@ class Gates:
         self._fragments.sweep(now_ns)
         self.flows.sweep(now_ns, full_only=True)
 
-    def begin(self, memory: Memory | None, volume: int) -> None:
+    def begin(self, memory: Remembered | None, volume: int) -> None:
         """Meter from now on; see ``Metering.start``.
 
         Raises:
+            ValueError: the memory is not one.
             OSError: as for ``sweep``.
         """
         self.metering.start(memory, volume, self._counted(), time.monotonic_ns())

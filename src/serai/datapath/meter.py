@@ -47,6 +47,10 @@ class Meter:
         """How many flows are remembered."""
         return sum(map(len, self._told.values()))
 
+    def clear(self) -> None:
+        """Know nothing, as in the beginning."""
+        self._told, self._pending, self._waiting = {}, [], 0
+
     # What happens to flows
 
     def read(self, vnic: int, keys: Array, flows: Array, now_ns: int) -> None:

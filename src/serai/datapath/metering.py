@@ -7,12 +7,12 @@ that say so, in one step. What left the kernel since then stands in the diary. W
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Final, Protocol
 
 import numpy as np
 
-from serai.datapath.deltas import of_denials
+from serai.datapath.deltas import RECORD, of_denials
 from serai.datapath.diary import (
     AnyEntry,
     Denied,
@@ -27,18 +27,23 @@ from serai.datapath.diary import (
 )
 from serai.datapath.layout import DENIAL_KEY
 from serai.datapath.maps import Array
-from serai.datapath.meter import Meter
+from serai.datapath.meter import PENDING_ROOM, Meter
 from serai.datapath.replay import happened, same
 from serai.datapath.tally import LOST, METERED, REASONS, SIGHTED, Tally, denial_counts, meter_counts, sighting_counts
+from serai.datapath.told import TOLD
 from serai.model.flow_record import DROP_COLUMNS, SIGHTING_COLUMNS, layout
 
 DROP: Final = layout(DROP_COLUMNS)
 SIGHTING: Final = layout(SIGHTING_COLUMNS)
 _FLOWS: Final = "flows"
 _MOST: Final = (1 << 32) - 1
+FORM: Final = 1
+"""Of what is remembered, beside the layout: what has another is not understood."""
 
-Memory = list[tuple[str, int, Array]]
+Memory = Sequence[tuple[str, int, Array]]
 """What must be remembered: names, numbers, and arrays that do not change any more."""
+Remembered = Sequence[tuple[str, int, bytes | memoryview]]
+"""The same, read again."""
 
 
 class Kernel(Protocol):
@@ -74,6 +79,20 @@ class Interval:
     forgotten: int
 
 
+def joined(first: Interval, second: Interval) -> Interval:
+    """Return two intervals as one; of more flows than one may have the oldest are forgotten."""
+    flows = np.concatenate([first.flows, second.flows], dtype=RECORD)
+    over = max(0, len(flows) - PENDING_ROOM)
+    return Interval(
+        flows=flows[over:],
+        drops=np.concatenate([first.drops, second.drops], dtype=DROP)[-PENDING_ROOM:],
+        sightings=np.concatenate([first.sightings, second.sightings], dtype=SIGHTING)[-PENDING_ROOM:],
+        ring=first.ring + second.ring,
+        denials=first.denials + second.denials,
+        forgotten=first.forgotten + second.forgotten + over,
+    )
+
+
 class Metering:
     """What is told of one host's gates. Until ``start`` nothing is, and nothing is remembered."""
 
@@ -97,11 +116,20 @@ class Metering:
 
     # A life
 
-    def start(self, memory: Memory | None, volume: int, kernel: Kernel, now_ns: int) -> None:
-        """Go on from what was remembered, and what the diary has from ``volume`` on; None: tell nothing of what was before."""
+    def start(self, memory: Remembered | None, volume: int, kernel: Kernel, now_ns: int) -> None:
+        """Go on from what was remembered, and what the diary has from ``volume`` on; None: tell nothing of what was before.
+
+        Raises:
+            ValueError: this is not what ``memory`` returned.
+        """
         tables = {vnic: (keys, flows) for vnic, keys, flows in kernel.flows()}
+        entries = list(self._diary.read(volume)) if self._diary and memory is not None else []
+        if self._diary:
+            self._diary.turn()
         self.on = True
         if memory is None:
+            self._meter.clear()
+            self._new_drops, self._new_sightings = [], []
             for vnic, (keys, flows) in tables.items():
                 self._meter.adopt(vnic, keys, flows, now_ns)
             keys, values = kernel.denials()
@@ -110,12 +138,12 @@ class Metering:
             self._sightings.restore(*sighting_counts(kernel.sightings()))
             return
         tallies = self._tallies()
-        for name, number, array in memory:
+        for name, number, raw in memory:
             if name == _FLOWS:
-                self._meter.remember(number, array)
+                self._meter.remember(number, np.frombuffer(raw, TOLD))
             elif name in tallies:
-                tallies[name].restore(array["key"], array["counts"])
-        entries = list(self._diary.read(volume)) if self._diary else []
+                rows = np.frombuffer(raw, tallies[name].row)
+                tallies[name].restore(rows["key"], rows["counts"])
         for entry in happened(entries, tables, kernel.denials(), kernel.meters()[0].tolist()):
             self._apply(entry)
         self._again = [entry for entry in entries if isinstance(entry, Ended) and entry.told_by_gate]
@@ -123,9 +151,9 @@ class Metering:
     def memory(self) -> tuple[int, Memory]:
         """Return what must be remembered with the records that ``take`` has just returned, and the diary's volume after it."""
         volume = self._diary.turn() if self._diary else 0
-        found: Memory = [(_FLOWS, vnic, rows) for vnic, rows in self._meter.written() if len(rows)]
+        found = [(_FLOWS, vnic, rows) for vnic, rows in self._meter.written() if len(rows)]
         for name, tally in self._tallies().items():
-            rows = np.zeros(len(tally.keys), [("key", tally.key), ("counts", "<u8", (tally.counters,))])
+            rows = np.zeros(len(tally.keys), tally.row)
             rows["key"], rows["counts"] = tally.keys, tally.counts
             found.append((name, 0, rows))
         return volume, found

@@ -22,7 +22,8 @@ class Tally:
     def __init__(self, key: Layout, counters: int) -> None:
         """Know nothing yet; each key has so many counters."""
         self.key = key
-        self.counters = counters
+        self.row = np.dtype([("key", key), ("counts", "<u8", (counters,))])
+        """How what was told is written down."""
         self.keys: Array = np.empty(0, key)
         """Those that are known, in the order of their bytes; never changed in place, as ``counts``."""
         self.counts: Array = np.empty((0, counters), "<u8")
