@@ -432,7 +432,7 @@ class Runtime:
 
     def _import(self, request: local.ImportFlows) -> local.ImportReply:
         try:
-            return local.ImportReply(flows=self._kernel.flows.take(request.flows, time.monotonic_ns()))
+            return local.ImportReply(flows=self._kernel.take(request.flows, time.monotonic_ns()))
         except KeyError as error:
             message = f"these flows belong to a vNIC that host {self._config.host} does not expect"
             raise RefusedError(message) from error

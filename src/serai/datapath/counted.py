@@ -10,6 +10,7 @@ import numpy as np
 from serai.datapath.denials import Denials
 from serai.datapath.flows import FlowTables
 from serai.datapath.maps import Array
+from serai.datapath.samples import Samples
 from serai.datapath.sightings import Sightings
 from serai.datapath.slots import Slots
 
@@ -22,10 +23,15 @@ class Counted:
     slots: Slots
     records: Denials
     seen: Sightings
+    ring: Samples
 
     def flows(self) -> Iterator[tuple[int, Array, Array]]:
         """All tables: vNIC, keys, flows."""
         yield from self.tables.tables()
+
+    def ended(self) -> Array:
+        """The flows that the gate has ended, and of which nobody has heard yet (``ENDED_EVENT``)."""
+        return self.ring.ended()
 
     def vnics(self) -> Collection[int]:
         """The vNICs that have tables."""

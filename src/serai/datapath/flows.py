@@ -77,7 +77,7 @@ class FlowTables:
         self._tables: dict[VnicId, Map] = {}
         self._ended = Ledger(ended, remember=remember)
         self._handed_over: set[VnicId] = set()
-        self._full: set[VnicId] = set()
+        self._due: dict[VnicId, int] = {}
 
     @property
     def forgotten(self) -> int:
@@ -154,7 +154,7 @@ class FlowTables:
             self._metering.removed(vnic, keys, flows, meter, now_ns)
             moved = vnic in self._handed_over
             self._handed_over.discard(vnic)
-            self._full.discard(vnic)
+            self._due.pop(vnic, None)
             if not moved:
                 self._ended.add(vnic, keys, flows)
 
@@ -170,14 +170,16 @@ class FlowTables:
     def sweep(self, now_ns: int, *, full_only: bool = False) -> int:
         """Remove flows that are over, remember them, and return how many there were.
 
-        With ``full_only`` tables are left alone of which no more than an eighth was taken when they were last looked at.
+        With ``full_only`` tables are left alone of which no more than an eighth was taken when they were last looked at, or
+        in which nothing can be over yet.
 
         Raises:
             OSError: the file that outlives the agent cannot be written; they are remembered in memory only.
         """
         ended = _Ended()
-        for vnic in list(self._full if full_only else self._tables):
-            ended.add(vnic, *self._take_over(vnic, *self._dump(vnic), now_ns)[0])
+        due = [vnic for vnic, when in self._due.items() if when <= now_ns]
+        for vnic in due if full_only else list(self._tables):
+            ended.add(vnic, *self._take_over(vnic, now_ns)[0])
         return ended.remember(self._ended)
 
     def read(self, now_ns: int) -> Iterator[None]:
@@ -189,35 +191,36 @@ class FlowTables:
         ended = _Ended()
         for vnic in list(self._tables):
             if vnic in self._tables:  # it may have gone while somebody else did something
-                over, lives = self._take_over(vnic, *self._dump(vnic), now_ns)
+                over, lives = self._take_over(vnic, now_ns)
                 ended.add(vnic, *over)
                 self._metering.read(vnic, *lives, now_ns)
                 yield
         ended.remember(self._ended)
 
-    def _dump(self, vnic: VnicId) -> tuple[Array, Array]:
-        table = self._tables[vnic]
-        keys, flows = table.dump()
-        (self._full.add if len(keys) * _ROOMY > table.capacity else self._full.discard)(vnic)
-        return keys, flows
-
-    def _take_over(self, vnic: VnicId, keys: Array, flows: Array, now_ns: int) -> tuple[_Flows, _Flows]:
-        """Take what is over out of a table that held these; return that, and what is left."""
-        over = self._are_over(keys, flows, now_ns)
+    def _take_over(self, vnic: VnicId, now_ns: int) -> tuple[_Flows, _Flows]:
+        """Take what is over out of a table; return that, and what is left."""
+        keys, flows = self._tables[vnic].dump()
+        left = self._left_ns(keys, flows, now_ns)
+        over = left <= 0
+        self._due.pop(vnic, None)
+        if len(keys) * _ROOMY > self._tables[vnic].capacity:
+            # None can be over before one of them is, or one that closes now.
+            self._due[vnic] = now_ns + int(left[~over].min(initial=int(self.idle_ns.min())))
         lives = keys[~over], flows[~over]
         if not over.any():
             return (keys[over], flows[over]), lives
         table = self._tables[vnic]
         self._metering.ending(vnic, keys[over], flows[over], now_ns)
         keys, flows = table.take(keys[over])
-        over = self._are_over(keys, flows, now_ns)
+        over = self._left_ns(keys, flows, now_ns) <= 0
         table.update(keys[~over], flows[~over])  # their ports began another connection just now
         self._metering.ended(np.full(int(over.sum()), vnic, "<u8"), keys[over], flows[over], now_ns)
         return (keys[over], flows[over]), _joined([lives, (keys[~over], flows[~over])])
 
-    def _are_over(self, keys: Array, flows: Array, now_ns: int) -> Array:
-        over: Array = _idle_ns(flows, now_ns) >= self.idle_ns[_idle_class(keys, flows)].astype("i8")
-        return over
+    def _left_ns(self, keys: Array, flows: Array, now_ns: int) -> Array:
+        """How long each may still be silent before it is over."""
+        left: Array = self.idle_ns[_idle_class(keys, flows)].astype("i8") - _idle_ns(flows, now_ns)
+        return left
 
     def rows(self, now_ns: int) -> Iterator[FlowRow]:
         """Go through all flows: those that live and those that ended."""

@@ -209,8 +209,7 @@ class Gates:
         _delete_others(self._maps["addresses"], bindings(ruleset.vnics))
         _delete_others(self._maps["macs"], more_macs(ruleset.vnics))
         self._tables.remove_others(ruleset)
-        with contextlib.suppress(OSError):  # a full disk: it is said whenever the ring is read
-            self.samples.read()  # what it has of those that go is told before they are gone
+        self._hear_ends()
         guarded = {vnic.id for vnic in ruleset.vnics}
         self.metering.read_sightings(self.sightings.counts())
         self.sightings.forget(self._slots.given.keys() - guarded)
@@ -246,12 +245,25 @@ class Gates:
         Raises:
             OSError: as for ``sweep``.
         """
+        self._hear_ends()
         now_ns = time.monotonic_ns()
         yield from self.flows.read(now_ns)
         self.metering.read_others(self._counted(), now_ns)
 
+    def take(self, flows: bytes, now_ns: int) -> int:
+        """Take over flows of another host; see ``FlowTables.take``."""
+        self._hear_ends()
+        return self.flows.take(flows, now_ns)
+
+    def _hear_ends(self) -> None:
+        """What the ring has of flows that are missed, are about to go, or come again, is told before that."""
+        with contextlib.suppress(OSError):  # a full disk: it is said whenever the ring is read
+            self.samples.read()
+
     def _counted(self) -> Counted:
-        return Counted(tables=self.flows, slots=self._slots, records=self.denials, seen=self.sightings)
+        return Counted(
+            tables=self.flows, slots=self._slots, records=self.denials, seen=self.sightings, ring=self.samples
+        )
 
     def rows(self) -> Iterator[FlowRow]:
         """Go through everything that was counted: flows, and packets dropped."""

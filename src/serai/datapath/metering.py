@@ -52,6 +52,9 @@ class Kernel(Protocol):
     def flows(self) -> Iterator[tuple[int, Array, Array]]:
         """All tables: vNIC, keys, flows."""
 
+    def ended(self) -> Array:
+        """The flows that the gate has ended, and of which nobody has heard yet (``ENDED_EVENT``)."""
+
     def vnics(self) -> Collection[int]:
         """The vNICs that have tables."""
 
@@ -144,7 +147,7 @@ class Metering:
             elif name in tallies:
                 rows = np.frombuffer(raw, tallies[name].row)
                 tallies[name].restore(rows["key"], rows["counts"])
-        for entry in happened(entries, tables, kernel.denials(), kernel.meters()[0].tolist()):
+        for entry in happened(entries, tables, kernel.ended(), kernel.denials(), kernel.meters()[0].tolist()):
             self._apply(entry)
         self._again = [entry for entry in entries if isinstance(entry, Ended) and entry.told_by_gate]
 

@@ -44,6 +44,10 @@ class Samples:
         finally:
             self._ring.done()
 
+    def ended(self) -> Array:
+        """Return the flows of which the ring tells and ``read`` has not (``ENDED_EVENT``)."""
+        return self._ring.look()[EVENT_ENDED]
+
     def latest(self, now_ns: int) -> Iterator[DropSample]:
         """Go through the samples that are kept, oldest first."""
         for event in list(self._latest):

@@ -193,13 +193,16 @@ class FakeHost:
         self.samples.read()
 
     def counted(self) -> Counted:
-        return Counted(tables=self.flows, slots=self.slots, records=self.denials, seen=self.sightings)
+        return Counted(
+            tables=self.flows, slots=self.slots, records=self.denials, seen=self.sightings, ring=self.samples
+        )
 
     def sweep(self) -> None:
         self.denials.sweep(self.clock())
         self.flows.sweep(self.clock())
 
     def tell(self) -> None:
+        self.samples.read()
         for _ in self.flows.read(self.clock()):
             pass
         self.metering.read_others(self.counted(), self.clock())
@@ -225,6 +228,7 @@ class FakeHost:
 
     def take(self, vnic: int, raw: bytes) -> None:
         self.table(vnic)
+        self.samples.read()
         self.importing = True
         try:
             self.flows.take(raw, self.clock())

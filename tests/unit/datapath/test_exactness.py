@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, given, note, settings
 from hypothesis import strategies as st
 
 from fake_host import SECOND, FakeHost, Killed, Truth, played
@@ -176,6 +176,7 @@ def check(scene: Scene) -> None:
 @given(steps=st.lists(STEPS, max_size=40))
 def test_what_is_told_is_what_was_counted(world: list[Scene], tmp_path: Path, steps: list[tuple[Any, ...]]) -> None:
     scene = new(world, tmp_path)
+    note(f"steps: {steps!r}")
     for what in steps:
         scene.step(*what)
     scene.finish()
