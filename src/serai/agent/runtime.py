@@ -334,7 +334,7 @@ class Runtime:
             case local.ImportFlows():
                 return self._import(request)
             case local.HandedOver():
-                self._kernel.flows.hand_over(VnicId(request.vnic))
+                self._kernel.hand_over(VnicId(request.vnic))
                 return local.Done()
 
     def _status(self) -> local.StatusReply:

@@ -255,6 +255,11 @@ class Gates:
         self._hear_ends()
         return self.flows.take(flows, now_ns)
 
+    def hand_over(self, vnic: VnicId) -> None:
+        """Know that another host has taken the flows of ``vnic``: here they have not ended, they are there."""
+        self._hear_ends()
+        self.flows.hand_over(vnic)
+
     def _hear_ends(self) -> None:
         """What the ring has of flows that are missed, are about to go, or come again, is told before that."""
         with contextlib.suppress(OSError):  # a full disk: it is said whenever the ring is read

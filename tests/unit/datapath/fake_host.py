@@ -221,6 +221,7 @@ class FakeHost:
         self.flows.remove_others(set(self.flows.vnics) - {VnicId(vnic)})
 
     def hand_over(self, vnic: int) -> None:
+        self.samples.read()
         self.flows.hand_over(VnicId(vnic))
         for mark, (began, _) in list(self.marks.items()):
             if mark[0] == vnic:
