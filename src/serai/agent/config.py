@@ -38,6 +38,10 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """How long flows may be silent, where it differs from ``IdleSeconds``; by its names in lower case."""
     map_sizes: Mapping[str, _Count] = msgspec.field(default_factory=dict)
     """How many entries the kernel maps hold at the most, by map; see bpf/maps.h for what stands otherwise."""
+    record_seconds: Annotated[int, msgspec.Meta(ge=1, le=300)] = 10
+    """How often what the gates count is told, once the host has joined a site."""
+    records_megabytes: Annotated[int, msgspec.Meta(ge=1, le=1 << 20)] = 256
+    """How much of that the host's disk keeps while no controller takes it; beyond, the oldest goes, and is counted."""
     controllers: Annotated[Sequence[str], msgspec.Meta(max_length=64)] = ()
     """Where controllers are for people, ``https://name:port``: what they told when the host joined, unless something stands here."""
     agents: Annotated[Sequence[str], msgspec.Meta(max_length=64)] = ()

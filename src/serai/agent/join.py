@@ -7,6 +7,7 @@ from pathlib import Path
 import httpx2
 import msgspec
 
+from serai.agent import spool
 from serai.agent.identity import Addresses, Identity, IdentityError
 from serai.agent.link.memory import MemoryFile
 from serai.agent.renew import problem, told
@@ -58,6 +59,7 @@ def join(url: str, token: str, state: Path, host: str) -> HostIdentity:
             )
         if ca_hash(_known(state, ca)) != ca_hash(ca):
             MemoryFile(state / "link.json").forget()
+            spool.forget(state / "records")
         installed = identity.install(sent.certificate, host, ca=ca)
         identity.write_addresses(Addresses(controllers=[url], agents=list(sent.agents)))
     except (httpx2.HTTPError, httpx2.InvalidURL, OSError) as error:

@@ -40,6 +40,7 @@ from serai.agent.host import Host
 from serai.agent.lastgood import LastGood
 from serai.agent.lock import AgentLock
 from serai.agent.refused import RefusedError
+from serai.agent.telling import Teller, TellingConfig
 from serai.datapath.gates import Gates
 from serai.datapath.layout import VERSION
 from serai.datapath.libbpf import KernelError
@@ -73,6 +74,7 @@ class Runtime:
         self._core = Agent()
         self._host = Host(self._core, self._enforce_whole, self._enforce_change)
         self._link: Link | None = None
+        self._teller: Teller | None = None
         self._last_good = LastGood(config.state / "ruleset")
         self._gates: Gates | None = None
         self._started = time.monotonic()
@@ -95,7 +97,10 @@ class Runtime:
                 flow_rate=limits.new_flows_per_second,
                 idle=limits.idle,
                 ended=self._config.state / f"ended-flows.v{VERSION}.{_boot()}",
+                records=self._config.state / "records",
             )
+            self._teller = self._make_teller(self._gates)
+            self._teller.begin()
             for ifindex in self._gates.upgraded:
                 _log.info("gate of an older layout replaced", ifindex=ifindex)
             self._adopt()
@@ -108,6 +113,7 @@ class Runtime:
                 tasks.create_task(self._watch_libvirt())
                 tasks.create_task(self._sweep())
                 tasks.create_task(self._listen())
+                tasks.create_task(self._teller.run())
                 tasks.create_task(self._keep_link())
                 tasks.create_task(server.serve_forever())
                 _log.info("agent guards this host", host=self._config.host, socket=str(self._config.socket))
@@ -162,6 +168,16 @@ class Runtime:
 
         await LibvirtWatch(self._config.libvirt, seen, lambda: self._try(DomainsListed())).run()
 
+    def _make_teller(self, gates: Gates) -> Teller:
+        config, limits = self._config, self._config.limits
+        joined = config.state / "identity" / "host.pem"
+        told = TellingConfig(
+            directory=config.state / "records", seconds=limits.record_seconds, most_bytes=limits.records_megabytes << 20,
+            boot=_boot(),
+        )  # fmt: skip
+        expects_a_site = bool(limits.controllers or limits.agents)
+        return Teller(gates, told, wanted=lambda: expects_a_site or joined.exists(), ruleset=lambda: self._core.ruleset)
+
     async def _keep_link(self) -> None:
         from serai.agent.link.runtime import Link, LinkConfig  # noqa: PLC0415  # as above
 
@@ -169,7 +185,7 @@ class Runtime:
         told = LinkConfig(
             host=config.host, state=config.state, controllers=config.limits.controllers, agents=config.limits.agents
         )
-        self._link = Link(self._host, told)
+        self._link = Link(self._host, told, self._teller)
         await self._link.run()
 
     async def _sweep(self) -> None:
@@ -318,7 +334,7 @@ class Runtime:
             case local.ImportFlows():
                 return self._import(request)
             case local.HandedOver():
-                self._kernel.flows.hand_over(VnicId(request.vnic))
+                self._kernel.hand_over(VnicId(request.vnic))
                 return local.Done()
 
     def _status(self) -> local.StatusReply:
@@ -351,6 +367,7 @@ class Runtime:
             lost_events=lost_events,
             restored_gates=self._restored,
             link=self._link.status() if self._link else None,
+            records=self._teller.status() if self._teller else None,
         )
 
     def _samples(self) -> local.SamplesReply:
@@ -415,7 +432,7 @@ class Runtime:
 
     def _import(self, request: local.ImportFlows) -> local.ImportReply:
         try:
-            return local.ImportReply(flows=self._kernel.flows.take(request.flows, time.monotonic_ns()))
+            return local.ImportReply(flows=self._kernel.take(request.flows, time.monotonic_ns()))
         except KeyError as error:
             message = f"these flows belong to a vNIC that host {self._config.host} does not expect"
             raise RefusedError(message) from error

@@ -38,6 +38,8 @@ def show_status(to: Console, reply: local.StatusReply) -> None:
             line(to, f"Note: {number} {what}.")
     if reply.link is not None:
         line(to, _linked(reply.link))
+    if reply.records is not None:
+        line(to, _recorded(reply.records))
     if not reply.gates:
         line(to, "No taps.")
         return
@@ -55,6 +57,12 @@ def _linked(link: local.LinkStatus) -> str:
         else "Not linked to a controller"
     )
     return f"{told}{f': {link.trouble}' if link.trouble else ''}."
+
+
+def _recorded(records: local.RecordsStatus) -> str:
+    waiting = f"{records.records} records of traffic wait on disk ({records.bytes / 1e6:.1f} MB)"
+    lost = f", {records.lost} lost" if records.lost else ""
+    return f"{waiting}, {records.sent} sent{lost}{f': {records.trouble}' if records.trouble else ''}."
 
 
 def _troubles(reply: local.StatusReply) -> tuple[tuple[int, str], ...]:
@@ -80,6 +88,7 @@ def status_fields(reply: local.StatusReply) -> dict[str, object]:
         "lostEvents": reply.lost_events,
         "restoredGates": reply.restored_gates,
         "link": _link_fields(reply.link) if reply.link else None,
+        "records": _records_fields(reply.records) if reply.records else None,
         "gates": [
             {
                 "tap": g.tap, "ifindex": g.ifindex, "domain": g.domain, "mac": g.mac, "vnic": g.vnic,
@@ -108,4 +117,16 @@ def _link_fields(link: local.LinkStatus) -> dict[str, object]:
         "trouble": link.trouble,
         "certificateUntil": until.isoformat() if until else None,
         "clockSkewSeconds": link.clock_skew_seconds,
+    }
+
+
+def _records_fields(records: local.RecordsStatus) -> dict[str, object]:
+    return {
+        "batches": records.batches,
+        "records": records.records,
+        "bytes": records.bytes,
+        "sent": records.sent,
+        "removed": records.removed,
+        "lost": records.lost,
+        "trouble": records.trouble,
     }

@@ -8,6 +8,7 @@ import numpy as np
 
 from serai.datapath.layout import DENIAL, DENIAL_KEY, EGRESS
 from serai.datapath.maps import Array, Map
+from serai.datapath.metering import Metering
 from serai.datapath.shares import latest_of_each
 from serai.model.address import unpack
 from serai.model.flow import DIRECTIONS, FlowRow, Outcome
@@ -22,8 +23,9 @@ _RECORD = np.dtype([("key", DENIAL_KEY), ("denial", DENIAL)])
 class Denials:
     """The map of denials, emptied of what is over so that there is room for what comes."""
 
-    def __init__(self, denials: Map, *, remember: int = 65536) -> None:
-        """Use the gate's map, and keep up to ``remember`` records of what was swept out of it."""
+    def __init__(self, denials: Map, *, remember: int = 65536, metering: Metering | None = None) -> None:
+        """Use the gate's map, and keep up to ``remember`` records of what was swept out of it; ``metering`` is told of that."""
+        self._metering = metering or Metering()
         self._map = denials
         self._remember = remember
         self._swept: Array = np.empty(0, _RECORD)
@@ -39,7 +41,9 @@ class Denials:
         over = now_ns - values["last_ns"].astype("i8") >= _IDLE_NS
         if len(keys) > self._map.capacity // 2:
             over[:] = True
+        self._metering.denying(keys[over], values[over], now_ns)
         taken = self._map.take(keys[over])
+        self._metering.denied(*taken, now_ns)
         fresh = np.zeros(len(taken[0]), _RECORD)
         fresh["key"], fresh["denial"] = taken
         self._swept = np.concatenate([self._swept, fresh], dtype=_RECORD)
@@ -47,6 +51,10 @@ class Denials:
         self.forgotten += len(kept) - int(kept.sum())
         self._swept = self._swept[kept]
         return len(fresh)
+
+    def read(self) -> tuple[Array, Array]:
+        """Return the keys and values that are in the kernel."""
+        return self._map.dump()
 
     def rows(self, now_ns: int) -> Iterator[FlowRow]:
         """Go through all records: those in the kernel and those swept out of it."""

@@ -37,15 +37,26 @@ class Ring:
         self._produced = np.frombuffer(self._theirs, "<u8", 1)
         self._data = np.frombuffer(self._theirs, "u1", 2 * size, page)
         self._mask = size - 1
+        self._seen = int(self._consumed[0])
 
     def read(self) -> dict[int, Array]:
         """Take all events that are there: by kind, arrays of ``DROP_EVENT`` or ``ENDED_EVENT``, oldest first."""
+        found = self.look()
+        self.done()
+        return found
+
+    def look(self) -> dict[int, Array]:
+        """Return what ``read`` does, and leave the events there until ``done``."""
         found: dict[int, list[bytes]] = {kind: [] for kind in _KINDS}
         for record in self._records():
             kind = int.from_bytes(record[:4], "little")
             if kind in _KINDS:
                 found[kind].append(record)
         return {kind: np.frombuffer(b"".join(parts), _KINDS[kind]) for kind, parts in found.items()}
+
+    def done(self) -> None:
+        """Give room for other events, in the place of those that ``look`` has returned."""
+        self._consumed[0] = self._seen
 
     def close(self) -> None:
         """Let go of the ring."""
@@ -56,6 +67,7 @@ class Ring:
 
     def _records(self) -> Iterator[bytes]:
         at, end = int(self._consumed[0]), int(self._produced[0])
+        self._seen = at
         while at < end:
             start = at & self._mask
             length = int.from_bytes(self._data[start : start + 4].tobytes(), "little")
@@ -65,4 +77,4 @@ class Ring:
             if not length & _DISCARDED:
                 yield self._data[start + _HEADER : start + _HEADER + size].tobytes()
             at += (_HEADER + size + 7) & ~7
-            self._consumed[0] = at
+            self._seen = at

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+import time
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import msgspec
@@ -11,6 +12,7 @@ import numpy as np
 from serai.datapath.layout import EGRESS, FLOW, FLOW_KEY, HANDSHAKE_TIMED, INGRESS, VERSION
 from serai.datapath.ledger import Ledger
 from serai.datapath.maps import Array, Map, comparable
+from serai.datapath.metering import Metering
 from serai.datapath.slots import Slots
 from serai.datapath.tablepins import TablePins
 from serai.model.address import unpack
@@ -22,6 +24,10 @@ from serai.model.ruleset import Step
 
 _FIN, _RST = 0x01, 0x04
 _NS = 1_000_000_000
+_ROOMY = 8
+"""A table is looked at seldom while no more than one in so many places is taken."""
+_Flows = tuple[Array, Array]
+"""Keys and flows."""
 _ETERNITY = 1 << 63  # ns, where signed arithmetic ends
 
 
@@ -48,6 +54,7 @@ class FlowTables:
         remember: int = 65536,
         ended: Path | None = None,
         pins: Path | None = None,
+        metering: Metering | None = None,
     ) -> None:
         """Use the gate's map of maps.
 
@@ -58,7 +65,9 @@ class FlowTables:
             remember: how many ended flows are kept; beyond, the oldest go and are counted in ``forgotten``.
             ended: the file that keeps ended flows while no agent runs.
             pins: the directory, on a bpffs, where the tables are pinned for the next agent.
+            metering: is told what happens to flows.
         """
+        self._metering = metering or Metering()
         self._pins = TablePins(pins)
         self._outer = outer
         self._slots = slots
@@ -68,6 +77,7 @@ class FlowTables:
         self._tables: dict[VnicId, Map] = {}
         self._ended = Ledger(ended, remember=remember)
         self._handed_over: set[VnicId] = set()
+        self._due: dict[VnicId, int] = {}
 
     @property
     def forgotten(self) -> int:
@@ -87,6 +97,16 @@ class FlowTables:
     def table(self, vnic: VnicId) -> Map | None:
         """The flow table of ``vnic``, or None."""
         return self._tables.get(vnic)
+
+    @property
+    def vnics(self) -> Collection[VnicId]:
+        """The vNICs that have tables."""
+        return self._tables.keys()
+
+    def tables(self) -> Iterator[tuple[VnicId, Array, Array]]:
+        """Go through all tables, as they are now: vNIC, keys, flows."""
+        for vnic, table in list(self._tables.items()):
+            yield (vnic, *table.dump())
 
     def keep(self, quotas: Mapping[VnicId, int]) -> None:
         """Have a table for each vNIC, with room for so many flows. One that has another size is replaced.
@@ -118,17 +138,23 @@ class FlowTables:
             keys, flows = table.dump()
             _add_newer(fresh[vnic], keys, flows)  # what came meanwhile
             left = ~np.isin(comparable(keys), comparable(fresh[vnic].dump()[0]))
-            self._ended.add(vnic, keys[left], flows[left])  # what finds no room ends here
+            self.end(np.full(int(left.sum()), vnic, "<u8"), keys[left], flows[left])  # what finds no room ends here
 
     def remove_others(self, vnics: Collection[VnicId]) -> None:
         """Remove the tables of all but ``vnics``; their flows have ended, unless they moved to another host."""
+        now_ns = time.monotonic_ns()
         for vnic in [v for v in self._tables if v not in vnics]:
-            keys, flows = self._tables.pop(vnic).dump()
+            table, meter = self._tables.pop(vnic), self._slots.meter(vnic)
+            self._metering.removing(vnic, *table.dump(), meter, now_ns)
             self._outer.delete(np.array([self._slots.given[vnic]], self._outer.key))
+            keys, flows = table.dump()
+            meter = self._slots.meter(vnic)
             self._pins.remove(self._slots.given[vnic])
             self._slots.take_back(vnic)
+            self._metering.removed(vnic, keys, flows, meter, now_ns)
             moved = vnic in self._handed_over
             self._handed_over.discard(vnic)
+            self._due.pop(vnic, None)
             if not moved:
                 self._ended.add(vnic, keys, flows)
 
@@ -136,35 +162,65 @@ class FlowTables:
         """Add those flows of ``vnic`` that are not here yet, or were seen later than here; return how many."""
         return _add_newer(self._tables[vnic], keys, flows)
 
-    def end(self, vnics: Array, keys: Array, flows: Array) -> None:
-        """Remember flows that ended in the gate itself, each of its vNIC."""
+    def end(self, vnics: Array, keys: Array, flows: Array, *, told_by_gate: bool = False) -> None:
+        """Remember flows that ended otherwise, each of its vNIC; perhaps because the gate said so."""
+        self._metering.ended(vnics, keys, flows, time.monotonic_ns(), told_by_gate=told_by_gate)
         self._ended.add(vnics, keys, flows)
 
-    def sweep(self, now_ns: int) -> int:
+    def sweep(self, now_ns: int, *, full_only: bool = False) -> int:
         """Remove flows that are over, remember them, and return how many there were.
+
+        With ``full_only`` tables are left alone of which no more than an eighth was taken when they were last looked at, or
+        in which nothing can be over yet.
 
         Raises:
             OSError: the file that outlives the agent cannot be written; they are remembered in memory only.
         """
-        vnics, all_keys, all_flows = [np.empty(0, "<u8")], [np.empty(0, FLOW_KEY)], [np.empty(0, FLOW)]
-        for vnic, table in self._tables.items():
-            keys, flows = table.dump()
-            over = self._are_over(keys, flows, now_ns)
-            if over.any():
-                keys, flows = table.take(keys[over])
-                over = self._are_over(keys, flows, now_ns)
-                table.update(keys[~over], flows[~over])  # their ports began another connection just now
-                vnics.append(np.full(int(over.sum()), vnic, "<u8"))
-                all_keys.append(keys[over])
-                all_flows.append(flows[over])
-        joined = np.concatenate(vnics)
-        if len(joined):  # at once: the ledger copies all that it has
-            self._ended.add(joined, np.concatenate(all_keys, dtype=FLOW_KEY), np.concatenate(all_flows, dtype=FLOW))
-        return len(joined)
+        ended = _Ended()
+        due = [vnic for vnic, when in self._due.items() if when <= now_ns]
+        for vnic in due if full_only else list(self._tables):
+            ended.add(vnic, *self._take_over(vnic, now_ns)[0])
+        return ended.remember(self._ended)
 
-    def _are_over(self, keys: Array, flows: Array, now_ns: int) -> Array:
-        over: Array = _idle_ns(flows, now_ns) >= self.idle_ns[_idle_class(keys, flows)].astype("i8")
-        return over
+    def read(self, now_ns: int) -> Iterator[None]:
+        """Sweep all tables, and tell the metering of what lives; stop between two, so that others can do something.
+
+        Raises:
+            OSError: as for ``sweep``.
+        """
+        ended = _Ended()
+        for vnic in list(self._tables):
+            if vnic in self._tables:  # it may have gone while somebody else did something
+                over, lives = self._take_over(vnic, now_ns)
+                ended.add(vnic, *over)
+                self._metering.read(vnic, *lives, now_ns)
+                yield
+        ended.remember(self._ended)
+
+    def _take_over(self, vnic: VnicId, now_ns: int) -> tuple[_Flows, _Flows]:
+        """Take what is over out of a table; return that, and what is left."""
+        keys, flows = self._tables[vnic].dump()
+        left = self._left_ns(keys, flows, now_ns)
+        over = left <= 0
+        self._due.pop(vnic, None)
+        if len(keys) * _ROOMY > self._tables[vnic].capacity:
+            # None can be over before one of them is, or one that closes now.
+            self._due[vnic] = now_ns + int(left[~over].min(initial=int(self.idle_ns.min())))
+        lives = keys[~over], flows[~over]
+        if not over.any():
+            return (keys[over], flows[over]), lives
+        table = self._tables[vnic]
+        self._metering.ending(vnic, keys[over], flows[over], now_ns)
+        keys, flows = table.take(keys[over])
+        over = self._left_ns(keys, flows, now_ns) <= 0
+        table.update(keys[~over], flows[~over])  # their ports began another connection just now
+        self._metering.ended(np.full(int(over.sum()), vnic, "<u8"), keys[over], flows[over], now_ns)
+        return (keys[over], flows[over]), _joined([lives, (keys[~over], flows[~over])])
+
+    def _left_ns(self, keys: Array, flows: Array, now_ns: int) -> Array:
+        """How long each may still be silent before it is over."""
+        left: Array = self.idle_ns[_idle_class(keys, flows)].astype("i8") - _idle_ns(flows, now_ns)
+        return left
 
     def rows(self, now_ns: int) -> Iterator[FlowRow]:
         """Go through all flows: those that live and those that ended."""
@@ -194,6 +250,8 @@ class FlowTables:
     def hand_over(self, vnic: VnicId) -> None:
         """Know that another host has taken the flows of ``vnic``: here they have not ended, they are there."""
         self._handed_over.add(vnic)
+        if vnic in self._tables:
+            self._metering.handed_over(vnic, *self._tables[vnic].dump(), time.monotonic_ns())
 
     def take(self, raw: bytes, now_ns: int) -> int:
         """Take over flows that ``export`` wrote on another host; return how many.
@@ -225,22 +283,56 @@ class FlowTables:
             flows[field] = np.maximum(now_ns - ages, 0).astype("u8")
         flows["judged_by"] = 0
         flows["handshake"] &= 0xFF ^ HANDSHAKE_TIMED  # an answer that comes here would be timed by two clocks
-        _follow(keys, flows, *table.dump())
-        added = _add_newer(table, keys, flows)
+        here = table.dump()
+        _follow(keys, flows, *here)
+        keys, flows = _newer(keys, flows, *here, table.capacity)
+        replaced = np.isin(comparable(here[0]), comparable(keys))
+        old = here[0][replaced], here[1][replaced]
+        self._metering.taking(handoff.vnic, keys, flows, old, now_ns)
+        table.update(keys, flows)
+        self._metering.taken(handoff.vnic, keys, flows, old, now_ns)
         self._handed_over.discard(VnicId(handoff.vnic))
-        return added
+        return len(keys)
 
 
 def _add_newer(table: Map, keys: Array, flows: Array) -> int:
     """Those that are there already come first; of the others as many as there is room for."""
-    known, there = table.dump()
+    keys, flows = _newer(keys, flows, *table.dump(), table.capacity)
+    table.update(keys, flows)
+    return len(keys)
+
+
+def _newer(keys: Array, flows: Array, known: Array, there: Array, capacity: int) -> _Flows:
+    """Those that are not known, or were seen later than there: as many as there is room for."""
     fresh = ~_older(keys, flows, known, there)
     keys, flows = keys[fresh], flows[fresh]
     beside = ~np.isin(comparable(keys), comparable(known))
-    room = table.capacity - len(known)
-    fits = ~beside | (np.cumsum(beside) <= room)
-    table.update(keys[fits], flows[fits])
-    return int(fits.sum())
+    fits = ~beside | (np.cumsum(beside) <= capacity - len(known))
+    return keys[fits], flows[fits]
+
+
+class _Ended:
+    """Flows that one sweep found over: the ledger gets them at once, since it copies all that it has."""
+
+    def __init__(self) -> None:
+        self._vnics: list[Array] = []
+        self._flows: list[_Flows] = []
+
+    def add(self, vnic: VnicId, keys: Array, flows: Array) -> None:
+        if len(keys):
+            self._vnics.append(np.full(len(keys), vnic, "<u8"))
+            self._flows.append((keys, flows))
+
+    def remember(self, ledger: Ledger) -> int:
+        if self._vnics:
+            ledger.add(np.concatenate(self._vnics), *_joined(self._flows))
+        return sum(map(len, self._vnics))
+
+
+def _joined(parts: Sequence[_Flows]) -> _Flows:
+    """Several arrays as one; without a type numpy would turn fields of network byte order into native ones."""
+    keys, flows = zip(*parts, strict=True)
+    return np.concatenate(keys, dtype=FLOW_KEY), np.concatenate(flows, dtype=FLOW)
 
 
 def _older(keys: Array, flows: Array, other_keys: Array, other_flows: Array) -> Array:

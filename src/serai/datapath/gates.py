@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -12,13 +13,17 @@ import numpy as np
 from serai.datapath import layout
 from serai.datapath.attach import Attacher
 from serai.datapath.clock import Clock
+from serai.datapath.counted import Counted
 from serai.datapath.denials import Denials
+from serai.datapath.diary import Diary
 from serai.datapath.events import Ring
 from serai.datapath.flows import FlowTables
 from serai.datapath.fragments import Fragments
 from serai.datapath.libbpf import KernelError
 from serai.datapath.maps import Array, Map, without
+from serai.datapath.metering import Metering, Remembered
 from serai.datapath.object import GateObject
+from serai.datapath.own import OwnIdentities
 from serai.datapath.samples import Samples
 from serai.datapath.sightings import Sightings
 from serai.datapath.slots import Slots
@@ -45,6 +50,7 @@ class Gates:
         remember: int = 65536,
         ended: Path | None = None,
         pins: Path | None = None,
+        records: Path | None = None,
     ) -> None:
         """Compose the parts; ``open`` does that for a real host.
 
@@ -57,6 +63,7 @@ class Gates:
             remember: how many ended flows, and how many records of denials, are kept.
             ended: the file that keeps ended flows while no agent runs.
             pins: where flow tables are pinned, on a bpffs.
+            records: the directory that keeps what an agent that is killed must still tell of traffic.
         """
         self._gate = gate
         self._maps: Mapping[str, Map] = gate.maps
@@ -65,8 +72,19 @@ class Gates:
         self._slots = Slots(gate.maps["slots"], gate.maps["meters"])
         self._records = Records(gate.maps)
         self._quota, self._rate = flow_quota, flow_rate
-        self.flows = FlowTables(gate.maps["flows"], self._slots, idle=idle, remember=remember, ended=ended, pins=pins)
-        self.denials = Denials(gate.maps["denials"], remember=remember)
+        self._own = OwnIdentities(gate.maps["endpoints"])
+        self.metering = Metering(Diary(records) if records else None, self._own.of)
+        """What there is to tell of these gates."""
+        self.flows = FlowTables(
+            gate.maps["flows"],
+            self._slots,
+            idle=idle,
+            remember=remember,
+            ended=ended,
+            pins=pins,
+            metering=self.metering,
+        )
+        self.denials = Denials(gate.maps["denials"], remember=remember, metering=self.metering)
         self.sightings = Sightings(gate.maps["sightings"])
         self._fragments = Fragments(gate.maps["fragments"])
         self.samples = Samples(Ring(gate.ring), self.flows)
@@ -85,6 +103,7 @@ class Gates:
         flow_rate: int = NEW_FLOWS_A_SECOND,
         idle: Mapping[str, int] | None = None,
         ended: Path | None = None,
+        records: Path | None = None,
     ) -> Self:
         """Load the gate, or adopt what an earlier agent pinned below ``bpffs``.
 
@@ -96,8 +115,8 @@ class Gates:
         gate = GateObject.load(root / "maps", sizes=sizes)
         attacher = Attacher(root / "links", gate.programs)
         made = cls(
-            gate, attacher, flow_quota=flow_quota, flow_rate=flow_rate, idle=idle, ended=ended, pins=root / "flows"
-        )
+            gate, attacher, flow_quota=flow_quota, flow_rate=flow_rate, idle=idle, ended=ended, pins=root / "flows", records=records,
+        )  # fmt: skip
         made.flows.adopt()
         made.upgraded = take_over(bpffs, made._host())
         return made
@@ -164,6 +183,7 @@ class Gates:
     def bind(self, bindings: Mapping[int, GuardedVnic]) -> None:
         """Tell the gates on these taps (by ifindex) whom they guard and by which rulesets; one step a gate."""
         if bindings:
+            self._own.know(bindings.values())
             self._records.write(
                 {
                     ifindex: vnic_record(ifindex, vnic, self._slots.given[vnic.id], flow_rate=self._rate)
@@ -189,13 +209,16 @@ class Gates:
         _delete_others(self._maps["addresses"], bindings(ruleset.vnics))
         _delete_others(self._maps["macs"], more_macs(ruleset.vnics))
         self._tables.remove_others(ruleset)
+        self._hear_ends()
         guarded = {vnic.id for vnic in ruleset.vnics}
+        self.metering.read_sightings(self.sightings.counts())
         self.sightings.forget(self._slots.given.keys() - guarded)
+        self._own.forget_others(guarded)
         self.flows.remove_others(guarded)
         return True
 
     def sweep(self) -> None:
-        """Take what is over out of the kernel.
+        """Take what is over out of the kernel; of flows, where there are many. ``read`` sees to the others.
 
         Raises:
             OSError: ended flows cannot be written to their file; they are remembered in memory only.
@@ -204,7 +227,48 @@ class Gates:
         now_ns = time.monotonic_ns()
         self.denials.sweep(now_ns)
         self._fragments.sweep(now_ns)
-        self.flows.sweep(now_ns)
+        self.flows.sweep(now_ns, full_only=True)
+
+    def begin(self, memory: Remembered | None, volume: int) -> None:
+        """Meter from now on; see ``Metering.start``.
+
+        Raises:
+            ValueError: the memory is not one.
+            OSError: as for ``sweep``.
+        """
+        self.metering.start(memory, volume, self._counted(), time.monotonic_ns())
+        self.samples.read()  # what it tells once more it tells now
+
+    def read(self) -> Iterator[None]:
+        """Sweep all flows, and have all that is counted metered; stop now and then, so that others can do something.
+
+        Raises:
+            OSError: as for ``sweep``.
+        """
+        self._hear_ends()
+        now_ns = time.monotonic_ns()
+        yield from self.flows.read(now_ns)
+        self.metering.read_others(self._counted(), now_ns)
+
+    def take(self, flows: bytes, now_ns: int) -> int:
+        """Take over flows of another host; see ``FlowTables.take``."""
+        self._hear_ends()
+        return self.flows.take(flows, now_ns)
+
+    def hand_over(self, vnic: VnicId) -> None:
+        """Know that another host has taken the flows of ``vnic``: here they have not ended, they are there."""
+        self._hear_ends()
+        self.flows.hand_over(vnic)
+
+    def _hear_ends(self) -> None:
+        """What the ring has of flows that are missed, are about to go, or come again, is told before that."""
+        with contextlib.suppress(OSError):  # a full disk: it is said whenever the ring is read
+            self.samples.read()
+
+    def _counted(self) -> Counted:
+        return Counted(
+            tables=self.flows, slots=self._slots, records=self.denials, seen=self.sightings, ring=self.samples
+        )
 
     def rows(self) -> Iterator[FlowRow]:
         """Go through everything that was counted: flows, and packets dropped."""

@@ -18,7 +18,7 @@ from serai.datapath.libbpf import KernelError, check, ffi, lib
 
 Array = NDArray[Any]
 
-_CHUNK = 65536  # must exceed the fullest hash bucket, else the kernel answers ENOSPC
+_SLACK = 4096  # must exceed the fullest hash bucket, else the kernel answers ENOSPC
 _ENOTSUPP = 524  # the kernel's own number, which libc does not name
 _NO_BATCH = {errno.EINVAL, errno.EOPNOTSUPP, _ENOTSUPP}
 _HASH = 1
@@ -141,7 +141,34 @@ class Map:
 
     def dump(self) -> tuple[Array, Array]:
         """Return all keys and values, in no order; entries that change meanwhile come as either."""
-        parts = list(self._batches())
+        room, filled = self.capacity + _SLACK, 0
+        keys, values = np.empty(room, self.key), np.empty(room, self.value)  # memory is taken as it is written
+        position = np.zeros(max(self.key.itemsize, 8), "u1")
+        count = ffi.new("__u32 *")
+        options = libbpf.struct("bpf_map_batch_opts")
+        started = False
+        while True:
+            if room - filled < _SLACK:  # what came meanwhile
+                keys, values = (
+                    np.concatenate([array, np.empty_like(array)], dtype=array.dtype) for array in (keys, values)
+                )
+                room = len(keys)
+            count[0] = room - filled
+            result = lib.bpf_map_lookup_batch(
+                self.fd, _pointer(position) if started else libbpf.NULL, _pointer(position),
+                _pointer(keys[filled:]), _pointer(values[filled:]), count, options,
+            )  # fmt: skip
+            if -result in _NO_BATCH and not started:
+                return self._dump_one_by_one()
+            if result != -errno.ENOENT:
+                check(result, "read a map")
+            filled += count[0]
+            if result:  # ENOENT: that was the last batch
+                return keys[:filled], values[:filled]
+            started = True
+
+    def _dump_one_by_one(self) -> tuple[Array, Array]:
+        parts = list(self._one_by_one())
         if not parts:
             return np.empty(0, self.key), np.empty(0, self.value)
         # Without a dtype numpy would turn fields of network byte order into native ones.
@@ -149,29 +176,6 @@ class Map:
             np.concatenate([k for k, _ in parts], dtype=self.key),
             np.concatenate([v for _, v in parts], dtype=self.value),
         )
-
-    def _batches(self) -> Iterator[tuple[Array, Array]]:
-        position = np.zeros(max(self.key.itemsize, 8), "u1")
-        count = ffi.new("__u32 *")
-        options = libbpf.struct("bpf_map_batch_opts")
-        started = False
-        while True:
-            keys, values = np.zeros(_CHUNK, self.key), np.zeros(_CHUNK, self.value)
-            count[0] = _CHUNK
-            result = lib.bpf_map_lookup_batch(
-                self.fd, _pointer(position) if started else libbpf.NULL, _pointer(position),
-                _pointer(keys), _pointer(values), count, options,
-            )  # fmt: skip
-            if -result in _NO_BATCH and not started:
-                yield from self._one_by_one()
-                return
-            if result != -errno.ENOENT:
-                check(result, "read a map")
-            if count[0]:
-                yield keys[: count[0]].copy(), values[: count[0]].copy()
-            if result:  # ENOENT: that was the last batch
-                return
-            started = True
 
     def _one_by_one(self) -> Iterator[tuple[Array, Array]]:
         key: Array | None = None

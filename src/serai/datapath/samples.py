@@ -34,12 +34,19 @@ class Samples:
         Raises:
             OSError: ended flows cannot be written to their file; they are remembered in memory only.
         """
-        events = self._ring.read()
-        drops, ended = events[EVENT_DROP], events[EVENT_ENDED]
-        self._latest.extend(drops)
-        self.seen += len(drops)
-        if len(ended):
-            self._flows.end(ended["vnic"], ended["key"], ended["flow"])
+        events = self._ring.look()
+        try:
+            drops, ended = events[EVENT_DROP], events[EVENT_ENDED]
+            self._latest.extend(drops)
+            self.seen += len(drops)
+            if len(ended):  # an agent that is killed here is told once more
+                self._flows.end(ended["vnic"], ended["key"], ended["flow"], told_by_gate=True)
+        finally:
+            self._ring.done()
+
+    def ended(self) -> Array:
+        """Return the flows of which the ring tells and ``read`` has not (``ENDED_EVENT``)."""
+        return self._ring.look()[EVENT_ENDED]
 
     def latest(self, now_ns: int) -> Iterator[DropSample]:
         """Go through the samples that are kept, oldest first."""

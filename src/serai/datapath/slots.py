@@ -59,6 +59,12 @@ class Slots:
             self._map.delete(np.array([vnic], self._map.key))
             self._free.append(slot)
 
+    def meter(self, vnic: VnicId) -> Array:
+        """Return what was counted for ``vnic``: an array of one, or of none where it has no slot."""
+        slot = self._given.get(vnic)
+        found = self._meters.get(slot) if slot is not None else None
+        return np.empty(0, self._meters.value) if found is None else found
+
     def meters(self) -> tuple[list[VnicId], Array]:
         """Return the vNICs that have slots, an unknown one first, and what was counted for each."""
         vnics = [VnicId(0), *self._given]

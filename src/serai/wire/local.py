@@ -128,6 +128,25 @@ class LinkStatus(msgspec.Struct, frozen=True, kw_only=True):
     """By how much the controller's clock is ahead of this host's, when last told."""
 
 
+class RecordsStatus(msgspec.Struct, frozen=True, kw_only=True):
+    """How much an agent has to tell of traffic."""
+
+    batches: int
+    """On the host's disk: no controller has taken them yet."""
+    records: int
+    """In them."""
+    bytes: int
+    """That they take."""
+    sent: int
+    """Records that controllers have taken since this agent started."""
+    removed: int
+    """Records that were removed unsent since then, to make room, or because their file was damaged."""
+    lost: int
+    """All records that are known not to have been told since then: these, and those that nobody could make or keep."""
+    trouble: str
+    """What is wrong; empty where nothing is."""
+
+
 class StatusReply(msgspec.Struct, frozen=True, kw_only=True):
     """How an agent is."""
 
@@ -150,6 +169,8 @@ class StatusReply(msgspec.Struct, frozen=True, kw_only=True):
     """How often something else took a gate off its tap, and the agent put it back."""
     link: LinkStatus | None = None
     """None: this host has joined no site, and obeys whoever is root here."""
+    records: RecordsStatus | None = None
+    """None: nothing is recorded, for the same reason."""
 
 
 class ApplyReply(msgspec.Struct, frozen=True, kw_only=True):

@@ -12,8 +12,6 @@ import sys
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final
 
-import nanoarrow as na
-import nanoarrow.ipc
 import numpy as np
 from numpy.typing import NDArray
 
@@ -43,7 +41,10 @@ def encode(rows: NDArray[Any], columns: Mapping[str, Column]) -> bytes:
     """Write records (``model.flow_record.layout``); none are no bytes."""
     if not len(rows):
         return b""
-    kinds = {name: _written(column.kind) for name, column in columns.items()}
+    import nanoarrow as na  # noqa: PLC0415  (slow to load, and gates are waiting when an agent starts)
+    import nanoarrow.ipc  # noqa: PLC0415
+
+    kinds = {name: _written(na, column.kind) for name, column in columns.items()}
     children = [
         na.c_array_from_buffers(kind, len(rows), [None, np.ascontiguousarray(rows[name]).view("u1")])
         for name, kind in kinds.items()
@@ -140,7 +141,7 @@ def _number(form: str, raw: bytes, at: int) -> int:
     return int(number)
 
 
-def _written(kind: Kind) -> Any:  # noqa: ANN401
+def _written(na: Any, kind: Kind) -> Any:  # noqa: ANN401
     match kind:
         case Kind.UINT8:
             return na.uint8()

@@ -13,6 +13,8 @@ from collections.abc import Callable, Sequence
 from typing import Final
 
 from serai.agent.link.events import (
+    BatchesReady,
+    BatchRead,
     CertificateHeld,
     Change,
     Command,
@@ -38,6 +40,7 @@ from serai.agent.link.events import (
     Ticked,
     Wake,
 )
+from serai.agent.link.outbox import Outbox
 from serai.agent.link.witness import newer
 from serai.wire.remote import (
     PARTS_LIMIT,
@@ -52,6 +55,7 @@ from serai.wire.remote import (
     Renew,
     Renewed,
     Seen,
+    Taken,
     Welcome,
     Whole,
     Witness,
@@ -107,6 +111,7 @@ class LinkCore:
         self._epoch = epoch
         self._url = ""
         self._number = 0
+        self._outbox = Outbox()
         self._said: Holding | None = None
         self._latest: Holding | None = None
         self._life = (0.0, float("inf"))
@@ -183,6 +188,10 @@ class LinkCore:
                 return self._send(Renew(csr=event.csr)) if self._phase is Phase.TALKING and self._asked else []
             case RenewalFailed():
                 return self._not_renewed(event)
+            case BatchesReady():
+                return self._outbox.ready(talking=self._phase is Phase.TALKING)
+            case BatchRead():
+                return self._outbox.read(event.batch) if self._phase is Phase.TALKING else []
 
     def _tick(self, event: Ticked) -> list[Command]:
         match self._phase:
@@ -247,6 +256,8 @@ class LinkCore:
                 return self._witness(checkpoint)
             case Phase.TALKING, (Whole() | Difference()) as sent:
                 return self._take(sent)
+            case Phase.TALKING, Taken() as taken:
+                return self._outbox.taken(taken)
             case Phase.TALKING, Renewed(certificate=certificate) if self._asked:
                 self._asked = False
                 return [Install(certificate=certificate)]
@@ -276,7 +287,7 @@ class LinkCore:
         self._memory = dataclasses.replace(before, term=welcome.term, epoch=welcome.epoch)
         told = self._witness(welcome.checkpoint) if welcome.checkpoint else []
         changed = not told and self._memory != before
-        return [*told, *([Remember(memory=self._memory)] if changed else []), *self._tell()]
+        return [*told, *([Remember(memory=self._memory)] if changed else []), *self._tell(), *self._outbox.begin()]
 
     def _witness(self, checkpoint: str) -> list[Command]:
         self._troubles.pop("audit", None)

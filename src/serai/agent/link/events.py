@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 
-from serai.wire.remote import FromAgent, FromController, Sight
+from serai.wire.remote import FromAgent, FromController, Records, Sight
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -119,6 +119,19 @@ class Ticked:
     clock: float
 
 
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class BatchesReady:
+    """There are batches of records to be sent, or others than before."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class BatchRead:
+    """This is the batch that was asked for."""
+
+    batch: Records | None
+    """None: there is no other."""
+
+
 Event = (
     Connected
     | Received
@@ -130,6 +143,8 @@ Event = (
     | CertificateHeld
     | RenewalFailed
     | Ticked
+    | BatchesReady
+    | BatchRead
 )
 
 # Commands
@@ -203,4 +218,33 @@ class RenewApart:
     """Ask for a new certificate over HTTPS, since this one opens no connection; an answer follows as for ``Install``."""
 
 
-Command = Dial | Wake | Send | HangUp | Enforce | Change | Remember | MakeRequest | Install | RenewApart
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class ReadBatch:
+    """Read the batch that comes after this one; ``BatchRead`` follows."""
+
+    after: tuple[str, int] | None
+    """Its spool, and its number there; None: read the oldest."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class ForgetBatches:
+    """A controller keeps all batches of this spool up to this number."""
+
+    spool: str
+    number: int
+
+
+Command = (
+    Dial
+    | Wake
+    | Send
+    | HangUp
+    | Enforce
+    | Change
+    | Remember
+    | MakeRequest
+    | Install
+    | RenewApart
+    | ReadBatch
+    | ForgetBatches
+)

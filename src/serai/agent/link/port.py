@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from serai.wire.remote import Sight
+from serai.wire.remote import Records, Sight
 
 
 class HostPort(Protocol):
@@ -32,3 +32,16 @@ class HostPort(Protocol):
 
     async def wait_changed(self) -> None:
         """Wait until ``sight`` or ``held`` may be another than when it was last waited for."""
+
+
+class BatchPort(Protocol):
+    """Where the host keeps what it has to tell of traffic."""
+
+    def after(self, before: tuple[str, int] | None) -> Records | None:
+        """Return the batch after that one (its spool and number; None: the oldest); None where there is no other."""
+
+    def taken(self, spool: str, number: int) -> None:
+        """A controller keeps the batches of ``spool`` up to ``number``."""
+
+    async def wait_ready(self) -> None:
+        """Wait until there is another batch than when it was last waited for."""

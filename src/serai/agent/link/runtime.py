@@ -17,6 +17,8 @@ import structlog
 from serai.agent.identity import Identity, IdentityError
 from serai.agent.link.core import LinkCore, Phase
 from serai.agent.link.events import (
+    BatchesReady,
+    BatchRead,
     CertificateHeld,
     Change,
     Command,
@@ -25,6 +27,7 @@ from serai.agent.link.events import (
     Enforce,
     Enforced,
     Event,
+    ForgetBatches,
     HangUp,
     Holding,
     HostChanged,
@@ -32,6 +35,7 @@ from serai.agent.link.events import (
     Lost,
     MakeRequest,
     Memory,
+    ReadBatch,
     Received,
     Refused,
     Remember,
@@ -43,7 +47,7 @@ from serai.agent.link.events import (
     Wake,
 )
 from serai.agent.link.memory import MemoryFile, MemoryFileError
-from serai.agent.link.port import HostPort
+from serai.agent.link.port import BatchPort, HostPort
 from serai.agent.refused import RefusedError
 from serai.agent.renew import RenewError, renew
 from serai.wire.channel import TIMING, AgentChannel, ChannelError, Timing
@@ -82,9 +86,10 @@ class LinkConfig:
 class Link:
     """One host's link to the controller that leads, for as long as it runs."""
 
-    def __init__(self, port: HostPort, config: LinkConfig) -> None:
-        """Speak for the host behind ``port``; nothing is set in motion yet."""
+    def __init__(self, port: HostPort, config: LinkConfig, batches: BatchPort | None = None) -> None:
+        """Speak for the host behind ``port``, and send its ``batches``; nothing is set in motion yet."""
         self._port = port
+        self._batches = batches
         self._config = config
         self._identity = Identity(config.state / "identity")
         self._memory = MemoryFile(config.state / "link.json")
@@ -162,6 +167,9 @@ class Link:
         self._take(_life(joined.certificate))
         self._start(self._tick())
         self._start(self._watch())
+        if self._batches is not None:
+            self._take(BatchesReady())
+            self._start(self._watch_batches(self._batches))
         while True:
             source, event = await self._mail.get()
             if (
@@ -215,6 +223,11 @@ class Link:
                 return self._install(command.certificate)
             case RenewApart():
                 self._start(self._renew())
+            case ReadBatch():
+                return BatchRead(batch=self._batches.after(command.after) if self._batches else None)
+            case ForgetBatches():
+                if self._batches is not None:
+                    self._batches.taken(command.spool, command.number)
         return None
 
     def _remember(self, memory: Memory) -> None:
@@ -286,6 +299,11 @@ class Link:
             await self._port.wait_changed()
             await self._mail.put((None, HostChanged(holding=self._holding())))
             await asyncio.sleep(_SETTLE_SECONDS)
+
+    async def _watch_batches(self, batches: BatchPort) -> None:
+        while True:
+            await batches.wait_ready()
+            await self._mail.put((None, BatchesReady()))
 
     async def _converse(self, url: str) -> None:
         me = asyncio.current_task()
