@@ -16,9 +16,9 @@ _VERSION_OF = {ICMP: 4, ICMPV6: 6}
 """Protocols that only one version of IP carries."""
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
+@dataclasses.dataclass(frozen=True, slots=True, eq=False)
 class End:
-    """One end of a conversation."""
+    """One end of a conversation. A finder makes each once, and it is equal to nothing but itself."""
 
     holder: tuple[VirtualMachine, Vnic] | None
     """Who holds the address, which is what the other side sees; None: no VM."""
@@ -55,7 +55,8 @@ class Finder:
         self._holders: dict[tuple[str, Address], tuple[VirtualMachine, Vnic]] = {
             (vnic.network.routing_domain, address): (vm, vnic) for vm, vnic in world.vnics() for address in vnic.held
         }
-        self._known: dict[tuple[object, ...], Ends | None] = {}
+        self._ends: dict[tuple[str, Address, int], End] = {}
+        self._used: dict[tuple[object, ...], list[_Place]] = {}
 
     @property
     def holders(self) -> Mapping[tuple[str, Address], tuple[VirtualMachine, Vnic]]:
@@ -68,14 +69,7 @@ class Finder:
         Where addresses are not told, a pair of the two VMs' own is taken: on one network before in one routing domain,
         those that are not link-local first. A VM that has other addresses now is found by these.
         """
-        c = conversation
-        version = _VERSION_OF.get(c.protocol)
-        key = c.source, c.source_address, c.target, c.target_address, c.network, c.side, version
-        if key not in self._known:
-            self._known[key] = self._find(c, version)
-        return self._known[key]
-
-    def _find(self, c: Conversation, version: int | None) -> Ends | None:
+        c, version = conversation, _VERSION_OF.get(conversation.protocol)
         network = {c.side: c.network}
         source = self._places(c.source, c.source_address, network.get(Direction.EGRESS, ""), version)
         target = self._places(c.target, c.target_address, network.get(Direction.INGRESS, ""), version)
@@ -87,7 +81,7 @@ class Finder:
                 if mine.address.version == other.address.version
                 and mine.vnic.network.routing_domain == other.vnic.network.routing_domain
             ]
-            pair = min(pairs, key=_preference, default=None)
+            pair = min(pairs, key=_preference) if len(pairs) > 1 else next(iter(pairs), None)
             return pair and self._joined(pair[0].vnic.network.routing_domain, *pair)
         if c.source is not None:
             return self._outward(source, c.target_address, inverted=False)
@@ -110,11 +104,25 @@ class Finder:
         return ends if ends.source.judged or ends.target.judged else None
 
     def _end(self, domain: str, place: _Place | Address) -> End:
-        address = place.address if isinstance(place, _Place) else place
-        holder = self._holders.get((domain, address))
-        return End(holder, address, (place.vm, place.vnic) if isinstance(place, _Place) else holder)
+        address, user = (place.address, place.vnic.id) if isinstance(place, _Place) else (place, 0)
+        key = domain, address, user
+        found = self._ends.get(key)
+        if found is None:
+            holder = self._holders.get((domain, address))
+            judged = (place.vm, place.vnic) if isinstance(place, _Place) else holder
+            found = self._ends[key] = End(holder, address, judged)
+        return found
 
     def _places(self, path: str | None, address: Address | None, network: str, version: int | None) -> list[_Place]:
+        key = path, address, network, version
+        found = self._used.get(key)
+        if found is None:
+            found = self._used[key] = self._may_have_used(path, address, network, version)
+        return found
+
+    def _may_have_used(
+        self, path: str | None, address: Address | None, network: str, version: int | None
+    ) -> list[_Place]:
         """Find what a VM may have used, the likeliest first."""
         vm = None if path is None else self._world.vms.get(path)
         if vm is None:

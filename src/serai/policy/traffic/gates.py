@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 
-from serai.model.address import Address, prefix_of
-from serai.model.inventory import VirtualMachine, Vnic
+from serai.model.address import prefix_of
 from serai.model.policy import Action, Direction, RuleRef
 from serai.model.tenancy import Mode
 from serai.model.world import World
@@ -36,34 +35,23 @@ class Gates:
         """Take the world; nothing is worked out yet."""
         self.finder = Finder(world)
         self._sides = Sides(world)
-        self._held: dict[tuple[str, Address], Seen] = {}
-        self._outside: dict[Address, Seen] = {}
-        self._own: dict[tuple[int, int], Seen] = {}
+        self._known: dict[End, tuple[Seen, Seen]] = {}
 
     def judge(self, ends: Ends, direction: Direction, protocol: int, port: int) -> Said | None:
         """Say what one side says; None where that end has no gate."""
         mine, other = (ends.source, ends.target) if direction is Direction.EGRESS else (ends.target, ends.source)
         if mine.judged is None:
             return None
-        vm, vnic = mine.judged
-        own = self._seen(ends.domain, mine) if mine.judged == mine.holder else self._of(vm, vnic, mine.address.version)
-        action, ref = self._sides.decision(own, direction, self._seen(ends.domain, other), protocol, port)
-        return Said(action, ref, vm.mode)
+        decision = self._sides.decision(self._seen(mine)[0], direction, self._seen(other)[1], protocol, port)
+        return Said(*decision, mine.judged[0].mode)
 
-    def _seen(self, domain: str, end: End) -> Seen:
-        if end.holder is None:
-            found = self._outside.get(end.address)
-            if found is None:
-                found = self._outside[end.address] = self._sides.of_outside(prefix_of(end.address))
-            return found
-        key = domain, end.address
-        if key not in self._held:
-            self._held[key] = self._sides.of_vnic(*end.holder, end.address)
-        return self._held[key]
-
-    def _of(self, vm: VirtualMachine, vnic: Vnic, version: int) -> Seen:
-        """See a vNIC that uses an address which is not its own: its own rules count all the same."""
-        key = vnic.id, version
-        if key not in self._own:
-            self._own[key] = self._sides.of_vnic(vm, vnic, vnic.held[0])
-        return self._own[key]
+    def _seen(self, end: End) -> tuple[Seen, Seen]:
+        """Return how its own gate sees an end, and how the other side does: a VM's other addresses are no VM's to it."""
+        found = self._known.get(end)
+        if found is None:
+            outside = self._sides.of_outside(prefix_of(end.address))
+            own, other = (
+                outside if by is None else self._sides.of_vnic(*by, end.address) for by in (end.judged, end.holder)
+            )
+            found = self._known[end] = own, other
+        return found

@@ -10,11 +10,10 @@ from typing import Final, Self
 from serai.model.address import Address
 from serai.model.flow_record import Verdict
 from serai.model.policy import Direction, PortRange
-from serai.model.ports import ICMP, ICMPV6, WITH_PORTS, format_ports
+from serai.model.ports import ECHO_REQUEST, WITH_PORTS
 
-FIRST_DYNAMIC: Final = 49152
-"""Ports from here on are for the passing use of anybody (RFC 6335)."""
-_LAST_PORT: Final = 65535
+DYNAMIC: Final = (49152, 65535)
+"""The first and the last port for the passing use of anybody (RFC 6335)."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,8 +54,10 @@ class Conversation:
     def service(self) -> PortRange:
         """What it was opened to."""
         if self.protocol in WITH_PORTS and self.port == 0:
-            return PortRange(protocol=self.protocol, first=FIRST_DYNAMIC, last=_LAST_PORT)
-        if self.protocol in WITH_PORTS or self.protocol in {ICMP, ICMPV6}:
+            return PortRange(protocol=self.protocol, first=DYNAMIC[0], last=DYNAMIC[1])
+        if self.port == ECHO_REQUEST.get(self.protocol):  # gates carry code 0 alone
+            return PortRange(protocol=self.protocol, first=self.port, last=self.port + 255)
+        if self.protocol in WITH_PORTS or self.protocol in ECHO_REQUEST:
             return PortRange(protocol=self.protocol, first=self.port, last=self.port)
         return PortRange(protocol=self.protocol)
 
@@ -66,9 +67,9 @@ def service_order(service: PortRange) -> tuple[int, int, int]:
     return service.protocol, service.first, service.last
 
 
-def service_text(service: PortRange) -> str:
-    """Write a service as policies do."""
-    return format_ports(service)
+def covers(outer: PortRange, inner: PortRange) -> bool:
+    """Say whether every port of ``inner`` is one of ``outer``."""
+    return outer.protocol == inner.protocol and outer.first <= inner.first and inner.last <= outer.last
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)

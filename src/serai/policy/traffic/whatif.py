@@ -13,9 +13,8 @@ from serai.model.tenancy import Mode
 from serai.model.world import World
 from serai.policy.traffic.ends import Ends
 from serai.policy.traffic.gates import Gates, Said
-from serai.policy.traffic.seen import FIRST_DYNAMIC, Amount, Conversation, total
+from serai.policy.traffic.seen import DYNAMIC, Amount, Conversation, total
 
-_LAST_PORT = 65535
 
 
 class Change(enum.StrEnum):
@@ -167,7 +166,7 @@ def _ports(conversation: Conversation, edges: list[dict[int, set[int]]]) -> list
     """Return the ports that a conversation may have been on, as far as policies tell them apart."""
     if conversation.protocol not in WITH_PORTS or conversation.port:
         return [conversation.port]
-    return sorted({FIRST_DYNAMIC, *(port for found in edges for port in found.get(conversation.protocol, ()))})
+    return sorted({DYNAMIC[0], *(port for found in edges for port in found.get(conversation.protocol, ()))})
 
 
 def _dynamic_edges(world: World) -> dict[int, set[int]]:
@@ -175,7 +174,7 @@ def _dynamic_edges(world: World) -> dict[int, set[int]]:
     found: dict[int, set[int]] = {protocol: set() for protocol in WITH_PORTS}
     for policy in world.policies:
         for ports in (p for rules in policy.rules.values() for rule in rules for c in rule.clauses for p in c.ports):
-            turns = {port for port in (ports.first, ports.last + 1) if FIRST_DYNAMIC < port <= _LAST_PORT}
+            turns = {port for port in (ports.first, ports.last + 1) if DYNAMIC[0] < port <= DYNAMIC[1]}
             for protocol in found:
                 if ports.contains(protocol, ports.first):
                     found[protocol] |= turns
