@@ -5,6 +5,7 @@ from __future__ import annotations
 import bisect
 import dataclasses
 from collections.abc import Iterable, Sequence
+from typing import Final
 
 from serai.model.address import Address, Prefix
 from serai.model.policy import PortRange
@@ -16,6 +17,9 @@ from serai.policy.traffic.needs import Needs
 from serai.policy.traffic.roster import Roster, bits, mask_of
 from serai.policy.traffic.seen import DYNAMIC, covers
 from serai.policy.traffic.selection import Selection
+
+
+_NOWHERE: Final = (0, Reach(()))
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,24 +53,24 @@ class Counter:
             frozenset(vnic.network.routing_domain for vnic in vm.vnics) for vm in roster.vms
         )
 
-    def beyond(self, drafts: Sequence[Draft], needs: Needs) -> Beyond:
-        """Count what the rules, all of one direction, admit beyond what is needed."""
+    def beyond(self, drafts: Sequence[Draft], seen: Needs) -> Beyond:
+        """Count what the rules, all of one direction, admit beyond what was seen."""
         found = Beyond()
-        for cell in _cells([*(p for draft in drafts for p in draft.ports), *needs.by_service]):
+        for cell in _cells([*(p for draft in drafts for p in draft.ports), *seen.by_service]):
             rules = [draft for draft in drafts if any(covers(ports, cell) for ports in draft.ports)]
             if rules:
-                one = self._of_cell(rules, needs, cell)
+                one = self._of_cell(rules, seen, cell)
                 weight = _weight(cell)
                 found += Beyond(vms=one.vms * weight, addresses=one.addresses * weight)
         return found
 
-    def _of_cell(self, rules: Sequence[Draft], needs: Needs, cell: PortRange) -> Beyond:
+    def _of_cell(self, rules: Sequence[Draft], seen: Needs, cell: PortRange) -> Beyond:
         groups: dict[tuple[int, frozenset[str]], list[int]] = {}
         for vm in bits(_union(rule.subject.chosen for rule in rules)):
             mine = sum(1 << at for at, rule in enumerate(rules) if rule.subject.chosen >> vm & 1)
             groups.setdefault((mine, self._domains[vm]), []).append(vm)
         vms = addresses = 0
-        reach: dict[int, Reach] = {}
+        reach: dict[int, tuple[int, Reach]] = {}
         for (mine, domains), members in groups.items():
             peers = [rules[at].peer for at in bits(mine)]
             parts = disjoint(p for peer in peers if not isinstance(peer, Selection) for p in peer)
@@ -76,14 +80,15 @@ class Counter:
             size = met.bit_count()
             vms += sum(size - (met >> vm & 1) for vm in members)
             addresses += sum(prefix.num_addresses for prefix in parts) * len(members)
-            reach.update(dict.fromkeys(members, Reach(parts)))
+            reach.update(dict.fromkeys(members, (met, Reach(parts))))
         pairs: set[tuple[int, int]] = set()
         single: set[tuple[int, Address]] = set()
-        for service, edges in needs.by_service.items():
+        for service, edges in seen.by_service.items():
             for vm, peer, address in edges if covers(service, cell) else ():
-                if peer is not None and peer != vm:
+                met, inside = reach.get(vm, _NOWHERE)
+                if peer is not None and peer != vm and met >> peer & 1:
                     pairs.add((vm, peer))
-                if address in reach[vm]:
+                if address in inside:
                     single.add((vm, address))
         return Beyond(vms=vms - len(pairs), addresses=addresses - len(single))
 

@@ -59,6 +59,16 @@ def ranges(services: Iterable[PortRange]) -> tuple[PortRange, ...]:
     return tuple(found)
 
 
+def width(services: Iterable[PortRange]) -> int:
+    """Return how many ports these are, each of them once."""
+    ordered = sorted(services, key=service_order)
+    return sum(
+        last - first + 1
+        for _, each in itertools.groupby(ordered, key=lambda service: service.protocol)
+        for first, last in _joined((service.first, service.last) for service in each)
+    )
+
+
 def _few(exact: list[Prefix]) -> list[Prefix]:
     if len(exact) <= MOST_PREFIXES:
         return exact

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import enum
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from datetime import datetime
 
 from serai.model.policy import Action, Direction
@@ -13,7 +13,8 @@ from serai.model.tenancy import Mode
 from serai.model.world import World
 from serai.policy.traffic.ends import Ends
 from serai.policy.traffic.gates import Gates, Said
-from serai.policy.traffic.seen import DYNAMIC, Amount, Conversation, total
+from serai.policy.traffic.kinds import Kind, kinds
+from serai.policy.traffic.seen import DYNAMIC, Conversation
 
 
 
@@ -94,33 +95,24 @@ def whatif(old_world: World, new_world: World, conversations: Iterable[Conversat
     edges = [_dynamic_edges(world) for world in (old_world, new_world)]
     replayed = unknown = 0
     rows = []
-    for conversation, amount in _kinds(conversations):
+    for kind in kinds(conversations):
+        conversation = kind.told[0]
         ends = old.finder.find(conversation), new.finder.find(conversation)
         fates = None
         if ends[0] is not None and ends[1] is not None:
-            ports = _ports(conversation, edges)
-            fates = _agreed([(_fate(old, ends[0], conversation.protocol, port), _fate(new, ends[1], conversation.protocol, port)) for port in ports])
+            fates = _agreed(
+                [
+                    (_fate(old, ends[0], conversation.protocol, port), _fate(new, ends[1], conversation.protocol, port))
+                    for port in _ports(conversation, edges)
+                ]
+            )
         if fates is None:
             unknown += 1
             continue
         replayed += 1
         if fates[0].outcome is not fates[1].outcome:
-            rows.append(_row(conversation, amount, *fates))
+            rows.append(_row(kind, *fates))
     return WhatIf(rows=tuple(sorted(rows, key=_order)), conversations=replayed, unknown=unknown)
-
-
-def _kinds(conversations: Iterable[Conversation]) -> Iterator[tuple[Conversation, Amount]]:
-    """Go through each kind once: what gates told with other verdicts is added, what both gates told is the same."""
-    kinds: dict[tuple[object, ...], dict[Direction, list[Conversation]]] = {}
-    for c in conversations:
-        # Addresses of VMs that one gate tells and the other does not are of one kind all the same.
-        source = c.source or c.source_address
-        target = c.target or c.target_address
-        kinds.setdefault((source, target, c.protocol, c.port), {}).setdefault(c.side, []).append(c)
-    for told in kinds.values():
-        sums = [total(map(Amount.of, each)) for _, each in sorted(told.items())]
-        first = told[min(told)][0]
-        yield first, sums[0] if len(sums) == 1 else sums[0] | sums[1]
 
 
 def _fate(gates: Gates, ends: Ends, protocol: int, port: int) -> _Fate:
@@ -141,15 +133,16 @@ def _agreed(fates: list[tuple[_Fate, _Fate]]) -> tuple[_Fate, _Fate] | None:
     return first if same else None
 
 
-def _row(conversation: Conversation, amount: Amount, old: _Fate, new: _Fate) -> Row:
+def _row(kind: Kind, old: _Fate, new: _Fate) -> Row:
+    amount = kind.amount
     change = Change.DENIED if new.outcome < old.outcome else Change.ALLOWED
     side = new.worst if change is Change.DENIED else old.worst
     before, after = old.said[side], new.said[side]
     return Row(
         change=change,
-        source=conversation.source or str(conversation.source_address),
-        target=conversation.target or str(conversation.target_address),
-        service=format_ports(conversation.service),
+        source=str(kind.source),
+        target=str(kind.target),
+        service=format_ports(kind.service),
         connections=amount.connections,
         bytes=amount.bytes,
         last=amount.last,
