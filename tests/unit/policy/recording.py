@@ -26,6 +26,8 @@ def recorded(world: World, choice: random.Random, number: int) -> list[Conversat
     """What may have been seen, whatever policies say of it."""
     found = []
     for connection in asked(world, choice, number):
+        if any(getattr(address, "ipv4_mapped", None) for address in (connection.source, connection.destination)):
+            continue  # no packet has such addresses
         ends = [
             (address, holder and holder[0].path, holder and holder[1].network.path)
             for address in (connection.source, connection.destination)

@@ -21,7 +21,8 @@ def evidence(draft: Draft) -> Iterator[str]:
         yield "seen once" if len(draft.services) == 1 else "seen once each"
     amount = total(draft.seen.values())
     when = f"{moment(amount.first)} to {moment(amount.last)}" if amount.first != amount.last else moment(amount.last)
-    yield f"{count(amount.connections, 'connection')}, {size(amount.bytes)}, {when} UTC"
+    connections = count(amount.connections, "connection") if amount.connections else "connections that had begun before"
+    yield f"{connections}, {size(amount.bytes)}, {when} UTC"
     edges = {edge for _, edge in draft.seen}
     subjects = f"{_of(len({edge.vm for edge in edges}), draft.subject.chosen.bit_count())}"
     peers = _seen_peers(draft.peer, edges)

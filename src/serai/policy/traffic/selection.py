@@ -36,7 +36,7 @@ class Selection:
     @property
     def weight(self) -> int:
         """How much there is to read."""
-        return sum(1 + (0 if is_plain(e) else 1 + len(e.values)) for e in self.expressions)
+        return sum(map(_weight, self.expressions))
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -50,7 +50,7 @@ class _Requirement:
 
     @property
     def weight(self) -> tuple[int, int]:
-        return sum(1 + (0 if is_plain(e) else 1 + len(e.values)) for e in self.expressions), self.rank
+        return sum(map(_weight, self.expressions)), self.rank
 
 
 class Selector:
@@ -67,11 +67,11 @@ class Selector:
         """Return selectors that together pick all of ``wanted``, and as few others as can be; few of them, in order.
 
         Every label is one that the VMs have, or do not have. Where several selectors pick no fewer others than one does,
-        there is one.
+        there is one; but VMs of few tenants are picked tenant by tenant.
         """
         if wanted not in self._covers:
-            parts = self._split(wanted, MOST_PARTS)
-            self._covers[wanted] = tuple(sorted(self._joined(parts), key=lambda part: part.order))
+            parts = [part for mine in self._tenants(wanted) for part in self._joined(self._split(mine, MOST_PARTS))]
+            self._covers[wanted] = tuple(sorted(parts, key=lambda part: part.order))
         return self._covers[wanted]
 
     def tightest(self, wanted: int) -> Selection:
@@ -79,6 +79,12 @@ class Selector:
         if wanted not in self._tightest:
             self._tightest[wanted] = self._one(wanted)
         return self._tightest[wanted]
+
+    def _tenants(self, wanted: int) -> list[int]:
+        tenants: dict[Scope, list[int]] = {}
+        for number in self._roster.members(wanted):
+            tenants.setdefault(self._roster.vms[number].scope.root, []).append(number)
+        return [mask_of(numbers) for numbers in tenants.values()] if len(tenants) <= MOST_PARTS else [wanted]
 
     def _one(self, wanted: int) -> Selection:
         scope = self._roster.shared_scope(wanted)
@@ -197,6 +203,13 @@ def _chosen(parts: tuple[Selection, ...]) -> int:
     for part in parts:
         found |= part.chosen
     return found
+
+
+def _weight(expression: Expression) -> int:
+    """Weigh what there is to read; what a VM is not says less than what it is, and is met by whatever comes later."""
+    if is_plain(expression):
+        return 1
+    return 2 + len(expression.values) + (0 if expression.operator is Operator.IN else 2)
 
 
 def is_plain(expression: Expression) -> bool:
