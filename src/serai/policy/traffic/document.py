@@ -84,7 +84,7 @@ def _peers(peer: Peer, own: Scope) -> Iterable[str]:
 
 
 def _selector(selection: Selection) -> str:
-    labels = [f"{e.key}: {_scalar(min(e.values))}" for e in selection.expressions if is_plain(e)]
+    labels = [f"{_scalar(e.key)}: {_scalar(min(e.values))}" for e in selection.expressions if is_plain(e)]
     others = [_expression(e) for e in selection.expressions if not is_plain(e)]
     parts = []
     if labels:

@@ -22,6 +22,8 @@ def evidence(draft: Draft) -> Iterator[str]:
     amount = total(draft.seen.values())
     when = f"{moment(amount.first)} to {moment(amount.last)}" if amount.first != amount.last else moment(amount.last)
     connections = count(amount.connections, "connection") if amount.connections else "connections that had begun before"
+    if amount.unanswered:
+        connections += f" ({amount.unanswered:,} without an answer)"
     yield f"{connections}, {size(amount.bytes)}, {when} UTC"
     edges = {edge for _, edge in draft.seen}
     subjects = f"{_of(len({edge.vm for edge in edges}), draft.subject.chosen.bit_count())}"
@@ -38,7 +40,7 @@ def of_subject(subject: Selection, drafts: Iterable[Draft]) -> Iterator[str]:
     seen = {edge.vm for draft in drafts for _, edge in draft.seen}
     chosen = subject.chosen.bit_count()
     if len(seen) < chosen:
-        yield f"selects {chosen} VMs, {len(seen)} of which were seen: no labels tell them from the others"
+        yield f"selects {count(chosen, 'VM')}, of which {len(seen)} {'was' if len(seen) == 1 else 'were'} seen: no labels tell them apart"
 
 
 def count(number: int, noun: str) -> str:
@@ -77,16 +79,17 @@ def _wider(draft: Draft, edges: set[Edge]) -> Iterator[str]:
     """Say what was made wider, because there was too much to write."""
     if isinstance(draft.peer, Selection):
         if len({edge.peer for edge in edges}) < draft.peer.chosen.bit_count():
-            yield "no labels tell the other ends that were seen from the others"
+            yield "no labels tell the other ends that were seen from those that were not"
     else:
         held = sum(prefix.num_addresses for prefix in disjoint(draft.peer))
         seen = len({edge.address for edge in edges})
         if held > seen:
-            yield f"the prefixes hold {_many(held)} addresses, VMs' among them: those seen were too many to write"
+            yield f"the prefixes hold {many(held)} addresses, whoever has them: those seen were too many to write"
     ports, admitted = width(draft.services), width(draft.ports)
     if admitted > ports:
         yield f"the ranges hold {admitted:,} ports, {ports:,} of which were seen: those were too many to write"
 
 
-def _many(number: int) -> str:
+def many(number: int) -> str:
+    """Write a number that may be beyond all measure."""
     return f"{number:,}" if number < 2**40 else f"2^{number.bit_length() - 1}"

@@ -9,7 +9,7 @@ from serai.model.ports import format_ports
 from serai.model.tenancy import Scope
 from serai.model.world import World
 from serai.policy.traffic.beyond import Beyond
-from serai.policy.traffic.evidence import count, moment
+from serai.policy.traffic.evidence import count, many, moment
 from serai.policy.traffic.gates import Said
 from serai.policy.traffic.kinds import Kind, Scan
 from serai.policy.traffic.seen import Amount, total
@@ -60,22 +60,22 @@ def gone(kinds: Sequence[Kind]) -> Iterator[str]:
     if kinds:
         names = sorted({_told(kind) for kind in kinds})
         more = f" and {len(names) - MOST} more" if len(names) > MOST else ""
-        yield f"not admitted, because an end is there no more: {'; '.join(names[:MOST])}{more}"
+        yield f"not admitted, because an end is not there any more: {'; '.join(names[:MOST])}{more}"
 
 
 def abroad(kinds: Sequence[Kind], scope: Scope) -> Iterator[str]:
     """Say how many conversations others have a say in as well."""
     if kinds:
-        yield f"{count(len(kinds), 'kind')} of conversations have an end outside of {scope}, whose own policies have to accept them too"
+        number = count(len(kinds), "kind")
+        yield f"other policies have to accept {number} of conversations too, of which one end is a VM outside of {scope}"
 
 
 def beyond(found: Beyond) -> Iterator[str]:
     """Say what is admitted and was not seen."""
     if found.vms:
-        yield f"beyond what was seen they admit {found.vms:,} times a VM to another VM on a port"
+        yield f"admitted, but not seen: {count(found.vms, 'pair')} of VMs on a port"
     if found.addresses:
-        number = f"{found.addresses:,}" if found.addresses < 2**40 else f"2^{found.addresses.bit_length() - 1}"
-        yield f"beyond what was seen they admit {number} times an address to or from a VM on a port"
+        yield f"admitted, but not seen: {many(found.addresses)} pairs of a VM and an address on a port"
 
 
 def _is_about(policy: Policy, world: World, scope: Scope) -> bool:

@@ -89,7 +89,7 @@ class Selector:
     def _one(self, wanted: int) -> Selection:
         scope = self._roster.shared_scope(wanted)
         everybody = self._roster.under(scope)
-        requirements = [r for r in self._requirements(wanted, everybody) if everybody & ~r.met]
+        requirements = self._requirements(wanted, everybody)
         tight = everybody
         for requirement in requirements:
             tight &= requirement.met
@@ -111,33 +111,37 @@ class Selector:
                 kept = fewer
         return kept
 
-    def _requirements(self, wanted: int, everybody: int) -> Iterator[_Requirement]:
+    def _requirements(self, wanted: int, everybody: int) -> list[_Requirement]:
+        """Return what each label has to be like: which values it has before which it has not."""
         numbers = tuple(self._roster.members(wanted))
-        for rank, key in enumerate(self._keys):
-            mine = {self._roster.vms[number].labels.get(key) for number in numbers}
-            found = self._requirement(key, mine, everybody)
-            if found:
-                expressions, met = found
-                yield _Requirement(expressions, met, rank)
+        mine = {key: {self._roster.vms[number].labels.get(key) for number in numbers} for key in self._keys}
+        found, left = [], everybody
+        for listed in (True, False):
+            for rank, (key, values) in enumerate(mine.items()):
+                if (None not in values and len(values) <= MOST_VALUES) is listed:
+                    expressions, met = self._listed(key, values) if listed else self._others(key, values, left)
+                    if left & ~met:
+                        found.append(_Requirement(expressions, met, rank))
+            for requirement in found:
+                left &= requirement.met
+        return found
 
-    def _requirement(
-        self, key: str, mine: set[str | None], everybody: int
-    ) -> tuple[tuple[Expression, ...], int] | None:
-        """Require a label to have one of the values given; None among them: or not to be there."""
-        values, having = self._roster.values(key), self._roster.having(key)
+    def _listed(self, key: str, mine: set[str | None]) -> tuple[tuple[Expression, ...], int]:
+        """Require a label to have one of the values given."""
         named = frozenset(value for value in mine if value is not None)
-        if None not in mine and len(named) <= MOST_VALUES:
-            return (Expression(key=key, operator=Operator.IN, values=named),), _of(values, named)
-        if not named:
+        return (Expression(key=key, operator=Operator.IN, values=named),), _of(self._roster.values(key), named)
+
+    def _others(self, key: str, mine: set[str | None], left: int) -> tuple[tuple[Expression, ...], int]:
+        """Require a label to have none of the other values that it has on the VMs that are ``left``."""
+        values, having = self._roster.values(key), self._roster.having(key)
+        if mine == {None}:
             return (Expression(key=key, operator=Operator.DOES_NOT_EXIST),), ~having
-        if len(values) - len(named) > MOST_VALUES and key in self._roster.identifying:
-            others = frozenset[str]()  # too many, whatever the scope
-        else:
-            others = frozenset(value for value, mask in values.items() if mask & everybody and value not in named)
-        without = (Expression(key=key, operator=Operator.NOT_IN, values=others),) if 0 < len(others) <= MOST_VALUES else ()
-        met = ~_of(values, others) if without else -1
-        if None in mine:
-            return (without, met) if without else None
+        others = frozenset(value for value, mask in values.items() if mask & left and value not in mine)
+        few = 0 < len(others) <= MOST_VALUES
+        without = (Expression(key=key, operator=Operator.NOT_IN, values=others),) if few else ()
+        met = ~_of(values, others) if few else -1
+        if None in mine or not left & ~having:
+            return without, met
         return (Expression(key=key, operator=Operator.EXISTS), *without), met & having
 
     def _split(self, wanted: int, room: int) -> tuple[Selection, ...]:
