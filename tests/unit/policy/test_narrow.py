@@ -21,7 +21,9 @@ def test_every_address_is_held_and_nothing_twice(addresses: set[IPv4Address | IP
     found = prefixes(addresses)
     reach = Reach(found)
     assert all(address in reach for address in addresses)
-    assert all((address in reach) == any(address in prefix for prefix in found) for address in (ip_address("10.0.0.9"),))
+    assert all(
+        (address in reach) == any(address in prefix for prefix in found) for address in (ip_address("10.0.0.9"),)
+    )
     for version in (4, 6):
         mine = [prefix for prefix in found if prefix.version == version]
         assert len(mine) <= MOST_PREFIXES

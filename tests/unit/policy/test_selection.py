@@ -84,7 +84,7 @@ SHOP = vms(
 def test_all_of_a_scope_need_no_labels() -> None:
     assert written(SHOP, "jump") == [("/acme/tools", [])]
     everybody = [vm.name for vm in SHOP.vms.values()]
-    assert written(SHOP, *everybody) == [("/acme", []), ("/globex", [])]
+    assert written(SHOP, *everybody) == [("/acme", []), ("/globex/crm", [])]
 
 
 def test_what_vms_do_goes_before_who_they_are() -> None:

@@ -20,7 +20,7 @@ from serai.policy.traffic.ends import Finder
 from serai.policy.traffic.seen import Conversation
 from serai.policy.traffic.suggest import Suggestion, suggest
 
-ANYHOW = settings(max_examples=40, deadline=None)
+ANYHOW = settings(max_examples=60, deadline=None)
 
 
 def accepted(world: World, scope: Scope, conversation: Conversation) -> bool:
@@ -63,7 +63,10 @@ def test_no_rule_can_be_left_out(world: World, choice: random.Random) -> None:
                 fewer = {**policy.rules, direction: tuple(r for r in rules if r is not rule)}
                 without = dataclasses.replace(
                     after,
-                    policies=(*(p for p in after.policies if p is not policy), dataclasses.replace(policy, rules=fewer)),
+                    policies=(
+                        *(p for p in after.policies if p is not policy),
+                        dataclasses.replace(policy, rules=fewer),
+                    ),
                 )
                 assert not all(accepted(without, scope, c) for c in found.admitted), rule
 
@@ -76,7 +79,18 @@ def test_what_is_admitted_beyond_is_counted(world: World, choice: random.Random)
     assert (found.beyond.vms, found.beyond.addresses) == counted(after, policies, scope, found.admitted)
 
 
-def counted(world: World, policies: tuple[Policy, ...], scope: Scope, admitted: tuple[Conversation, ...]) -> tuple[int, int]:
+@ANYHOW
+@given(worlds(), st.randoms(use_true_random=False))
+def test_the_order_of_arrival_is_nothing(world: World, choice: random.Random) -> None:
+    scope, seen, _ = suggested(world, choice)
+    turned = dataclasses.replace(world, vms=dict(reversed(world.vms.items())), policies=world.policies[::-1])
+    found = suggest(turned, scope, choice.sample(seen, len(seen)), now=NOW)
+    assert found.yaml == suggest(world, scope, seen, now=NOW).yaml
+
+
+def counted(
+    world: World, policies: tuple[Policy, ...], scope: Scope, admitted: tuple[Conversation, ...]
+) -> tuple[int, int]:
     """Try every VM, every other end and every service that was seen."""
     finder = Finder(world)
     services = {(c.protocol, c.service.first) for c in admitted}

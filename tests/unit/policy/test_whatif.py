@@ -15,6 +15,7 @@ from worlds import worlds
 from serai.inventory.files import load
 from serai.model.flow_record import Verdict
 from serai.model.policy import Action, Direction
+from serai.model.ports import format_ports
 from serai.model.tenancy import Mode
 from serai.model.world import World
 from serai.policy.evaluate import Connection, judge, judge_side
@@ -110,8 +111,6 @@ def test_what_turns_is_what_the_evaluator_judges_otherwise(old: World, new: Worl
 
 
 def service(conversation: Conversation) -> str:
-    from serai.model.ports import format_ports
-
     return format_ports(conversation.service)
 
 
@@ -134,11 +133,18 @@ def told(source: str, target: str, port: int, **more: object) -> Conversation:
 
 def test_rules_are_told_on_the_side_that_turns() -> None:
     old = load(EXAMPLE)
-    new = dataclasses.replace(old, policies=tuple(p for p in old.policies if (p.scope, p.name) != ("/acme/shop", "app")))
+    new = dataclasses.replace(
+        old, policies=tuple(p for p in old.policies if (p.scope, p.name) != ("/acme/shop", "app"))
+    )
     found = whatif(old, new, [told("/acme/shop:web", "/acme/shop:app", 8080), told("10.0.0.250", "/acme/shop:web", 80)])
     [row] = found.rows
     assert (found.conversations, found.unknown) == (2, 0)
-    assert (row.change, row.source, row.target, row.service) == ("denied", "/acme/shop:web", "/acme/shop:app", "tcp/8080")
+    assert (row.change, row.source, row.target, row.service) == (
+        "denied",
+        "/acme/shop:web",
+        "/acme/shop:app",
+        "tcp/8080",
+    )
     assert row.rule_before == "/acme/shop:app/ingress/from-web"
     assert row.rule_after != row.rule_before
     [back] = whatif(new, old, [told("/acme/shop:web", "/acme/shop:app", 8080)]).rows
@@ -150,7 +156,9 @@ def test_what_two_gates_tell_counts_once() -> None:
     new = dataclasses.replace(old, policies=())
     both = [
         told("/acme/shop:web", "/acme/shop:app", 8080, connections=7, bytes=700, side=Direction.EGRESS),
-        told("/acme/shop:web", "/acme/shop:app", 8080, connections=6, bytes=600, source_address=ip_address("10.0.0.11")),
+        told(
+            "/acme/shop:web", "/acme/shop:app", 8080, connections=6, bytes=600, source_address=ip_address("10.0.0.11")
+        ),
         told("/acme/shop:web", "/acme/shop:app", 8080, connections=1, bytes=10, verdict=Verdict.OBSERVED),
     ]
     [row] = whatif(old, new, both).rows
@@ -167,5 +175,7 @@ def test_to_enforce_what_was_observed_denies() -> None:
 
 def test_an_end_that_is_gone_is_not_known() -> None:
     old = load(EXAMPLE)
-    found = whatif(old, old, [told("/acme/shop:old", "/acme/shop:app", 8080), told("/acme/shop:web", "/acme/shop:gone", 1)])
+    found = whatif(
+        old, old, [told("/acme/shop:old", "/acme/shop:app", 8080), told("/acme/shop:web", "/acme/shop:gone", 1)]
+    )
     assert (found.rows, found.conversations, found.unknown) == ((), 0, 2)

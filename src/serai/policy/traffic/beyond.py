@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import bisect
 import dataclasses
+import itertools
 from collections.abc import Iterable, Sequence
 from typing import Final
 
@@ -17,7 +18,6 @@ from serai.policy.traffic.needs import Needs
 from serai.policy.traffic.roster import Roster, bits, mask_of
 from serai.policy.traffic.seen import DYNAMIC, covers
 from serai.policy.traffic.selection import Selection
-
 
 _NOWHERE: Final = (0, Reach(()))
 
@@ -49,9 +49,7 @@ class Counter:
             held.setdefault(domain, []).extend((a.version, int(a), number) for a in vnic.held)
         self._members = {domain: mask_of(numbers) for domain, numbers in members.items()}
         self._held = {domain: sorted(found) for domain, found in held.items()}
-        self._domains = tuple(
-            frozenset(vnic.network.routing_domain for vnic in vm.vnics) for vm in roster.vms
-        )
+        self._domains = tuple(frozenset(vnic.network.routing_domain for vnic in vm.vnics) for vm in roster.vms)
 
     def beyond(self, drafts: Sequence[Draft], seen: Needs) -> Beyond:
         """Count what the rules, all of one direction, admit beyond what was seen."""
@@ -113,7 +111,7 @@ def _cells(ports: Iterable[PortRange]) -> list[PortRange]:
         PortRange(protocol=protocol, first=first, last=end - 1)
         for protocol, found in sorted(edges.items())
         for ordered in [sorted(found)]
-        for first, end in zip(ordered, ordered[1:], strict=False)
+        for first, end in itertools.pairwise(ordered)
     ]
 
 

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from ipaddress import IPv6Network
 
 from serai.model.address import Prefix, is_several
-from serai.model.policy import Direction, Expression, Operator, Policy, PortRange
-from serai.model.ports import format_ports
-from serai.model.tenancy import ROOT, Scope
+from serai.model.policy import Direction, Expression, Operator, Policy
+from serai.model.tenancy import Scope
 from serai.policy.questions.outside import WHOLE
 from serai.policy.traffic.drafts import Draft, Peer
 from serai.policy.traffic.evidence import evidence, of_subject

@@ -7,8 +7,8 @@ from collections.abc import Iterator, Mapping
 
 from serai.model.address import LINK_LOCAL, Address
 from serai.model.inventory import VirtualMachine, Vnic
-from serai.model.ports import ICMP, ICMPV6
 from serai.model.policy import Direction
+from serai.model.ports import ICMP, ICMPV6
 from serai.model.world import World
 from serai.policy.traffic.seen import Conversation
 

@@ -6,10 +6,10 @@ import bisect
 import heapq
 import itertools
 from collections.abc import Callable, Iterable, Sequence
-from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, collapse_addresses
+from ipaddress import IPv4Network, IPv6Network, collapse_addresses
 from typing import TypeVar
 
-from serai.model.address import Address, Prefix, in_order
+from serai.model.address import Address, Prefix, in_order, prefix_of
 from serai.model.policy import PortRange
 from serai.model.ports import WITH_PORTS
 from serai.policy.traffic.seen import DYNAMIC, service_order
@@ -28,10 +28,9 @@ _WHOLE: dict[int, Prefix] = {4: IPv4Network("0.0.0.0/0"), 6: IPv6Network("::/0")
 
 def prefixes(addresses: Iterable[Address]) -> tuple[Prefix, ...]:
     """Return prefixes that hold all the addresses, and nothing else unless they would be too many; in order."""
-    found = sorted(set(addresses), key=int)
-    four: list[Prefix] = list(collapse_addresses(a for a in found if isinstance(a, IPv4Address)))
-    six: list[Prefix] = list(collapse_addresses(a for a in found if isinstance(a, IPv6Address)))
-    return tuple(sorted((*_few(four), *_few(six)), key=in_order))
+    exact = disjoint(map(prefix_of, addresses))
+    few = (prefix for version in (4, 6) for prefix in _few([one for one in exact if one.version == version]))
+    return tuple(sorted(few, key=in_order))
 
 
 def disjoint(parts: Iterable[Prefix]) -> list[Prefix]:

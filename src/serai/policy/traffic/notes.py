@@ -20,7 +20,7 @@ MOST = 20
 
 def standing(world: World, scope: Scope, directions: Sequence[Direction]) -> Iterator[str]:
     """Say which policies the suggested ones are to replace, and what is left ungoverned."""
-    tier = sorted(f"{p.scope}:{p.name}" for p in world.policies if p.tier is Tier.TENANT and _is_about(p, world, scope))
+    tier = sorted(f"{p.scope}:{p.name}" for p in world.policies if _stands(p, world, scope))
     if tier:
         more = f" and {len(tier) - MOST} more" if len(tier) > MOST else ""
         yield f"to stand in the place of {', '.join(tier[:MOST])}{more}: beside them it admits what they do as well"
@@ -78,7 +78,9 @@ def beyond(found: Beyond) -> Iterator[str]:
         yield f"admitted, but not seen: {many(found.addresses)} pairs of a VM and an address on a port"
 
 
-def _is_about(policy: Policy, world: World, scope: Scope) -> bool:
+def _stands(policy: Policy, world: World, scope: Scope) -> bool:
+    if policy.tier is not Tier.TENANT or policy.staged:
+        return False
     vms = (vm for vm in world.vms.values() if scope.contains(vm.scope))
     return any(policy.subject.contains(vm.scope, vm.labels) for vm in vms)
 

@@ -44,7 +44,9 @@ class Offers:
             yield from map(format_ports, ports)
             return
         left = set(services)
-        for path in sorted(self._visible(scope), key=lambda path: (-len(self._services[path]), -len(path.partition(":")[0]), path)):
+        for path in sorted(
+            self._visible(scope), key=lambda path: (-len(self._services[path]), -len(path.partition(":")[0]), path)
+        ):
             used = self._used(path, left)
             if used:
                 left -= used

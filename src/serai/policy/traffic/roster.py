@@ -68,9 +68,7 @@ class Roster:
         """Return the narrowest scope that has all of these VMs."""
         lineages = {self.vms[number].scope for number in bits(mask)}
         first = lineages.pop()
-        return next(
-            scope for scope in reversed(first.lineage) if all(scope.contains(other) for other in lineages)
-        )
+        return next(scope for scope in reversed(first.lineage) if all(scope.contains(other) for other in lineages))
 
     def _kind(self, vm: VirtualMachine) -> int:
         labels = frozenset(item for item in vm.labels.items() if item[0] not in self.identifying)

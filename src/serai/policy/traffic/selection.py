@@ -147,7 +147,8 @@ class Selector:
     def _split(self, wanted: int, room: int) -> tuple[Selection, ...]:
         """Cover by up to ``room`` selectors where one does not do."""
         whole = self.tightest(wanted)
-        best, excess = (whole,), (whole.chosen & ~wanted).bit_count()
+        best: tuple[Selection, ...] = (whole,)
+        excess = (whole.chosen & ~wanted).bit_count()
         if not excess or room == 1:
             return best
         for groups in self._groupings(wanted, room):

@@ -101,16 +101,14 @@ def suggest(
     heading = _heading(scope, admitted, beyond, now)
     return Suggestion(
         yaml=heading + document(rules, Offers(services or {}), world.policies),
-        notes=tuple(
-            (
-                *notes.standing(world, scope, directions),
-                *notes.denied(left.denied),
-                *notes.scanning(left.scans),
-                *notes.overruled(left.overruled),
-                *notes.gone(left.gone),
-                *notes.abroad([each.kind for each in admitted if below.leaves(each.ends)], scope),
-                *notes.beyond(beyond),
-            )
+        notes=(
+            *notes.standing(world, scope, directions),
+            *notes.denied(left.denied),
+            *notes.scanning(left.scans),
+            *notes.overruled(left.overruled),
+            *notes.gone(left.gone),
+            *notes.abroad([each.kind for each in admitted if below.leaves(each.ends)], scope),
+            *notes.beyond(beyond),
         ),
         conversations=len(admitted),
         admitted=tuple(told for each in admitted for told in each.kind.told),
@@ -134,7 +132,10 @@ class _Below:
     def concerns(self, kind: Kind) -> bool:
         """Say whether a VM of the scope is, or was by its path, one of the ends."""
         first = kind.told[0]
-        return any(path is not None and self._scope.contains(Scope(path.rpartition(":")[0])) for path in (first.source, first.target))
+        return any(
+            path is not None and self._scope.contains(Scope(path.rpartition(":")[0]))
+            for path in (first.source, first.target)
+        )
 
     def concerned(self, ends: Ends) -> bool:
         """Say whether a gate of a VM of the scope judges a side."""
@@ -156,10 +157,10 @@ class _Below:
     def needs_egress(self, admitted: Iterable[_Found]) -> bool:
         """Say whether egress has to be governed."""
         mine = [vm for vm in self._world.vms.values() if self._scope.contains(vm.scope)]
-        for policy in self._world.policies:
-            if policy.tier is Tier.TENANT and Direction.EGRESS in policy.rules and not policy.staged:
-                if any(policy.subject.contains(vm.scope, vm.labels) for vm in mine):
-                    return True
+        tier = [p for p in self._world.policies if p.tier is Tier.TENANT and not p.staged]
+        governing = [policy.subject for policy in tier if Direction.EGRESS in policy.rules]
+        if any(subject.contains(vm.scope, vm.labels) for subject in governing for vm in mine):
+            return True
         said = (self._said(found, Direction.EGRESS) for found in admitted)
         return any(each is not None and each.action is Action.DENY for each in said)
 
@@ -227,6 +228,8 @@ def _heading(scope: Scope, admitted: Sequence[_Found], beyond: Beyond, now: date
     lines = [f"What was seen of {scope}, as policies. Written {moment(now)} UTC."]
     if admitted:
         first, last = min(each.amount.first for each in admitted), max(each.amount.last for each in admitted)
-        lines.append(f"They admit {count(len(admitted), 'kind')} of conversations, seen {moment(first)} to {moment(last)} UTC.")
+        lines.append(
+            f"They admit {count(len(admitted), 'kind')} of conversations, seen {moment(first)} to {moment(last)} UTC."
+        )
     lines += notes.beyond(beyond)
     return "".join(f"# {line}\n" for line in lines)

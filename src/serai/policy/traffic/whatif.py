@@ -17,7 +17,6 @@ from serai.policy.traffic.kinds import Kind, kinds
 from serai.policy.traffic.seen import DYNAMIC, Conversation
 
 
-
 class Change(enum.StrEnum):
     """What a conversation newly would be."""
 
