@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from fake_host import SECOND, FakeHost, Killed, Truth, played
 from hypothesis import HealthCheck, given, note, settings
 from hypothesis import strategies as st
 
-from fake_host import SECOND, FakeHost, Killed, Truth, played
 from serai.model.flow_record import DROP_COLUMNS, FLOW_COLUMNS, Event, Verdict
 from serai.wire.records import decode
 from serai.wire.remote import Records

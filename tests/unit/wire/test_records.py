@@ -48,7 +48,11 @@ def test_what_is_written_is_read(columns: dict[str, Column], count: int) -> None
     table = decode(encode(written, columns), columns, **MOST)
     assert table.column_names == list(columns)
     for name in columns:
-        expected = [value.tobytes() for value in written[name]] if columns[name].kind.value == "V16" else written[name].tolist()
+        expected = (
+            [value.tobytes() for value in written[name]]
+            if columns[name].kind.value == "V16"
+            else written[name].tolist()
+        )
         assert table[name].to_pylist() == expected
 
 
@@ -119,7 +123,10 @@ PLAIN = zstd.decompress(encode(rows(5, DROP_COLUMNS), DROP_COLUMNS))
 
 
 @settings(max_examples=300, deadline=None)
-@given(changes=st.lists(st.tuples(st.integers(0, len(PLAIN) - 1), st.integers(0, 255)), min_size=1, max_size=8), cut=st.integers(0, 200))
+@given(
+    changes=st.lists(st.tuples(st.integers(0, len(PLAIN) - 1), st.integers(0, 255)), min_size=1, max_size=8),
+    cut=st.integers(0, 200),
+)
 def test_what_is_damaged_is_refused_or_harmless(changes: list[tuple[int, int]], cut: int) -> None:
     damaged = bytearray(PLAIN)
     for at, value in changes:
