@@ -10,6 +10,7 @@ _EIGHTHS: Final = " ▏▎▍▌▋▊▉█"
 _UNITS: Final = ("", "k", "M", "G", "T", "P", "E")
 _THOUSAND: Final = 1000
 _WHOLE: Final = 100
+_FEW: Final = 10
 
 
 def count(number: float) -> str:
@@ -33,6 +34,12 @@ def rate(number: float, seconds: float) -> str:
     """Write bytes in a time as a rate: ``3.4 Mbit/s``."""
     text = count(8 * number / seconds if seconds else 0)
     return f"{text}bit/s" if " " in text else f"{text} bit/s"
+
+
+def per_second(number: float, seconds: float) -> str:
+    """Write how often something happened: ``0.3/s``, ``12.0 k/s``."""
+    often = number / seconds if seconds else 0.0
+    return f"{often:.1f}/s" if often < _FEW else f"{count(often)}/s"
 
 
 def sparkline(values: Sequence[float], top: float | None = None) -> str:
