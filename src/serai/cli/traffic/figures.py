@@ -51,6 +51,25 @@ def sparkline(values: Sequence[float], top: float | None = None) -> str:
     )
 
 
+def chart(values: Sequence[float], width: int, rows: int) -> list[str]:
+    """Draw values as a graph of so many lines, the upper one first, stretched or pressed to a width; the highest fills it."""
+    most = max(values, default=0)
+    if most <= 0 or width <= 0:
+        return [" " * width] * rows
+    steps = len(_BLOCKS)
+    heights = []
+    for place in range(width):
+        first = place * len(values) // width
+        last = max(first + 1, (place + 1) * len(values) // width)
+        value = max(values[first:last])
+        # Whatever was there is seen, however little.
+        heights.append(max(1, round(value / most * rows * steps)) if value > 0 else 0)
+    return [
+        "".join((" " + _BLOCKS)[max(0, min(steps, height - floor * steps))] for height in heights)
+        for floor in reversed(range(rows))
+    ]
+
+
 def bar(share: float, width: int) -> str:
     """Draw a share (0 to 1) as a bar of so many characters."""
     eighths = round(max(0.0, min(1.0, share)) * width * 8)
