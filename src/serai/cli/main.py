@@ -50,6 +50,7 @@ _VERBS = {
     "trends": ("traffic.trends", "trends", "Draw how traffic went."),
     "up": ("up", "up", "Run all of Serai on this host."),
     "whatif": ("traffic.learning", "whatif", "Replay what was seen against other policies."),
+    "watch": ("traffic.watch", "watch", "Watch traffic as it goes, on the whole screen."),
     "who": ("traffic.servicemap", "who", "List with whom a VM spoke."),
     "whoami": ("login", "whoami", "Say who you are, and what you may do."),
 }

@@ -10,6 +10,7 @@ _EIGHTHS: Final = " ▏▎▍▌▋▊▉█"
 _UNITS: Final = ("", "k", "M", "G", "T", "P", "E")
 _THOUSAND: Final = 1000
 _WHOLE: Final = 100
+_FEW: Final = 10
 
 
 def count(number: float) -> str:
@@ -35,6 +36,12 @@ def rate(number: float, seconds: float) -> str:
     return f"{text}bit/s" if " " in text else f"{text} bit/s"
 
 
+def per_second(number: float, seconds: float) -> str:
+    """Write how often something happened: ``0.3/s``, ``12.0 k/s``."""
+    often = number / seconds if seconds else 0.0
+    return f"{often:.1f}/s" if often < _FEW else f"{count(often)}/s"
+
+
 def sparkline(values: Sequence[float], top: float | None = None) -> str:
     """Draw values as a line of blocks, a character each; ``top``: what the highest stands for. Nothing at all is a space."""
     most = top or max(values, default=0)
@@ -42,6 +49,25 @@ def sparkline(values: Sequence[float], top: float | None = None) -> str:
         _BLOCKS[min(len(_BLOCKS) - 1, int(value / most * len(_BLOCKS)))] if value > 0 and most > 0 else " "
         for value in values
     )
+
+
+def chart(values: Sequence[float], width: int, rows: int) -> list[str]:
+    """Draw values as a graph of so many lines, the upper one first, stretched or pressed to a width; the highest fills it."""
+    most = max(values, default=0)
+    if most <= 0 or width <= 0:
+        return [" " * width] * rows
+    steps = len(_BLOCKS)
+    heights = []
+    for place in range(width):
+        first = place * len(values) // width
+        last = max(first + 1, (place + 1) * len(values) // width)
+        value = max(values[first:last])
+        # Whatever was there is seen, however little.
+        heights.append(max(1, round(value / most * rows * steps)) if value > 0 else 0)
+    return [
+        "".join((" " + _BLOCKS)[max(0, min(steps, height - floor * steps))] for height in heights)
+        for floor in reversed(range(rows))
+    ]
 
 
 def bar(share: float, width: int) -> str:

@@ -72,7 +72,10 @@ def _draw(to: Console, edges: Sequence[flowapi.MapEdge]) -> None:
             more = f" and {len(services) - _SERVICES} more" if len(services) > _SERVICES else ""
             text = Text(f"  → {target.ljust(width)}  ")
             text.append(verdict.ljust(_VERDICT), _STYLES[verdict])
-            text.append(f"  {size(sum(each.bytes for each in services)).rjust(9)}  {named}{more}")
+            opened = count(sum(each.connections for each in services))
+            text.append(
+                f"  {size(sum(each.bytes for each in services)).rjust(8)}  {opened.rjust(6)} connections  {named}{more}"
+            )
             line(to, text)
 
 
@@ -80,11 +83,17 @@ def _dot(found: flowapi.ServiceMap) -> Iterator[str]:
     yield "digraph traffic {"
     yield "  rankdir=LR; node [shape=box, style=rounded];"
     for node in found.nodes:
-        yield f"  {json.dumps(node.name)};"
+        yield f"  {_quoted(node.name)};"
     for edge in found.edges:
         style = ', color="red", style=dashed' if edge.verdict == "denied" else ""
-        yield f"  {json.dumps(edge.source)} -> {json.dumps(edge.target)} [label={json.dumps(f'{edge.service} {size(edge.bytes)}')}{style}];"
+        label = _quoted(f"{edge.service} {size(edge.bytes)}")
+        yield f"  {_quoted(edge.source)} -> {_quoted(edge.target)} [label={label}{style}];"
     yield "}"
+
+
+def _quoted(text: str) -> str:
+    """Write a string of Graphviz, in which only quotes and backslashes are told otherwise."""
+    return json.dumps(text, ensure_ascii=False)
 
 
 @click.command(short_help="List with whom a VM spoke.")

@@ -1,0 +1,1 @@
+"""Traffic as it goes, on the whole screen."""
