@@ -21,10 +21,10 @@ from serai.datapath.flows import FlowTables
 from serai.datapath.layout import (
     DENIAL,
     DENIAL_KEY,
-    EVENT_DROP,
-    EVENT_ENDED,
     DROP_EVENT,
     ENDED_EVENT,
+    EVENT_DROP,
+    EVENT_ENDED,
     FLOW,
     FLOW_KEY,
     MAPS,
