@@ -11,9 +11,10 @@
 #define DHCPV6_ADVERTISE 2
 #define DHCPV6_REPLY 7
 #define DHCPV6_RECONFIGURE 10
+#define DHCPV6_INFORMATION_REQUEST 11
 #define BOOT_REQUEST 1
 #define BOOT_REPLY 2
-#define DHCPV6_INFORMATION_REQUEST 11
+#define BOOT_ADDRESSES 12 /* where a message's addresses stand */
 #define DHCP_OPTIONS 236 /* where the magic cookie stands, and options behind it (RFC 2132, 2) */
 #define DHCP_COOKIE 0x63825363
 #define DHCP_PAD 0
@@ -28,11 +29,14 @@ struct boot_message {
 	__u8 hardware_type;
 	__u8 hardware_length;
 	__u8 hops;
-	__u8 between[8];
-	__u32 client_address; /* that it has */
-	__u32 your_address;   /* that it gets */
-	__u8 servers[8];
+	__u8 between[24];
 	__u8 client_mac[6];
+};
+
+/* The first two of a message. */
+struct boot_addresses {
+	__u32 client; /* that it has */
+	__u32 yours;  /* that it gets */
 };
 
 ALWAYS int is_dhcp(const struct packet *p)
@@ -101,21 +105,19 @@ ALWAYS int is_from_server(struct __sk_buff *skb, const struct packet *p, int dir
 }
 
 /* Clients ask for an address by an option, or have it; servers give one. */
-APART int sight_dhcp(struct __sk_buff *skb, const struct serai_vnic *vnic, const struct packet *p, int direction)
+ALWAYS int sight_dhcpv4(struct __sk_buff *skb, const struct serai_vnic *vnic, const struct packet *p, int direction)
 {
 	struct address about = {};
-	struct boot_message boot;
 	__u32 message, at, behind, cookie, address = 0;
+	struct boot_addresses has;
 	__u8 type = 0;
 	int kind;
 
 	_Static_assert(SIGHTING_DHCP_INFORM == SIGHTING_DHCP_DISCOVER + 7, "in the order of RFC 2132, 9.6");
-	if (!vnic || !p)
-		return 0;
 	message = p->offset + sizeof(struct udphdr);
 	behind = p->offset + p->left;
 	at = message + DHCP_OPTIONS;
-	if (at + sizeof(cookie) > behind || bpf_skb_load_bytes(skb, message, &boot, sizeof(boot)) ||
+	if (at + sizeof(cookie) > behind || bpf_skb_load_bytes(skb, message + BOOT_ADDRESSES, &has, sizeof(has)) ||
 	    bpf_skb_load_bytes(skb, at, &cookie, sizeof(cookie)) || cookie != bpf_htonl(DHCP_COOKIE))
 		return 0;
 	at += sizeof(cookie);
@@ -142,22 +144,33 @@ APART int sight_dhcp(struct __sk_buff *skb, const struct serai_vnic *vnic, const
 	if (kind < SIGHTING_DHCP_DISCOVER || kind > SIGHTING_DHCP_INFORM)
 		return 0;
 	if (kind == SIGHTING_DHCP_OFFER || kind == SIGHTING_DHCP_ACK || kind == SIGHTING_DHCP_NAK)
-		address = boot.your_address;
+		address = has.yours;
 	else if (!address)
-		address = boot.client_address;
+		address = has.client;
 	if (address)
 		map_ipv4(about.words, address);
 	return sight(vnic, direction, kind, &about);
 }
 
 /* Behind those that clients and servers send stand the relays' (RFC 8415, 7.3), which wrap up others. */
-ALWAYS void sight_dhcpv6(struct __sk_buff *skb, const struct serai_vnic *vnic, const struct packet *p, int direction)
+ALWAYS int sight_dhcpv6(struct __sk_buff *skb, const struct serai_vnic *vnic, const struct packet *p, int direction)
 {
 	struct address about = {};
 	__u8 first = first_byte(skb, p);
 
-	if (first && first <= DHCPV6_INFORMATION_REQUEST)
-		sight(vnic, direction, is_answer(p, first) ? SIGHTING_DHCPV6_ANSWERED : SIGHTING_DHCPV6_ASKED, &about);
+	if (!first || first > DHCPV6_INFORMATION_REQUEST)
+		return 0;
+	return sight(vnic, direction, is_answer(p, first) ? SIGHTING_DHCPV6_ANSWERED : SIGHTING_DHCPV6_ASKED, &about);
+}
+
+/* Apart from what checks the same message: one behind the other they would take more stack than there is. */
+APART int sight_dhcp(struct __sk_buff *skb, const struct serai_vnic *vnic, const struct packet *p, int direction)
+{
+	if (!vnic || !p)
+		return 0;
+	if (is_mapped(p->key.local))
+		return joins(p, DHCP_SERVER_PORT, DHCP_CLIENT_PORT) ? sight_dhcpv4(skb, vnic, p, direction) : 0;
+	return joins(p, DHCPV6_SERVER_PORT, DHCPV6_CLIENT_PORT) ? sight_dhcpv6(skb, vnic, p, direction) : 0;
 }
 
 /* Lets pass, without policy, what a client sends to whoever serves the link, and the answers to it; of a vNIC that may
@@ -173,10 +186,6 @@ APART int check_dhcp(struct __sk_buff *skb, const struct serai_vnic *vnic, struc
 	is_ipv4 = is_mapped(p->key.local);
 	server = is_ipv4 ? DHCP_SERVER_PORT : DHCPV6_SERVER_PORT;
 	client = is_ipv4 ? DHCP_CLIENT_PORT : DHCPV6_CLIENT_PORT;
-	if (joins(p, server, client) && is_ipv4)
-		sight_dhcp(skb, vnic, p, direction);
-	else if (joins(p, server, client))
-		sight_dhcpv6(skb, vnic, p, direction);
 	if (is_from_server(skb, p, direction, server, client)) {
 		p->settled = !!(vnic->flags & FLAG_SERVES_DHCP);
 		return direction == EGRESS && !p->settled ? REASON_DHCP_SERVER : REASON_NONE;

@@ -264,6 +264,7 @@ ALWAYS int check_message(struct __sk_buff *skb, const struct serai_vnic *vnic, i
 		else if (!is_echo(p->key.protocol, type))
 			reason = REASON_ICMP_TYPE;
 	} else if (is_dhcp(p)) {
+		sight_dhcp(skb, vnic, p, direction);
 		reason = check_dhcp(skb, vnic, p, direction);
 		if (!reason && p->settled && direction == EGRESS &&
 		    !may_open_now(vnic, direction, now_ns()))

@@ -11,6 +11,7 @@ from datetime import UTC, datetime, timedelta
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from fake_traffic import FakeTraffic
 from serai.access.decide import Caller
 from serai.access.roles import Grant, Role
 from serai.controller.errors import (
@@ -51,7 +52,7 @@ def _claims(id_token: str) -> dict[str, object]:
     return found if isinstance(found, dict) else {}
 
 
-class FakeService:
+class FakeService(FakeTraffic):
     """Keeps everything in dicts. ``admin`` may do all, ``viewer`` may read."""
 
     def __init__(self, files: Mapping[str, str] | None = None) -> None:

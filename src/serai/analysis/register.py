@@ -101,7 +101,10 @@ class Register:
     @classmethod
     def of(cls, vms: Mapping[str, VirtualMachine]) -> Self:
         """Know these VMs, by path."""
-        names = _Names()
+        return cls._anew(vms, _Names())
+
+    @classmethod
+    def _anew(cls, vms: Mapping[str, VirtualMachine], names: _Names) -> Self:
         return cls((_layer(vms.values(), (), names),), vms, names)
 
     def changed(self, vms: Mapping[str, VirtualMachine], changes: Mapping[str, VirtualMachine | None]) -> Self:
@@ -109,7 +112,7 @@ class Register:
         if not changes:
             return self
         if len(self._layers) > _LAYERS or len(changes) * _LAYERS > len(self._vms):
-            return type(self).of(vms)
+            return self._anew(vms, self._names)
         before = [self._vms[path] for path in changes if path in self._vms]
         layer = _layer((vm for vm in changes.values() if vm is not None), before, self._names)
         return type(self)((*self._layers, layer), vms, self._names)

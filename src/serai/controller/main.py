@@ -57,6 +57,7 @@ class Running:
     hosts: Hosts
     store: Store
     keys: Keys
+    traffic: Traffic
 
 
 @contextlib.asynccontextmanager
@@ -111,7 +112,9 @@ async def controller(config: Config) -> AsyncIterator[Running]:
             _served(service, config, keys),
         ):
             _log.info("controller is ready", url=config.url, agents=config.agents_url)
-            yield Running(config=config, service=service, shard=shard, hosts=hosts, store=store, keys=keys)
+            yield Running(
+                config=config, service=service, shard=shard, hosts=hosts, store=store, keys=keys, traffic=traffic
+            )
     finally:
         current.close()
         await store.close()

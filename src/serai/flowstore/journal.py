@@ -31,9 +31,12 @@ class JournalError(RuntimeError):
 class Entry:
     """Rows for several tables, all of them or none."""
 
-    token: str
-    """Names it for ever."""
     path: Path
+
+    @property
+    def token(self) -> str:
+        """Names it for ever: there is no other of this name anywhere."""
+        return self.path.name
 
     def tables(self) -> Iterator[tuple[str, pa.Table]]:
         """Read them, in the order in which they go in.
@@ -59,7 +62,6 @@ class Journal:
         """Touch nothing yet. Beyond ``most_bytes`` no entry is taken."""
         self._directory = directory
         self._most_bytes = most_bytes
-        self._name = ""
         self._number = 0
         self._sizes: dict[str, int] = {}
 
@@ -81,31 +83,18 @@ class Journal:
         """
         try:
             self._directory.mkdir(parents=True, exist_ok=True, mode=0o700)
-            self._name = self._read_name()
             self._sizes.clear()
             entries = []
             for path in sorted(self._directory.iterdir()):
                 if path.name.endswith(_PART):
                     shutil.rmtree(path)
                 elif path.is_dir():
-                    self._number = max(self._number, int(path.name))
+                    self._number = max(self._number, int(path.name.partition("-")[0]))
                     self._sizes[path.name] = sum(file.stat().st_size for file in path.iterdir())
-                    entries.append(self._entry(path))
+                    entries.append(Entry(path=path))
         except (OSError, ValueError) as error:
             raise JournalError(f"{self._directory} cannot be used: {error}") from error
         return entries
-
-    def _read_name(self) -> str:
-        """Tokens must be nobody else's: several controllers may feed one engine."""
-        file = self._directory / "name"
-        if not file.exists():
-            fresh = file.with_suffix(_PART)
-            fresh.write_text(secrets.token_hex(8))
-            fresh.replace(file)
-        return file.read_text().strip()
-
-    def _entry(self, path: Path) -> Entry:
-        return Entry(token=f"{self._name}-{path.name}", path=path)
 
     def append(self, tables: Mapping[str, pa.Table]) -> Entry:
         """Keep rows for good; when this returns they survive a crash of the machine.
@@ -114,7 +103,8 @@ class Journal:
             JournalError: they cannot be kept; nothing of them is.
         """
         self._number += 1
-        path = self._directory / f"{self._number:016d}"
+        # The engine remembers tokens for longer than this counter does, and others may feed it too.
+        path = self._directory / f"{self._number:016d}-{secrets.token_hex(8)}"
         fresh = path.with_name(path.name + _PART)
         try:
             fresh.mkdir()
@@ -134,7 +124,7 @@ class Journal:
                 shutil.rmtree(fresh)
             raise JournalError(f"{path} cannot be written: {error}") from error
         self._sizes[path.name] = size
-        return self._entry(path)
+        return Entry(path=path)
 
     def remove(self, entry: Entry) -> None:
         """Forget an entry that the engine has.

@@ -74,6 +74,12 @@ def flatten(stages: Sequence[Stage], direction: Direction, last_word: Action) ->
     return {p: found for p, found in lists.items() if p == ANY_PROTOCOL or found != common}
 
 
+def said_at(decisions: DecisionList, protocol: int, port: int) -> Said:
+    """Return what a decision list in force says of one protocol and port."""
+    intervals = decisions.get(protocol, decisions[ANY_PROTOCOL])
+    return intervals[bisect.bisect_right(intervals, port, key=lambda interval: interval.first) - 1].said
+
+
 def step_of(action: Action) -> Step:
     """Return how the gate calls Accept or Deny."""
     return Step.ACCEPT if action is Action.ACCEPT else Step.DENY

@@ -127,6 +127,8 @@ class Taken(Message, tag="taken", frozen=True, kw_only=True):
 
     spool: _Text
     number: _Number
+    again: bool = False
+    """Those behind it that were sent are not kept, and are to be sent once more."""
 
 
 class Welcome(Message, tag="welcome", frozen=True, kw_only=True):

@@ -1,3 +1,4 @@
+import itertools
 import time
 
 import pytest
@@ -145,6 +146,8 @@ def test_each_value_is_read_as_it_is_written(field: str) -> None:
         ("vm in (a, b", "(", "this ( is not closed"),
         ("vm=a, b", ",", "a comma stands in lists only"),
         ("vm=a=b", "=b", "a comparison has one operator: put a value that holds such characters in quotes"),
+        ("vm not", "", "here 'in' and a list are expected"),
+        ("(vm!", "", "here 'in' and a list are expected"),
         ("vm not a", "a", "here 'in' and a list are expected"),
         ("(vm=a or (vm=b)", "(vm=a", "this ( is not closed"),
         ("vm=a)", ")", "there is no ( for this )"),
@@ -253,11 +256,13 @@ def parsed(text: str) -> tuple[Filter | None, FilterError | None]:
         return None, error
 
 
-@settings(max_examples=500)
+@settings(max_examples=1000)
 @given(
     text=st.one_of(
         st.text(max_size=100),
+        st.text(alphabet="vmruleb~=!<>*?'\"\\ ()\t\n\x00,and.oin0&|", max_size=40),
         st.lists(st.sampled_from(WORDS), max_size=30).map(" ".join),
+        st.lists(st.sampled_from(WORDS), max_size=5).map(" ".join),
         st.lists(st.sampled_from([*WORDS, *FIELDS]), max_size=30).map("".join),
     )
 )
@@ -283,6 +288,15 @@ def test_the_worst_texts_are_done_soon(text: str) -> None:
     what, error = parsed(text)
     assert clause(what).sql if what else str(error)
     assert time.process_time() - began < 1
+
+
+@pytest.mark.parametrize("length", [1, 2, 3, 4])
+def test_every_order_of_words_is_a_filter_or_an_error(length: int) -> None:
+    words = ["vm", "=", "1", "'a'", "and", "or", "not", "in", "(", ")", ","]
+    for order in itertools.product(words, repeat=length):
+        what, error = parsed(" ".join(order))
+        assert (what is None) != (error is None)
+        assert error is None or "something" not in error.message
 
 
 # Filters that programs make

@@ -14,8 +14,8 @@ from serai.access.decide import Caller
 from serai.access.roles import Grant, Role
 from serai.controller.config import Config
 from serai.controller.errors import ForbiddenError, InvalidError
-from serai.controller.traffic.config import FlowSettings
 from serai.controller.main import Running, controller
+from serai.controller.traffic.config import FlowSettings
 from serai.model.definitions import DefinitionErrors
 from serai.model.tenancy import ROOT, Scope
 from serai.wire import api

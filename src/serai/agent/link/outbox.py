@@ -51,6 +51,10 @@ class Outbox:
         self._unanswered = collections.deque(
             sent for sent in self._unanswered if sent[0] != taken.spool or sent[1] > taken.number
         )
+        if taken.again:
+            self._last = taken.spool, taken.number
+            self._unanswered.clear()
+            self._any = True
         return [ForgetBatches(spool=taken.spool, number=taken.number), *self._next()]
 
     def _next(self) -> list[Command]:

@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Callable
 from typing import Final
 
-from serai.analysis.filter import PAIR_COLUMNS, VM_COLUMNS, Filter, NotKeptError, clause
+from serai.analysis.filter import FIRST_EPHEMERAL, PAIR_COLUMNS, VM_COLUMNS, Filter, NotKeptError, clause
 from serai.analysis.traffic.asked import Asked
 from serai.analysis.traffic.statement import EVERYTHING, Clause, both
 
@@ -56,14 +56,18 @@ def _clause(narrowed: Filter | None, columns: frozenset[str] | None) -> Clause:
 
 def _raw_vm(rows: Clause) -> str:
     return (
-        f"(SELECT toStartOfInterval(at, INTERVAL 10 SECOND) AS t, tenant, vm, protocol, service, direction, verdict, {', '.join(SUMS)}"
-        f" FROM (SELECT * FROM flows WHERE {rows.sql}))"
+        f"(SELECT {_BEGIN}, tenant, vm, protocol, {_SERVICE}, direction, verdict, {', '.join(SUMS)}"
+        f" FROM (SELECT * FROM flows WHERE {rows.sql}) AS f)"
     )
 
 
 def _raw_pair(rows: Clause) -> str:
     return (
-        f"(SELECT toStartOfInterval(at, INTERVAL 10 SECOND) AS t, tenant, {_ECHO} AS echo, vm, peer, if(peer = 0, r.remote, toIPv6('::')) AS remote, protocol, service,"
-        f" direction, verdict, rule, {', '.join(SUMS)}, unanswered, refused, at AS first, at AS last"
-        f" FROM (SELECT * FROM flows WHERE (NOT {_ECHO} OR abroad) AND {rows.sql}) AS r)"
+        f"(SELECT {_BEGIN}, tenant, {_ECHO} AS echo, vm, peer, if(peer = 0, f.remote, toIPv6('::')) AS remote, protocol, {_SERVICE}, direction, verdict, rule,"
+        f" {', '.join(SUMS)}, unanswered, refused, at AS first, at AS last FROM (SELECT * FROM flows WHERE (NOT {_ECHO} OR abroad) AND {rows.sql}) AS f)"
     )
+
+
+_BEGIN: Final = "toStartOfInterval(at, INTERVAL 10 SECOND) AS t"
+_SERVICE: Final = f"if(f.service < {FIRST_EPHEMERAL}, f.service, 0) AS service"
+"""As in rollups: one question has one answer, wherever it is looked up."""

@@ -176,6 +176,14 @@ class Facade(Protocol):
         """Say which groups talk to which."""
         ...
 
+    async def suggest(self, who: Caller, body: flowapi.SuggestRequest) -> flowapi.Suggestion:
+        """Write the least policy that admits what was seen."""
+        ...
+
+    async def whatif(self, who: Caller, body: flowapi.WhatIfRequest) -> flowapi.WhatIf:
+        """Replay what was seen against other policies."""
+        ...
+
     async def spoke(self, who: Caller, span: Span, *, vm: str, limit: int) -> flowapi.Who:
         """Say with whom a VM spoke."""
         ...

@@ -5,8 +5,8 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Final, TypeAlias
 
-from litestar import Router, get
-from litestar.params import QueryParameter
+from litestar import Router, get, post
+from litestar.params import JSONBody, QueryParameter
 
 from serai.controller.api.asking import NO_NUL, REFUSALS, Service, Who
 from serai.controller.errors import InvalidError
@@ -29,7 +29,7 @@ Text: TypeAlias = Annotated[str, QueryParameter(pattern=NO_NUL, max_length=512)]
 
 @get("/flows", summary="List records of traffic", responses=REFUSALS)
 async def flows(
-    *, facade: Service, caller: Who, since: Moment = None, until: Moment = None, narrow: Narrow = "", limit: Rows = 100, after: Text | None = None
+    *, facade: Service, caller: Who, since: Moment = None, until: Moment = None, narrow: Narrow = "", limit: Rows = 100, after: Annotated[str | None, QueryParameter(pattern=NO_NUL, max_length=64)] = None
 ) -> flowapi.FlowPage:  # fmt: skip
     """List single records, the latest first, page by page."""
     return await facade.flows(caller, _span(since, until, narrow), limit=limit, after=after)
@@ -71,6 +71,18 @@ async def who(
     return await facade.spoke(caller, _span(since, until, ""), vm=vm, limit=limit)
 
 
+@post("/suggest", status_code=200, summary="Write policies from traffic", responses=REFUSALS)
+async def suggest(*, facade: Service, caller: Who, data: JSONBody[flowapi.SuggestRequest]) -> flowapi.Suggestion:
+    """Write the least policy that admits what was seen of the VMs of a scope."""
+    return await facade.suggest(caller, data)
+
+
+@post("/whatif", status_code=200, summary="Replay traffic against other policies", responses=REFUSALS)
+async def whatif(*, facade: Service, caller: Who, data: JSONBody[flowapi.WhatIfRequest]) -> flowapi.WhatIf:
+    """Replay what was seen against other policies, and list what would newly be denied or allowed."""
+    return await facade.whatif(caller, data)
+
+
 def _span(since: str | None, until: str | None, narrow: str) -> Span:
     end = _moment("until", until) if until else datetime.now(UTC)
     return Span(since=_moment("since", since) if since else end - _HOUR, until=end, narrowed=narrow)
@@ -90,5 +102,5 @@ def _no_moment(field: str, text: str) -> InvalidError:
     return invalid(field, f"{text!r} is no time: write it as 2026-11-24T14:00:00Z")
 
 
-traffic = Router("/", route_handlers=[flows, top, trends, service_map, who], tags=["Traffic"])
+traffic = Router("/", route_handlers=[flows, top, trends, service_map, who, suggest, whatif], tags=["Traffic"])
 """All of them."""

@@ -49,7 +49,7 @@ class Intake:
         self._held: set[tuple[str, str]] = set()
         self._known: dict[str, set[int]] = {name: set() for name in _NAMES}
         self._registers: Registers | None = None
-        self._changes: dict[str, VirtualMachine | None] = {}
+        self._changes: list[tuple[float, Mapping[str, VirtualMachine], Update]] = []
         self._entries: asyncio.Queue[Entry] = asyncio.Queue()
         self._listeners: list[Callable[[Named], None]] = []
         self.trouble = ""
@@ -67,8 +67,8 @@ class Intake:
         self._listeners.append(listener)
 
     async def _follow(self, edition: Edition, update: Update) -> None:
-        del edition
-        self._changes |= update.vms
+        if update.vms:
+            self._changes.append((self._clock(), edition.catalog.world.vms, update))
 
     def records(self, host: str, records: Records) -> None:
         """Take in a batch; nobody waits."""
@@ -123,24 +123,23 @@ class Intake:
             except JournalError as error:
                 self._complain(str(error))
                 await asyncio.sleep(_AGAIN_SECONDS)
-                self._news.set()
+                self._release()
 
     async def _keep(self) -> None:
         """Keep what waits, and say so."""
         chosen: list[Batch] = []
-        again: dict[tuple[str, str], int] = {}
+        told: dict[tuple[str, str], int] = {}
         count = 0
         while self._waiting and count < _MOST_RECORDS:
             batch = self._waiting.popleft()
             self._records -= batch.records.records
             key = batch.host, batch.records.spool
             if batch.records.number <= self._marks.get(key, 0):
-                again[key] = self._marks[key]
-            elif self._journal.full:
-                again[key] = self._marks.get(key, 0)
+                told[key] = self._marks[key]
+            elif self._journal.full or key in self._held:  # after one that was not taken none is
                 self._held.add(key)
             else:
-                self._marks[key] = again[key] = batch.records.number
+                self._marks[key] = told[key] = batch.records.number
                 chosen.append(batch)
                 count += batch.records.records
         if self._waiting:
@@ -149,23 +148,24 @@ class Intake:
             if chosen:
                 await self._write(chosen)
         except JournalError:
-            for batch in chosen:  # not kept: it comes again
+            for batch in reversed(chosen):
                 key = batch.host, batch.records.spool
-                self._marks[key] = min(self._marks[key], batch.records.number - 1)
-                again[key] = self._marks[key]
+                self._marks[key] = batch.records.number - 1
+                self._held.add(key)
+                told.pop(key, None)
             raise
         finally:
-            for (host, spool), number in again.items():
+            for (host, spool), number in told.items():
                 self._send(host, Taken(spool=spool, number=number))
 
     async def _write(self, batches: list[Batch]) -> None:
         registers = self._registers
         assert registers is not None, "used before run()"  # noqa: S101
-        changes, self._changes = self._changes, {}
-        world, now = self._current.edition.catalog.world, self._clock()
+        changes, self._changes = self._changes, []
 
         def work() -> tuple[Named, Entry]:
-            registers.change(now, world.vms, changes)
+            for when, vms, update in changes:
+                registers.change(when, vms, update.vms)
             found = named(batches, registers, self._known)
             return found, self._journal.append(found.tables)
 
@@ -186,10 +186,14 @@ class Intake:
             entry = await self._entries.get()
             while not await self._insert(store, entry):  # noqa: ASYNC110 (nothing tells when the engine is back)
                 await asyncio.sleep(_AGAIN_SECONDS)
-            if self._held and not self._journal.full:
-                for host, spool in self._held:  # they were not taken; now there is room
-                    self._send(host, Taken(spool=spool, number=self._marks.get((host, spool), 0)))
-                self._held.clear()
+            self._release()
+
+    def _release(self) -> None:
+        """Have sent again what was not taken, as soon as there is room."""
+        if self._held and not self._journal.full:
+            for host, spool in self._held:  # they were not taken; now there is room
+                self._send(host, Taken(spool=spool, number=self._marks.get((host, spool), 0), again=True))
+            self._held.clear()
 
     async def _insert(self, store: FlowStore, entry: Entry) -> bool:
         try:
@@ -206,6 +210,11 @@ class Intake:
         if why != self.trouble:
             _log.error("records wait", why=why, waiting_bytes=self._journal.bytes)
         self.trouble = why
+
+    @property
+    def settled(self) -> bool:
+        """Whether the engine has all that was kept."""
+        return not self._waiting and not self._journal.bytes
 
     @property
     def figures(self) -> Mapping[str, int]:

@@ -41,6 +41,7 @@ from serai.wire import flowapi
 MOST_ROWS: Final = 1000
 """Rows of one answer at the most."""
 _STEPS: Final = 60
+_FEW: Final = 5
 _MOST_STEPS: Final = 1000
 _LONGEST_SECONDS: Final = 10 * 366 * 86400
 _HOSTS_SECONDS: Final = 86400
@@ -207,7 +208,7 @@ class TrafficQuestions:
         if len(paths) > 1:
             raise invalid(
                 "vm",
-                f"there are several VMs {name!r}: say which, by its path: {', '.join(paths[:5])}{', ...' if len(paths) > 5 else ''}",
+                f"there are several VMs {name!r}: say which, by its path: {', '.join(paths[:_FEW])}{', ...' if len(paths) > _FEW else ''}",
             )
         tenant = found[0]["tenant"]
         return (

@@ -44,6 +44,11 @@ class Traffic:
         return self._settings.store != OFF
 
     @property
+    def ready(self) -> bool:
+        """Whether it can be asked just now."""
+        return self._store is not None
+
+    @property
     def store(self) -> FlowStore:
         """The flow store.
 

@@ -7,10 +7,11 @@ from collections.abc import Iterable
 
 from serai.model.address import Address, Prefix
 from serai.model.inventory import VirtualMachine, Vnic
-from serai.model.policy import Direction, Group, InCidr, OnNetwork, Peer, Policy
+from serai.model.policy import Action, Direction, Group, InCidr, OnNetwork, Peer, Policy, RuleRef
+from serai.model.records import Step
 from serai.model.tenancy import Mode, Scope
 from serai.model.world import World
-from serai.policy.flatten import Stage, flatten
+from serai.policy.flatten import DecisionList, Stage, flatten, said_at
 from serai.policy.questions.portset import EVERYTHING, NOTHING, PortSet, accepted
 from serai.policy.stages import Level, levels, quarantine, stages
 
@@ -57,6 +58,7 @@ class Sides:
                 self._bits_of(_peers(policy, direction))
         self._rules: list[_Rules] = []
         self._numbers: dict[object, int] = {}
+        self._lists: dict[tuple[int, int], DecisionList] = {}
         self._flattened: dict[tuple[int, int, int], PortSet] = {}
         self._both: dict[tuple[PortSet, PortSet], PortSet] = {}
 
@@ -93,14 +95,34 @@ class Sides:
             found = self._both[out, into] = out & into
         return found
 
+    def decision(
+        self, own: Seen, direction: Direction, remote: Seen, protocol: int, port: int
+    ) -> tuple[Action, RuleRef]:
+        """Return what one side of a connection says, and what decides.
+
+        Raises:
+            ValueError: no VM holds ``own``, so it has no side.
+        """
+        number = own.egress if direction is Direction.EGRESS else own.ingress
+        if number is None:
+            message = "an end that is no VM has no side"
+            raise ValueError(message)
+        key = number, remote.met & self._rules[number].peers
+        if key not in self._lists:
+            self._lists[key] = self._flat(*key)
+        said = said_at(self._lists[key], protocol, port)
+        return Action.ACCEPT if said.step is Step.ACCEPT else Action.DENY, said.ref
+
     def _says(self, number: int, remote: Seen) -> PortSet:
-        rules = self._rules[number]
-        met = remote.met & rules.peers
+        met = remote.met & self._rules[number].peers
         key = number, met, remote.version
         if key not in self._flattened:
-            decisions = flatten(self._stages(rules, met), rules.direction, self._world.last_word[rules.direction])
-            self._flattened[key] = accepted(decisions, remote.version)
+            self._flattened[key] = accepted(self._flat(number, met), remote.version)
         return self._flattened[key]
+
+    def _flat(self, number: int, met: int) -> DecisionList:
+        rules = self._rules[number]
+        return flatten(self._stages(rules, met), rules.direction, self._world.last_word[rules.direction])
 
     def _stages(self, rules: _Rules, met: int) -> list[Stage]:
         named = frozenset(self._named(met))

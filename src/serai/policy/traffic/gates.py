@@ -1,0 +1,57 @@
+"""What the gates of one world would say of recorded conversations: both sides, many at a time.
+
+Verdicts are looked up in flattened decision lists, one for each class of ends (``questions/sides.py``); a test compares them
+with the evaluator.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+from serai.model.address import prefix_of
+from serai.model.policy import Action, Direction, RuleRef
+from serai.model.tenancy import Mode
+from serai.model.world import World
+from serai.policy.questions.sides import Seen, Sides
+from serai.policy.traffic.ends import End, Ends, Finder
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Said:
+    """What one side says."""
+
+    action: Action
+    """Accept or Deny."""
+    ref: RuleRef
+    """What decided."""
+    mode: Mode
+    """Of the VM whose side it is: a gate that only observes drops nothing."""
+
+
+class Gates:
+    """Judges conversations in one world; remembers what it has worked out."""
+
+    def __init__(self, world: World) -> None:
+        """Take the world; nothing is worked out yet."""
+        self.finder = Finder(world)
+        self._sides = Sides(world)
+        self._known: dict[End, tuple[Seen, Seen]] = {}
+
+    def judge(self, ends: Ends, direction: Direction, protocol: int, port: int) -> Said | None:
+        """Say what one side says; None where that end has no gate."""
+        mine, other = (ends.source, ends.target) if direction is Direction.EGRESS else (ends.target, ends.source)
+        if mine.judged is None:
+            return None
+        decision = self._sides.decision(self._seen(mine)[0], direction, self._seen(other)[1], protocol, port)
+        return Said(*decision, mine.judged[0].mode)
+
+    def _seen(self, end: End) -> tuple[Seen, Seen]:
+        """Return how its own gate sees an end, and how the other side does: a VM's other addresses are no VM's to it."""
+        found = self._known.get(end)
+        if found is None:
+            outside = self._sides.of_outside(prefix_of(end.address))
+            own, other = (
+                outside if by is None else self._sides.of_vnic(*by, end.address) for by in (end.judged, end.holder)
+            )
+            found = self._known[end] = own, other
+        return found

@@ -1,0 +1,222 @@
+"""The selectors that pick given VMs, and as few others as labels allow."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+from collections.abc import Iterable, Iterator, Mapping
+
+from serai.model.policy import Expression, Operator
+from serai.model.tenancy import Scope
+from serai.policy.traffic.roster import Roster, mask_of
+
+MOST_VALUES = 8
+"""So many values of one label are listed in one selector."""
+MOST_PARTS = 6
+"""So many selectors stand for one set of VMs."""
+_TOGETHER = 3
+"""So many labels at a time are tried in every combination, before labels are taken one after the other."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Selection:
+    """A selector in its scope, and whom it picks."""
+
+    scope: Scope
+    expressions: tuple[Expression, ...] = ()
+    """In the order in which they are written; none: all VMs of the scope."""
+    chosen: int = dataclasses.field(compare=False)
+    """The VMs that it picks, as a set of the roster's."""
+
+    @property
+    def order(self) -> tuple[object, ...]:
+        """By what selections are sorted."""
+        return (self.scope, *((e.key, e.operator.value, tuple(sorted(e.values))) for e in self.expressions))
+
+    @property
+    def weight(self) -> int:
+        """How much there is to read."""
+        return sum(map(_weight, self.expressions))
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Requirement:
+    """What one label has to be like so that none of the wanted VMs is left out."""
+
+    expressions: tuple[Expression, ...]
+    met: int
+    rank: int
+    """How far behind its label stands among all."""
+
+    @property
+    def weight(self) -> tuple[int, int]:
+        return sum(map(_weight, self.expressions)), self.rank
+
+
+class Selector:
+    """Chooses selectors; remembers what it has chosen."""
+
+    def __init__(self, roster: Roster) -> None:
+        """Take the VMs that there are."""
+        self._roster = roster
+        self._keys = roster.keys
+        self._tightest: dict[int, Selection] = {}
+        self._covers: dict[int, tuple[Selection, ...]] = {}
+
+    def cover(self, wanted: int) -> tuple[Selection, ...]:
+        """Return selectors that together pick all of ``wanted``, and as few others as can be; few of them, in order.
+
+        Every label is one that the VMs have, or do not have. Where several selectors pick no fewer others than one does,
+        there is one; but VMs of few tenants are picked tenant by tenant.
+        """
+        if wanted not in self._covers:
+            parts = [part for mine in self._tenants(wanted) for part in self._joined(self._split(mine, MOST_PARTS))]
+            self._covers[wanted] = tuple(sorted(parts, key=lambda part: part.order))
+        return self._covers[wanted]
+
+    def tightest(self, wanted: int) -> Selection:
+        """Return the one selector that picks all of ``wanted``, and as few others as one can."""
+        if wanted not in self._tightest:
+            self._tightest[wanted] = self._one(wanted)
+        return self._tightest[wanted]
+
+    def _tenants(self, wanted: int) -> list[int]:
+        tenants: dict[Scope, list[int]] = {}
+        for number in self._roster.members(wanted):
+            tenants.setdefault(self._roster.vms[number].scope.root, []).append(number)
+        return [mask_of(numbers) for numbers in tenants.values()] if len(tenants) <= MOST_PARTS else [wanted]
+
+    def _one(self, wanted: int) -> Selection:
+        scope = self._roster.shared_scope(wanted)
+        everybody = self._roster.under(scope)
+        requirements = self._requirements(wanted, everybody)
+        tight = everybody
+        for requirement in requirements:
+            tight &= requirement.met
+        needed = self._fewest(requirements, everybody, tight)
+        expressions = tuple(e for r in sorted(needed, key=lambda r: r.rank) for e in r.expressions)
+        return Selection(scope=scope, expressions=expressions, chosen=tight)
+
+    def _fewest(self, requirements: list[_Requirement], everybody: int, tight: int) -> tuple[_Requirement, ...]:
+        """Leave out the requirements that do nothing beside the others."""
+        ordered = sorted(requirements, key=lambda r: r.weight)
+        for number in range(min(_TOGETHER, len(ordered)) + 1):
+            found = [some for some in itertools.combinations(ordered, number) if _met(some, everybody) == tight]
+            if found:
+                return min(found, key=lambda some: sum(r.weight[0] for r in some))
+        kept = tuple(ordered)
+        for requirement in reversed(ordered):
+            fewer = tuple(r for r in kept if r is not requirement)
+            if _met(fewer, everybody) == tight:
+                kept = fewer
+        return kept
+
+    def _requirements(self, wanted: int, everybody: int) -> list[_Requirement]:
+        """Return what each label has to be like: which values it has before which it has not."""
+        numbers = tuple(self._roster.members(wanted))
+        mine = {key: {self._roster.vms[number].labels.get(key) for number in numbers} for key in self._keys}
+        found, left = [], everybody
+        for listed in (True, False):
+            for rank, (key, values) in enumerate(mine.items()):
+                if (None not in values and len(values) <= MOST_VALUES) is listed:
+                    expressions, met = self._listed(key, values) if listed else self._others(key, values, left)
+                    if left & ~met:
+                        found.append(_Requirement(expressions, met, rank))
+            for requirement in found:
+                left &= requirement.met
+        return found
+
+    def _listed(self, key: str, mine: set[str | None]) -> tuple[tuple[Expression, ...], int]:
+        """Require a label to have one of the values given."""
+        named = frozenset(value for value in mine if value is not None)
+        return (Expression(key=key, operator=Operator.IN, values=named),), _of(self._roster.values(key), named)
+
+    def _others(self, key: str, mine: set[str | None], left: int) -> tuple[tuple[Expression, ...], int]:
+        """Require a label to have none of the other values that it has on the VMs that are ``left``."""
+        values, having = self._roster.values(key), self._roster.having(key)
+        if mine == {None}:
+            return (Expression(key=key, operator=Operator.DOES_NOT_EXIST),), ~having
+        others = frozenset(value for value, mask in values.items() if mask & left and value not in mine)
+        few = 0 < len(others) <= MOST_VALUES
+        without = (Expression(key=key, operator=Operator.NOT_IN, values=others),) if few else ()
+        met = ~_of(values, others) if few else -1
+        if None in mine or not left & ~having:
+            return without, met
+        return (Expression(key=key, operator=Operator.EXISTS), *without), met & having
+
+    def _split(self, wanted: int, room: int) -> tuple[Selection, ...]:
+        """Cover by up to ``room`` selectors where one does not do."""
+        whole = self.tightest(wanted)
+        best: tuple[Selection, ...] = (whole,)
+        excess = (whole.chosen & ~wanted).bit_count()
+        if not excess or room == 1:
+            return best
+        for groups in self._groupings(wanted, room):
+            parts = tuple(self.tightest(group) for group in groups)
+            more = (_chosen(parts) & ~wanted).bit_count()
+            if (more, len(parts)) < (excess, len(best)):
+                best, excess = parts, more
+        if len(best) == 1:
+            return best
+        spare = room - len(best)
+        deeper: list[Selection] = []
+        for part in best:
+            finer = (part,) if part.chosen & wanted == part.chosen else self._split(part.chosen & wanted, spare + 1)
+            spare -= len(finer) - 1
+            deeper += finer
+        return tuple(deeper)
+
+    def _groupings(self, wanted: int, room: int) -> Iterator[list[int]]:
+        """Go through the ways to part VMs by one thing: their scope, or a label."""
+        numbers = tuple(self._roster.members(wanted))
+        for key in (None, *self._keys):
+            groups: dict[str | None, list[int]] = {}
+            for number in numbers:
+                vm = self._roster.vms[number]
+                groups.setdefault(vm.scope if key is None else vm.labels.get(key), []).append(number)
+                if len(groups) > room:
+                    break
+            if 1 < len(groups) <= room:
+                yield [mask_of(group) for group in groups.values()]
+
+    def _joined(self, parts: tuple[Selection, ...]) -> tuple[Selection, ...]:
+        """Make one of two selectors where that picks nobody else."""
+        chosen = _chosen(parts)
+        for one, other in itertools.combinations(parts, 2):
+            both = self.tightest(one.chosen | other.chosen)
+            if not both.chosen & ~chosen:
+                rest = tuple(part for part in parts if part not in {one, other})
+                return self._joined((*rest, both))
+        return parts
+
+
+def _met(requirements: tuple[_Requirement, ...], everybody: int) -> int:
+    for requirement in requirements:
+        everybody &= requirement.met
+    return everybody
+
+
+def _of(values: Mapping[str, int], named: Iterable[str]) -> int:
+    found = 0
+    for value in named:
+        found |= values[value]
+    return found
+
+
+def _chosen(parts: tuple[Selection, ...]) -> int:
+    found = 0
+    for part in parts:
+        found |= part.chosen
+    return found
+
+
+def _weight(expression: Expression) -> int:
+    """Weigh what there is to read; what a VM is not says less than what it is, and is met by whatever comes later."""
+    if is_plain(expression):
+        return 1
+    return 2 + len(expression.values) + (0 if expression.operator is Operator.IN else 2)
+
+
+def is_plain(expression: Expression) -> bool:
+    """Say whether it can be written among ``matchLabels``."""
+    return expression.operator is Operator.IN and len(expression.values) == 1
