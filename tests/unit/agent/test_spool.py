@@ -10,7 +10,7 @@ import pytest
 
 from serai.agent.batches import Made, batches
 from serai.agent.spool import Spool, forget
-from serai.datapath.metering import DROP, SIGHTING, Interval
+from serai.datapath.interval import DROP, SIGHTING, Interval
 from serai.model.flow_record import BATCH_RECORDS, FLOW_COLUMNS, layout
 from serai.model.policy import RuleRef
 from serai.wire.records import decode
