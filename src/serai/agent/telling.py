@@ -16,8 +16,9 @@ import structlog
 from serai.agent.batches import Batch, batches
 from serai.agent.spool import Head, Spool
 from serai.datapath.gates import Gates
+from serai.datapath.interval import Interval, joined
 from serai.datapath.layout import VERSION
-from serai.datapath.metering import FORM, Interval, Memory, joined
+from serai.datapath.metering import FORM, Memory
 from serai.model.ruleset import HostRuleset
 from serai.wire.local import RecordsStatus
 from serai.wire.remote import Records

@@ -132,7 +132,7 @@ class Scene:
 
 
 @pytest.fixture
-def world(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[list[Scene]]:
+def world(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Scene]]:
     scenes: list[Scene] = []
     with played(
         monkeypatch, lambda: scenes[-1].clock() if scenes else 0, lambda: [h.fate for s in scenes[-1:] for h in s.hosts]

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from serai.model.flow_record import BATCH_RECORDS, DROP_COLUMNS, FLOW_COLUMNS, SIGHTING_COLUMNS, Column, layout
+from serai.model.flow_record import BATCH_RECORDS, DROP_COLUMNS, FLOW_COLUMNS, SIGHTING_COLUMNS, Column, Kind, layout
 from serai.wire.records import RecordsError, decode, encode
 from serai.wire.remote import AGENT_LIMIT
 
@@ -47,12 +47,9 @@ def test_what_is_written_is_read(columns: dict[str, Column], count: int) -> None
     written = rows(count, columns)
     table = decode(encode(written, columns), columns, **MOST)
     assert table.column_names == list(columns)
-    for name in columns:
-        expected = (
-            [value.tobytes() for value in written[name]]
-            if columns[name].kind.value == "V16"
-            else written[name].tolist()
-        )
+    for name, column in columns.items():
+        raw = column.kind is Kind.ADDRESS
+        expected = [value.tobytes() for value in written[name]] if raw else written[name].tolist()
         assert table[name].to_pylist() == expected
 
 
