@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from bench.flowtraffic.population import Population
@@ -51,24 +50,28 @@ class Answers:
             population: who speaks.
             start: as for ``records``, as ``end`` is.
             end: when it is over.
-            vm: place of the VM all records of which are kept, of one hour; None: somebody.
+            vm: place of the VM all records of which are kept, of one hour; None: somebody who speaks much.
             hour: where that hour begins, in seconds since 1970; None: the one in the middle.
             tenant: place of the tenant whose map is known, of the last hour; None: the third.
             windows: spans of time whose protocols are known in steps of 10 seconds; none: ten minutes in the middle.
         """
         middle = (start + end) // 2
         self.start, self.end = start, end
-        self.vm = population.vms // 3 if vm is None else vm
+        self.vm = int(population.by_popularity[population.vms // 800]) if vm is None else vm
         self.hour = (middle if hour is None else hour) // _HOUR * _HOUR
         self.tenant = min(2, len(population.tenants) - 2) if tenant is None else tenant
         self.last_hour = (end - 1) // _HOUR * _HOUR
-        self.windows = [(since // SLOT_SECONDS, until // SLOT_SECONDS) for since, until in windows or [(middle - 300, middle + 300)]]
+        self.windows = [
+            (since // SLOT_SECONDS, until // SLOT_SECONDS) for since, until in windows or [(middle - 300, middle + 300)]
+        ]
         self.rows = 0
         self._people = population
         self._first_hour = start // _HOUR
         hours = -(-end // _HOUR) - self._first_hour
         self._sums = np.zeros((hours, len(SUMS), population.vms, 2), "<u8")
-        self._protocols = [np.zeros((until - since, len(SUMS), 256 * _VERDICTS), "<u8") for since, until in self.windows]
+        self._protocols = [
+            np.zeros((until - since, len(SUMS), 256 * _VERDICTS), "<u8") for since, until in self.windows
+        ]
         self._of_vm: list[pa.Table] = []
         self._of_tenant: list[pa.Table] = []
 
@@ -79,7 +82,9 @@ class Answers:
         dropped = columns["verdict"] == Verdict.DENIED
         key = rows.vm * np.int32(2) + dropped
         for place, name in enumerate(SUMS):
-            self._sums[hour - self._first_hour, place] += _summed(key, columns[name], self._people.vms * 2).reshape(-1, 2)
+            self._sums[hour - self._first_hour, place] += _summed(key, columns[name], self._people.vms * 2).reshape(
+                -1, 2
+            )
         for (since, until), sums in zip(self.windows, self._protocols, strict=True):
             self._add_protocols(rows, first, since, until, sums)
         if hour * _HOUR == self.hour:
@@ -93,7 +98,7 @@ class Answers:
         mine = (slot >= 0) & (slot < until - since)
         if mine.any():
             columns = rows.columns
-            mine &= ~((columns["direction"] == 1) & (columns["peer"] != 0) & (columns["verdict"] == Verdict.ACCEPTED))
+            mine &= ~_echoes(columns)
             kinds = 256 * _VERDICTS
             key = slot[mine] * kinds + columns["protocol"][mine] * np.int64(_VERDICTS) + columns["verdict"][mine]
             for place, name in enumerate(SUMS):
@@ -112,7 +117,12 @@ class Answers:
         of = sums.sum(axis=2) if dropped is None else sums[:, :, _DROPPED if dropped else _PASSED]
         there = np.flatnonzero(of.any(axis=0))
         there = there[np.argsort(self._people.numbers[there])]
-        return pa.table({"vm": pa.array(self._people.numbers[there]), **{name: pa.array(of[place, there]) for place, name in enumerate(SUMS)}})
+        return pa.table(
+            {
+                "vm": pa.array(self._people.numbers[there]),
+                **{name: pa.array(of[place, there]) for place, name in enumerate(SUMS)},
+            }
+        )
 
     def talkers(self, count: int = 20) -> list[tuple[str, int, int, int]]:
         """Return who sent most of what passed, largest first: path, bytes, packets, connections of either direction."""
@@ -126,7 +136,11 @@ class Answers:
         sums, since = self._protocols[window], self.windows[window][0]
         slot, kind = np.nonzero(sums.any(axis=1))
         at = ((slot + since) * SLOT_SECONDS).astype("<u4")
-        keys = {"t": pa.array(at), "protocol": pa.array((kind // _VERDICTS).astype("u1")), "verdict": pa.array((kind % _VERDICTS).astype("u1"))}
+        keys = {
+            "t": pa.array(at),
+            "protocol": pa.array((kind // _VERDICTS).astype("u1")),
+            "verdict": pa.array((kind % _VERDICTS).astype("u1")),
+        }
         return pa.table({**keys, **{name: pa.array(sums[slot, place, kind]) for place, name in enumerate(SUMS)}})
 
     def of_vm(self) -> pa.Table:
@@ -140,8 +154,12 @@ class Answers:
     def edges(self) -> list[Edge]:
         """Return the tenant's service map of the last hour with VMs and addresses as nodes, each conversation once, in order."""
         rows = self.of_tenant()
-        echo = pc.and_(pc.and_(pc.equal(rows["direction"], 1), pc.not_equal(rows["peer"], 0)), pc.equal(rows["verdict"], Verdict.ACCEPTED.value))
-        rows = rows.filter(pc.or_(pc.invert(echo), pc.equal(rows["abroad"], 1)))
+        rows = rows.filter(
+            pa.array(
+                ~_echoes({name: rows[name].to_numpy() for name in ("direction", "peer", "verdict")})
+                | (rows["abroad"].to_numpy() == 1)
+            )
+        )
         keys = ["vm", "peer", "remote", "direction", "protocol", "service", "verdict"]
         names = dict(zip(self._people.numbers.tolist(), self._people.paths, strict=True))
         found: dict[tuple[str, str, int, int, int], list[int]] = {}
@@ -154,6 +172,12 @@ class Answers:
             sums[1] += row["packets_out_sum"] + row["packets_in_sum"]
             sums[2] += row["connections_sum"]
         return sorted(Edge(*key, *sums) for key, sums in found.items())
+
+
+def _echoes(columns: Mapping[str, Array]) -> Array:
+    """Say which records tell what the other end tells too."""
+    found: Array = (columns["direction"] == 1) & (columns["peer"] != 0) & (columns["verdict"] == Verdict.ACCEPTED)
+    return found
 
 
 def _summed(key: Array, values: Array, count: int) -> Array:

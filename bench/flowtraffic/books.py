@@ -37,7 +37,13 @@ class Books:
 
     def __init__(self, tenants: int) -> None:
         """Write them: the last word of a direction is a policy's own in every other tenant."""
-        self._texts = [_text(tenant, tier, direction, place) for tenant in range(tenants) for tier in TIERS for direction in Direction for place in range(_OF_DIRECTION)]
+        self._texts = [
+            _text(tenant, tier, direction, place)
+            for tenant in range(tenants)
+            for tier in TIERS
+            for direction in Direction
+            for place in range(_OF_DIRECTION)
+        ]
         self.rules = np.array([RuleRef(text).id for text in self._texts] + [0] * BOOK_RULES, "<u8")
         """Numbers of rules: at ``book + direction * 4 + place``; the last book is that of nobody."""
 

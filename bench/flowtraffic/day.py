@@ -24,11 +24,17 @@ SLOTS_AN_HOUR: Final = 3600 // SLOT_SECONDS
 _RUNNING: Final = 0.45
 """Conversations that last, for each record of an interval."""
 _INSIDE: Final = 0.36
-_DENIED_INSIDE, _DENIED_ACROSS = 0.05, 0.07
+_DENIED_INSIDE, _DENIED_ACROSS = 0.07, 0.1
 
 
 def records(
-    population: Population, start: int, end: int, count: int, rng: np.random.Generator, *, answers: Answers | None = None
+    population: Population,
+    start: int,
+    end: int,
+    count: int,
+    rng: np.random.Generator,
+    *,
+    answers: Answers | None = None,
 ) -> Iterator[pa.Table]:
     """Yield ``count`` flow records in order of time, in tables of ``ROWS``, as the flow store keeps them.
 
@@ -86,7 +92,12 @@ def _spans(first: int, last: int, count: int) -> Iterator[tuple[int, int, int, f
         hour = min((begin // SLOTS_AN_HOUR + 1) * SLOTS_AN_HOUR, last)
         most = first + int(np.searchsorted(told, told[begin - first] + ROWS, side="right")) - 1
         until = max(begin + 1, min(hour, most))
-        yield begin, until, int(told[until - first] - told[begin - first]), float(busy[begin - first : until - first].mean() / busy.mean())
+        yield (
+            begin,
+            until,
+            int(told[until - first] - told[begin - first]),
+            float(busy[begin - first : until - first].mean() / busy.mean()),
+        )
         begin = until
 
 

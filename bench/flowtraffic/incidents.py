@@ -71,7 +71,11 @@ def incidents(population: Population, begins: int, ends: int, rng: np.random.Gen
         inner = number % 2 == 0
         opener = rng.choice(cards if inner else mapped, 1)
         mine = population.ends.tenant[cards] == population.ends.tenant[opener]
-        targets = cards[mine & (cards != opener)] if inner else rng.choice(cards, min(_SCAN_TARGETS, len(cards)), replace=False)
+        targets = (
+            cards[mine & (cards != opener)]
+            if inner
+            else rng.choice(cards, min(_SCAN_TARGETS, len(cards)), replace=False)
+        )
         if len(targets):
             yield Incident(
                 name="scan", openers=opener, targets=targets, ports=every_port if inner else np.array([22, 3389, 445], "<u2"),

@@ -38,8 +38,10 @@ _MAPPED: Final = 0xFFFF0000
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Ends:
-    """Whatever can be at an end of a conversation: first each vNIC with its IPv4 address, then each with its IPv6 one, then clients outside,
-    last nobody (``::``). Each array has an entry for each; those that mean nothing outside are 0 there.
+    """Whatever can be at an end of a conversation.
+
+    First each vNIC with its IPv4 address, then each with its IPv6 one, then clients outside, last nobody (``::``). Each array has an
+    entry for each; those that mean nothing outside are 0 there.
     """
 
     address: Array
@@ -65,7 +67,9 @@ class Ends:
 class Population:
     """A data center on paper."""
 
-    def __init__(self, *, vms: int = 40_000, tenants: int = 400, hosts: int = 512, clients: int = CLIENTS, seed: int = 1) -> None:
+    def __init__(
+        self, *, vms: int = 40_000, tenants: int = 400, hosts: int = 512, clients: int = CLIENTS, seed: int = 1
+    ) -> None:
         """Make it: tenants differ in size as words in frequency, and everyone has a VM at least."""
         rng = np.random.default_rng(seed)
         self.vms, self.seed = vms, seed
@@ -86,10 +90,16 @@ class Population:
         self.observing = rng.random(tenants) < _OBSERVING
         self.labels: list[Mapping[str, str]] = []
         self.paths: list[str] = []
-        for vm, (tenant, app, tier) in enumerate(zip(self.tenant.tolist(), self.app.tolist(), self.tier.tolist(), strict=True)):
+        for vm, (tenant, app, tier) in enumerate(
+            zip(self.tenant.tolist(), self.app.tolist(), self.tier.tolist(), strict=True)
+        ):
             self.labels.append({"app": f"app{app}", "tier": TIERS[tier], "env": _ENVS[app % len(_ENVS)]})
             self.paths.append(f"/t{tenant}/app{app}:{TIERS[tier]}-{vm}")
-        self.numbers = np.array([endpoint_number(path, labels) for path, labels in zip(self.paths, self.labels, strict=True)], "<u8")
+        self.numbers = np.array(
+            [endpoint_number(path, labels) for path, labels in zip(self.paths, self.labels, strict=True)], "<u8"
+        )
+        self.by_popularity = rng.permutation(vms)
+        """VMs, those that speak most first."""
         self.books = Books(tenants)
         self.ends = self._ends(clients, rng)
 
@@ -108,12 +118,24 @@ class Population:
         second = np.arange(len(of_vm)) - self.first_card[of_vm]
         tenant = self.tenant[of_vm]
         identities = {
-            key: content_id("identity", str(key)) for key in set(zip(tenant.tolist(), self.app[of_vm].tolist(), self.tier[of_vm].tolist(), strict=True))
+            key: content_id("identity", str(key))
+            for key in set(zip(tenant.tolist(), self.app[of_vm].tolist(), self.tier[of_vm].tolist(), strict=True))
         }
         keys = zip(tenant.tolist(), self.app[of_vm].tolist(), self.tier[of_vm].tolist(), strict=True)
-        ids = np.array([vnic_id(*self._card(vm, card)) for vm, card in zip(of_vm.tolist(), second.tolist(), strict=True)], "<u8")
-        addresses = np.concatenate([_own(tenant), _own(np.where(self.dual[tenant], tenant, -1), ipv6=True), _clients(clients, rng), np.zeros((1, 2), "<u8")])
-        outside = np.array([content_id("identity", "outside", str(number)) for number in range(8)] + [0] * 24, "<u8")[rng.integers(0, 32, clients)]
+        ids = np.array(
+            [vnic_id(*self._card(vm, card)) for vm, card in zip(of_vm.tolist(), second.tolist(), strict=True)], "<u8"
+        )
+        addresses = np.concatenate(
+            [
+                _own(tenant),
+                _own(np.where(self.dual[tenant], tenant, -1), ipv6=True),
+                _clients(clients, rng),
+                np.zeros((1, 2), "<u8"),
+            ]
+        )
+        outside = np.array([content_id("identity", "outside", str(number)) for number in range(8)] + [0] * 24, "<u8")[
+            rng.integers(0, 32, clients)
+        ]
 
         ipv6 = addresses[:, 1] & np.uint64(0xFFFFFFFF) != np.uint64(_MAPPED)
         ipv6[-1] = False
@@ -149,7 +171,11 @@ class Population:
 
     def vnics(self) -> pa.Table:
         """Return the rows of the store's table of that name."""
-        paths = [f"{path}/eth{card}" for path, cards in zip(self.paths, self.cards.tolist(), strict=True) for card in range(cards)]
+        paths = [
+            f"{path}/eth{card}"
+            for path, cards in zip(self.paths, self.cards.tolist(), strict=True)
+            for card in range(cards)
+        ]
         return pa.table({"vnic": pa.array(self.ends.vnic[: len(paths)]), "path": paths})
 
     def rules(self) -> pa.Table:
@@ -194,7 +220,11 @@ def _own(tenant: Array, *, ipv6: bool = False) -> Array:
     found = np.zeros((len(tenant), 2), "<u8")
     places = np.arange(len(tenant), dtype="<u8")
     if ipv6:
-        found[:, 0] = np.where(tenant < 0, 0, (np.uint64(0xFD5E) << np.uint64(48)) | np.maximum(tenant, 0).astype("<u8")).astype("<u8").byteswap()
+        found[:, 0] = (
+            np.where(tenant < 0, 0, (np.uint64(0xFD5E) << np.uint64(48)) | np.maximum(tenant, 0).astype("<u8"))
+            .astype("<u8")
+            .byteswap()
+        )
         found[:, 1] = np.where(tenant < 0, 0, places + np.uint64(16)).astype("<u8").byteswap()
     else:
         found[:, 1] = _mapped(places.astype("<u4") + np.uint32(_FIRST_IPV4))
@@ -206,11 +236,15 @@ def _clients(count: int, rng: np.random.Generator) -> Array:
     found = np.zeros((count, 2), "<u8")
     found[:, 1] = _mapped(rng.integers(0x0B000000, 0x64000000, count, dtype="<u4"))
     ipv6 = rng.random(count) < _CLIENTS_IPV6
-    found[ipv6, 0] = (rng.integers(0x2A00_0000, 0x2A10_0000, ipv6.sum(), dtype="<u8") << np.uint64(32) | rng.integers(0, 1 << 32, ipv6.sum(), dtype="<u8")).byteswap()
+    found[ipv6, 0] = (
+        rng.integers(0x2A00_0000, 0x2A10_0000, ipv6.sum(), dtype="<u8") << np.uint64(32)
+        | rng.integers(0, 1 << 32, ipv6.sum(), dtype="<u8")
+    ).byteswap()
     found[ipv6, 1] = rng.integers(1, 1 << 63, ipv6.sum(), dtype="<u8")
     return found
 
 
 def _mapped(addresses: Array) -> Array:
-    found: Array = addresses.astype("<u4").byteswap().astype("<u8") << np.uint64(32) | np.uint64(_MAPPED)
+    raw = addresses.astype("<u4").byteswap().astype("<u8")
+    found: Array = raw << np.uint64(32) | np.uint64(_MAPPED)
     return found

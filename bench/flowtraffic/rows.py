@@ -11,9 +11,9 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from bench.flowtraffic.population import Population
-from bench.flowtraffic.talks import ANSWERED, OPEN, REFUSED, UNANSWERED, Talks
+from bench.flowtraffic.talks import ANSWERED, BY_OPENER, BY_TARGET, OPEN, REFUSED, UNANSWERED, Talks
 from serai.model.flow_record import FLOW_COLUMNS, NAMED_COLUMNS, Event, Kind, Verdict
-from serai.model.ports import TCP
+from serai.model.ports import TCP, UDP
 from serai.model.reasons import Reason
 
 Array = NDArray[Any]
@@ -22,9 +22,11 @@ SLOT_SECONDS: Final = 10
 _LATE: Final = SLOT_SECONDS - 1
 """Intervals of hosts end 1 to 9 seconds into those of the clock: no end is on the border between two steps of a rollup."""
 _HEADERS, _LARGE_OUT, _LARGE_IN = 66, 500, 1400
-_EGRESS_RULES: Final = 4
+_OF_DIRECTION: Final = 4
+_MOST_PACKETS: Final = 8_000_000
+"""Of an interval: a wire of 10 Gbit/s carries no more."""
 _STAGED: Final = 0.004
-_ASKED, _ANSWERED, _RESET, _RUNNING, _OVER = 0x02, 0x12, 0x14, 0x1A, 0x1B  # SYN; SYN ACK; RST ACK; SYN PSH ACK; and FIN
+_ASKED, _RESET, _RUNNING, _OVER = 0x02, 0x14, 0x1A, 0x1B  # SYN; RST ACK; SYN PSH ACK; and FIN
 _SMALL: Final = 1 << 16
 
 
@@ -61,16 +63,14 @@ class Gates:
         outside = people.outside.start
         told[:, 0] = talks.opener < outside
         told[:, 1] = talks.target < outside
-        stopped = (talks.denied == 1) & ~people.ends.observes[talks.opener]
+        stopped = (talks.denied == BY_OPENER) & ~people.ends.observes[talks.opener]
         told[stopped, 1] = False
         return np.flatnonzero(told)
 
     def tell(self, talks: Talks, sides: Array, first: int, rng: np.random.Generator) -> Rows:
         """Return the records of these ends of conversations; the first interval begins ``first`` * 10 seconds after 1970."""
         people = self._people.ends
-        both = np.empty((len(talks), 2), "<i4")
-        both[:, 0], both[:, 1] = talks.opener, talks.target
-        both = both.reshape(-1)
+        both = np.column_stack([talks.opener, talks.target]).reshape(-1)
         order = self._order(talks.slot[sides >> 1], people.host[both[sides]])
         side = sides[order]
         talk, direction = side >> 1, (side & 1).astype("u1")
@@ -86,7 +86,7 @@ class Gates:
         dropped = columns["verdict"] == Verdict.DENIED
         columns["local"] = people.address[np.where(dropped, len(people.vm) - 1, own)]
         columns |= self._counted(talks, side, rng)
-        columns |= self._lived(talks, talk, direction, columns, dropped, rng)
+        columns |= _lived(talks, side, columns, rng)
         tenant = people.tenant[own]
         columns["abroad"] = ((tenant != people.tenant[other]) & (columns["peer"] != 0)).astype("u1")
         texts = {"host": host, "tenant": tenant, "network": people.network[own]}
@@ -99,7 +99,9 @@ class Gates:
             key = key.astype("<u2")  # which is sorted in no time
         return np.argsort(key, kind="stable")
 
-    def _judged(self, talks: Talks, talk: Array, direction: Array, own: Array, rng: np.random.Generator) -> dict[str, Array]:
+    def _judged(
+        self, talks: Talks, talk: Array, direction: Array, own: Array, rng: np.random.Generator
+    ) -> dict[str, Array]:
         people = self._people.ends
         denied = talks.denied[talk]
         mine = (denied != OPEN) & (denied == direction + 1)
@@ -112,17 +114,18 @@ class Gates:
         staged[np.flatnonzero(rng.random(len(talk), "f4") < _STAGED)] = Verdict.DENIED
         # Who is denied elsewhere is allowed here by the first rule there is.
         place = np.where((denied != OPEN) & ~mine, np.uint8(0), talks.place[talk])
-        rule = self._people.books.rules[people.book[own] + direction * _EGRESS_RULES + place]
+        rule = self._people.books.rules[people.book[own] + direction * _OF_DIRECTION + place]
         rule[bad[(reason[bad] != Reason.DENIED)]] = 0
         return {"verdict": verdict, "staged": staged, "reason": reason, "rule": rule}
 
     def _counted(self, talks: Talks, side: Array, rng: np.random.Generator) -> dict[str, Array]:
         count = len(talks)
         unanswered = talks.fate == UNANSWERED
-        unanswered &= ~((talks.denied == 1) & self._people.ends.observes[talks.opener])
-        unanswered &= ~((talks.denied == 2) & self._people.ends.observes[talks.target])  # noqa: PLR2004
+        unanswered &= ~((talks.denied == BY_OPENER) & self._people.ends.observes[talks.opener])
+        unanswered &= ~((talks.denied == BY_TARGET) & self._people.ends.observes[talks.target])
         packets = np.empty((count, 2), "f4")
-        usual = np.exp(rng.standard_normal(count, "f4") * np.float32(1.3) + np.float32(1.6)) * talks.scale
+        usual = np.exp(rng.standard_normal(count, "f4") * np.float32(1.8) + np.float32(2.2)) * talks.scale
+        np.minimum(usual, _MOST_PACKETS, out=usual)
         packets[:, 0] = usual + 1
         packets[:, 1] = usual * (np.float32(0.4) + np.float32(1.2) * rng.random(count, "f4")) + 1
         brief = np.flatnonzero(talks.fate != ANSWERED)
@@ -136,38 +139,10 @@ class Gates:
         sizes[:, 1] = _HEADERS + (part[:, 1] * _LARGE_IN).astype("<u8")
         sizes[brief] = _HEADERS
         sizes *= counted
-        counted, sizes = counted.reshape(-1), sizes.reshape(-1)
-        back = side ^ 1
-        return {"packets_out": counted[side], "packets_in": counted[back], "bytes_out": sizes[side], "bytes_in": sizes[back]}
-
-    def _lived(
-        self, talks: Talks, talk: Array, direction: Array, columns: Mapping[str, Array], dropped: Array, rng: np.random.Generator
-    ) -> dict[str, Array]:
-        """Return the columns of flows: dropped packets belong to none."""
-        alive = ~dropped
-        event = talks.event[talk] * alive
-        begins = event & np.uint8(Event.BEGINS)
-        tcp = (columns["protocol"] == TCP) & alive
-        fate = talks.fate[talk]
-        ports = columns["service"] * ((columns["protocol"] == TCP) | (columns["protocol"] == 17)), talks.port[talk]  # noqa: PLR2004
-        answered = np.where(direction == 0, columns["packets_in"], columns["packets_out"]) != 0
-        fate = np.where(answered & (fate == UNANSWERED), np.uint8(ANSWERED), fate)
-        with_ports = alive & (ports[0] != 0)
-        first = np.where(fate == ANSWERED, np.where(event & np.uint8(Event.ENDS), np.uint8(_OVER), np.uint8(_RUNNING)), np.uint8(_ASKED))
-        second = np.where(fate == ANSWERED, first, np.where(fate == REFUSED, np.uint8(_RESET), np.uint8(0)))
-        opened = np.flatnonzero(tcp & (begins != 0) & (fate == ANSWERED))
-        rtt = np.zeros(len(talk), "<u4")
-        # A gate knows the way from itself to who answers: it is short where that is its own VM.
-        rtt[opened] = np.exp(rng.standard_normal(len(opened), "f4") * np.float32(0.8) + np.float32(6.5) - direction[opened] * np.float32(2))
-        mine, theirs = direction == 0, direction != 0
-        asked = columns["packets_out"] + columns["packets_in"]
-        repeats = np.where(tcp & (fate == UNANSWERED), asked - (asked > 0), np.uint64(0)).astype("<u2")
+        told = {"packets": counted.reshape(-1), "bytes": sizes.reshape(-1)}
         return {
-            "event": event, "connections": begins.astype("<u4"), "local_port": np.where(mine, ports[1], ports[0]) * with_ports,
-            "remote_port": np.where(mine, ports[0], ports[1]) * with_ports, "age_ms": talks.age[talk], "idle_ms": talks.idle[talk],
-            "flags_out": np.where(mine, first, second) * tcp, "flags_in": np.where(theirs, first, second) * tcp, "rtt_us": rtt, "syn_repeats": repeats,
-            "unanswered": (tcp & (fate == UNANSWERED)).astype("u1"), "refused": (tcp & (fate == REFUSED)).astype("u1"),
-        }  # fmt: skip
+            f"{name}_{way}": both[of] for name, both in told.items() for way, of in (("out", side), ("in", side ^ 1))
+        }
 
     def _table(self, columns: Mapping[str, Array], texts: Mapping[str, Array]) -> pa.Table:
         made: dict[str, pa.Array] = {}
@@ -175,7 +150,43 @@ class Gates:
             if name in texts:
                 made[name] = pa.DictionaryArray.from_arrays(pa.array(texts[name]), self._texts[name])
             elif name in FLOW_COLUMNS and FLOW_COLUMNS[name].kind is Kind.ADDRESS:
-                made[name] = pa.FixedSizeBinaryArray.from_buffers(pa.binary(16), len(columns[name]), [None, pa.py_buffer(columns[name])])
+                made[name] = pa.FixedSizeBinaryArray.from_buffers(
+                    pa.binary(16), len(columns[name]), [None, pa.py_buffer(columns[name])]
+                )
             else:
                 made[name] = pa.array(columns[name])
         return pa.table(made)
+
+
+def _lived(talks: Talks, side: Array, columns: Mapping[str, Array], rng: np.random.Generator) -> dict[str, Array]:
+    """Return the columns that tell of flows: dropped packets belong to none."""
+    talk, mine = side >> 1, (side & 1) == 0
+    alive = columns["verdict"] != Verdict.DENIED
+    protocol, service = columns["protocol"], columns["service"]
+    event = talks.event[talk] * alive
+    begins = event & np.uint8(Event.BEGINS)
+    tcp = (protocol == TCP) & alive
+    with_ports = tcp | ((protocol == UDP) & alive)
+    fate = talks.fate[talk]
+    answers = np.where(mine, columns["packets_in"], columns["packets_out"])
+    fate = np.where((answers != 0) & (fate == UNANSWERED), np.uint8(ANSWERED), fate)
+    answered = fate == ANSWERED
+    first = np.where(
+        answered, np.where(event & np.uint8(Event.ENDS), np.uint8(_OVER), np.uint8(_RUNNING)), np.uint8(_ASKED)
+    )
+    second = np.where(answered, first, np.where(fate == REFUSED, np.uint8(_RESET), np.uint8(0)))
+    opened = np.flatnonzero(tcp & (begins != 0) & answered)
+    rtt = np.zeros(len(talk), "<u4")
+    # A gate knows the way from itself to who answers: it is short where that is its own VM.
+    rtt[opened] = np.exp(
+        rng.standard_normal(len(opened), "f4") * np.float32(0.8)
+        + np.where(mine[opened], np.float32(6.5), np.float32(4.5))
+    )
+    asked = columns["packets_out"] + columns["packets_in"]
+    return {
+        "event": event, "connections": begins.astype("<u4"), "local_port": np.where(mine, talks.port[talk], service) * with_ports,
+        "remote_port": np.where(mine, service, talks.port[talk]) * with_ports, "age_ms": talks.age[talk], "idle_ms": talks.idle[talk],
+        "flags_out": np.where(mine, first, second) * tcp, "flags_in": np.where(mine, second, first) * tcp, "rtt_us": rtt,
+        "syn_repeats": np.where(tcp & (fate == UNANSWERED), asked - (asked > 0), np.uint64(0)).astype("<u2"),
+        "unanswered": (tcp & (fate == UNANSWERED)).astype("u1"), "refused": (tcp & (fate == REFUSED)).astype("u1"),
+    }  # fmt: skip

@@ -71,7 +71,24 @@ class Talks:
 
 def joined(parts: Sequence[Talks]) -> Talks:
     """Put conversations together."""
-    return Talks(**{field.name: np.concatenate([getattr(part, field.name) for part in parts]) for field in dataclasses.fields(Talks)})
+    return Talks(
+        **{
+            field.name: np.concatenate([getattr(part, field.name) for part in parts])
+            for field in dataclasses.fields(Talks)
+        }
+    )
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class _Meetings:
+    """Who speaks to whom."""
+
+    opener: Array
+    target: Array
+    server: Array
+    """The VM by which it is settled what for, as it offers it at ``choice``."""
+    choice: Array
+    denied: Array
 
 
 class Habits:
@@ -83,9 +100,13 @@ class Habits:
         self.population = population
         vms = population.vms
         self.protocols, self.ports = offered(population.tier, rng)
-        self._talkers = _popular(vms, 1.05, rng)
-        self._visitors = _popular(len(population.outside), 1.0, rng)
+        self._talkers = _popular(population.by_popularity, 1.05)
+        self._visitors = _popular(population.outside.start + rng.permutation(len(population.outside)), 1.0)
         self._dual = population.dual[population.tenant]
+        self._ipv6 = population.ends.ipv6
+        outside = np.asarray(population.outside)
+        self._some_client = int(outside[~self._ipv6[outside]][0])
+        """That has an IPv4 address."""
         mine = np.arange(vms)[:, np.newaxis]
         lottery = rng.random((vms, PEERS))
         tenant = population.tenant[:, np.newaxis]
@@ -115,30 +136,33 @@ class Habits:
         target[bad] %= self.population.vms
         verdicts = np.zeros(count, "u1")
         verdicts[bad] = BY_OPENER + (rng.random(len(bad)) < 0.6)  # noqa: PLR2004
-        ends = self._cards(opener, target, rng)
-        return self._short(*ends, target, choice, slots, verdicts, rng)
+        a, b = self._cards(opener, target, rng)
+        return self._short(_Meetings(opener=a, target=b, server=target, choice=choice, denied=verdicts), slots, rng)
 
     def across(self, count: int, slots: int, rng: np.random.Generator, *, denied: float) -> Talks:
         """Draw short conversations with clients and servers outside."""
         vm = self._talkers[rng.integers(0, _DRAWS, count)]
         card = self.population.first_card[vm].astype("<i4")
-        client = (self.population.outside.start + self._visitors[rng.integers(0, _DRAWS, count)]).astype("<i4")
-        ipv6 = _is_ipv6(self.population, client)
+        client = self._visitors[rng.integers(0, _DRAWS, count)]
+        ipv6 = self._ipv6[client]
         cannot = np.flatnonzero(ipv6 & ~self._dual[vm])
-        client[cannot] = self._mapped_client
+        client[cannot] = self._some_client
         ipv6[cannot] = False
         card[ipv6] += self.population.all_cards
         out = rng.random(count, "f4") < _TO_OUTSIDE
         choice = (rng.random(count, "f4") ** 3 * SERVICES).astype("u1")
-        verdicts = np.where(rng.random(count, "f4") < denied, np.where(out, np.uint8(BY_OPENER), np.uint8(BY_TARGET)), np.uint8(OPEN))
-        return self._short(np.where(out, card, client), np.where(out, client, card), vm, choice, slots, verdicts, rng)
+        verdicts = np.where(
+            rng.random(count, "f4") < denied, np.where(out, np.uint8(BY_OPENER), np.uint8(BY_TARGET)), np.uint8(OPEN)
+        )
+        ends = np.where(out, card, client), np.where(out, client, card)
+        return self._short(
+            _Meetings(opener=ends[0], target=ends[1], server=vm, choice=choice, denied=verdicts), slots, rng
+        )
 
-    def _short(
-        self, opener: Array, target: Array, server: Array, choice: Array, slots: int, denied: Array, rng: np.random.Generator
-    ) -> Talks:
-        count = len(opener)
+    def _short(self, who: _Meetings, slots: int, rng: np.random.Generator) -> Talks:
+        count, denied = len(who.opener), who.denied
         lottery = rng.random(count, "f4")
-        protocol, service = self.kinds(opener, target, server, choice, lottery < _PINGS)
+        protocol, service = self._kinds(who, lottery < _PINGS)
         age = rng.integers(1, SLOT_MS, count, dtype="<u4")
         tcp = protocol == TCP
         fate = np.zeros(count, "u1")
@@ -147,18 +171,18 @@ class Habits:
         reason = np.zeros(count, "u1")
         bad = np.flatnonzero(denied)
         reason[bad] = _REASONS[rng.integers(0, len(_REASONS), len(bad))]
-        place = np.where(denied != OPEN, np.uint8(DENIES), choice)
+        place = np.where(denied != OPEN, np.uint8(DENIES), who.choice)
         return Talks(
-            slot=rng.integers(0, slots, count, dtype="<u2"), opener=opener, target=target, protocol=protocol, service=service,
+            slot=rng.integers(0, slots, count, dtype="<u2"), opener=who.opener, target=who.target, protocol=protocol, service=service,
             port=rng.integers(_FIRST_PORT, _FIRST_PORT + _PORTS, count, dtype="<u2"), place=place, event=np.full(count, _WHOLE, "u1"),
             age=age, idle=(age * rng.random(count, "f4")).astype("<u4"), fate=fate, denied=denied, reason=reason, scale=np.ones(count, "f4"),
         )  # fmt: skip
 
-    def kinds(self, opener: Array, target: Array, server: Array, choice: Array, pings: Array) -> tuple[Array, Array]:
-        """Return protocols and services: what ``server`` offers at ``choice``, or pings."""
-        protocol, service = self.protocols[server, choice], self.ports[server, choice]
+    def _kinds(self, who: _Meetings, pings: Array) -> tuple[Array, Array]:
+        """Return protocols and services."""
+        protocol, service = self.protocols[who.server, who.choice], self.ports[who.server, who.choice]
         which = np.flatnonzero(pings)
-        ipv6 = _is_ipv6(self.population, opener[which]) | _is_ipv6(self.population, target[which])
+        ipv6 = self._ipv6[who.opener[which]]
         protocol[which] = np.where(ipv6, np.uint8(ICMPV6), np.uint8(ICMP))
         service[which] = np.where(ipv6, np.uint16(ECHO_REQUEST[ICMPV6]), np.uint16(ECHO_REQUEST[ICMP]))
         return protocol, service
@@ -172,21 +196,11 @@ class Habits:
         a, b = ((end + ipv6 * people.all_cards).astype("<i4") for end in ends)
         return a, b
 
-    @property
-    def _mapped_client(self) -> int:
-        """A client that has an IPv4 address."""
-        outside = np.arange(self.population.outside.start, self.population.outside.stop)
-        return int(outside[~_is_ipv6(self.population, outside)][0])
 
-
-def _popular(count: int, steepness: float, rng: np.random.Generator) -> Array:
-    """Return a table to draw numbers from, some of them far more often than others."""
-    weights = 1 / np.arange(1, count + 1) ** steepness
+def _popular(numbers: Array, steepness: float) -> Array:
+    """Return a table to draw numbers from, the first of them far more often than the last."""
+    weights = 1 / np.arange(1, len(numbers) + 1) ** steepness
     shares = np.cumsum(weights) / weights.sum()
-    found: Array = rng.permutation(count)[np.minimum(np.searchsorted(shares, (np.arange(_DRAWS) + 0.5) / _DRAWS), count - 1)].astype("<i4")
-    return found
-
-
-def _is_ipv6(population: Population, ends: Array) -> Array:
-    found: Array = population.ends.ipv6[ends]
+    places = np.searchsorted(shares, (np.arange(_DRAWS) + 0.5) / _DRAWS)
+    found: Array = numbers[np.minimum(places, len(numbers) - 1)].astype("<i4")
     return found
