@@ -63,6 +63,7 @@ def incidents(population: Population, begins: int, ends: int, rng: np.random.Gen
     """Plan what happens between two intervals: scans from inside and outside, and one flood."""
     outside = np.arange(population.outside.start, population.outside.stop, dtype="<i4")
     cards = np.arange(population.all_cards, dtype="<i4")
+    vm, tenant = population.ends.vm[cards], population.ends.tenant[cards]
     mapped = outside[~population.ends.ipv6[outside]]
     every_port = np.arange(1, 65536, dtype="<u2")
     length = ends - begins
@@ -70,12 +71,10 @@ def incidents(population: Population, begins: int, ends: int, rng: np.random.Gen
         start = begins + int(length * at)
         inner = number % 2 == 0
         opener = rng.choice(cards if inner else mapped, 1)
-        mine = population.ends.tenant[cards] == population.ends.tenant[opener]
-        targets = (
-            cards[mine & (cards != opener)]
-            if inner
-            else rng.choice(cards, min(_SCAN_TARGETS, len(cards)), replace=False)
-        )
+        if inner:
+            targets = cards[(tenant == tenant[opener]) & (vm != vm[opener])]
+        else:
+            targets = rng.choice(cards, min(_SCAN_TARGETS, len(cards)), replace=False)
         if len(targets):
             yield Incident(
                 name="scan", openers=opener, targets=targets, ports=every_port if inner else np.array([22, 3389, 445], "<u2"),

@@ -212,7 +212,8 @@ def _sizes(vms: int, tenants: int) -> Array:
     """Return how many VMs each tenant has, so that all have one and together they have all."""
     weights = 1 / np.arange(1, tenants + 1) ** 0.9
     ends = np.round(np.cumsum(weights) / weights.sum() * (vms - tenants)).astype("i8")
-    return np.diff(ends, prepend=0) + 1
+    found: Array = np.diff(ends, prepend=0) + 1
+    return found
 
 
 def _own(tenant: Array, *, ipv6: bool = False) -> Array:
