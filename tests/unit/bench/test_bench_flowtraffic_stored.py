@@ -39,11 +39,11 @@ def told(population: Population, tmp_path_factory: pytest.TempPathFactory) -> tu
     last, whole = Window(since=answers.last_hour, until=END), Window(since=START, until=END)
     ten_minutes = " AND ".join(f"t {sign} {10 * at}" for sign, at in zip((">=", "<"), answers.windows[0], strict=True))
     questions = {
-        "by_vm": f"SELECT vm, {_SUMS} FROM vm_1h GROUP BY vm ORDER BY vm",
-        "by_hour": f"SELECT vm, {_SUMS} FROM vm_1m WHERE toStartOfHour(t) = toDateTime({START}) GROUP BY vm ORDER BY vm",
-        "protocols": f"SELECT toUInt32(t) AS t, protocol, verdict, {_SUMS} FROM protocol_10s WHERE {ten_minutes}"
+        "by_vm": f"SELECT vm, {_SUMS} FROM vm_1h GROUP BY vm ORDER BY vm",  # noqa: S608
+        "by_hour": f"SELECT vm, {_SUMS} FROM vm_1m WHERE toStartOfHour(t) = toDateTime({START}) GROUP BY vm ORDER BY vm",  # noqa: S608
+        "protocols": f"SELECT toUInt32(t) AS t, protocol, verdict, {_SUMS} FROM protocol_10s WHERE {ten_minutes}"  # noqa: S608
         " GROUP BY t, protocol, verdict ORDER BY t, protocol, verdict",
-        "rows": f"SELECT count() AS n FROM flows WHERE vm = {population.numbers[answers.vm]} AND at > {answers.hour} AND at <= {answers.hour + 3600}",
+        "rows": f"SELECT count() AS n FROM flows WHERE vm = {population.numbers[answers.vm]} AND at > {answers.hour} AND at <= {answers.hour + 3600}",  # noqa: S608
     }
     asked = {name: Statement(sql=sql, parameters={}) for name, sql in questions.items()}
     asked["talkers"] = top("talkers", Group.of("vm"), whole, None, None, 20)
