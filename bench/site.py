@@ -66,6 +66,7 @@ class Controller:
             "client": str(self.keys.parent / "client.toml"),
         }  # fmt: skip
         told_limits = (
+            '[flows]\nstore = "off"\n'
             "[limits]\nstrangers_per_second = 1000\nstrangers_burst = 1000\n"  # all hosts come from one address here
         )
         config.write_text("".join(f"{name} = {json.dumps(value)}\n" for name, value in told.items()) + told_limits)

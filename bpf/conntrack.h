@@ -94,6 +94,20 @@ ALWAYS __u32 end_of(const struct packet *p)
 	return p->seq + p->payload + !!(p->tcp_flags & TCP_SYN) + !!(p->tcp_flags & TCP_FIN);
 }
 
+/* The last tick is too long ago to time an answer with; it is asked for once a connection. Of several SYNs nobody knows
+ * which one is answered (Karn and Partridge, 1987): then it is not timed. */
+ALWAYS void time_answer(struct serai_flow *flow)
+{
+	__u64 now, passed;
+
+	if (!(flow->handshake & HANDSHAKE_TIMED))
+		return;
+	flow->handshake &= ~HANDSHAKE_TIMED;
+	now = bpf_ktime_get_ns();
+	passed = now > flow->first_ns ? (now - flow->first_ns) / 1000 : 0;
+	flow->rtt_us = passed > 0xffffffff ? 0xffffffff : (__u32)passed ?: 1;
+}
+
 /* The first packet of a side. Returns 0 where it cannot be one. */
 ALWAYS int greet(struct serai_flow *flow, const struct packet *p, __u32 side)
 {
@@ -109,6 +123,7 @@ ALWAYS int greet(struct serai_flow *flow, const struct packet *p, __u32 side)
 			if (!(p->tcp_flags & TCP_ACK) || p->ack != flow->end[other])
 				return 0;
 			flow->tcp_flags[side] |= p->tcp_flags;
+			flow->handshake |= HANDSHAKE_REFUSED;
 			return 1;
 		}
 		if (!(p->tcp_flags & TCP_SYN)) {
@@ -116,6 +131,8 @@ ALWAYS int greet(struct serai_flow *flow, const struct packet *p, __u32 side)
 			flow->end[side] = p->ack;
 			return 1;
 		}
+		if (p->tcp_flags & TCP_ACK)
+			time_answer(flow);
 	}
 	flow->tcp_flags[side] |= p->tcp_flags;
 	if (p->tcp_flags & TCP_SYN)
@@ -152,6 +169,9 @@ ALWAYS int follow_tcp(struct serai_flow *flow, const struct packet *p, int side)
 			if (is_after(end, sent) || is_after(sent - ACK_LAG, end))
 				flow->end[side & 1] = flow->limit[side & 1] = end;
 			flow->scale[side & 1] = p->tcp_scale;
+			flow->handshake &= ~HANDSHAKE_TIMED;
+			if (flow->syn_repeats != 0xffff)
+				flow->syn_repeats++;
 		}
 		flow->tcp_flags[side & 1] |= p->tcp_flags;
 		return reset || p->opens;
@@ -202,10 +222,15 @@ ALWAYS int follow_sctp(struct serai_flow *flow, const struct packet *p, int side
 /* The packet that opens a flow. */
 ALWAYS void begin(struct serai_flow *flow, const struct packet *p, int side)
 {
-	if (p->key.protocol == IPPROTO_TCP)
-		greet(flow, p, side);
-	else
+	if (p->key.protocol != IPPROTO_TCP) {
 		follow_sctp(flow, p, side);
+		return;
+	}
+	greet(flow, p, side);
+	if (p->opens) {
+		flow->first_ns = bpf_ktime_get_ns();
+		flow->handshake = HANDSHAKE_TIMED;
+	}
 }
 
 /* Returns 0 where the packet is none of the connection's: it is dropped, and the flow stays as it was. */

@@ -11,8 +11,17 @@
 #define DHCPV6_ADVERTISE 2
 #define DHCPV6_REPLY 7
 #define DHCPV6_RECONFIGURE 10
+#define DHCPV6_INFORMATION_REQUEST 11
 #define BOOT_REQUEST 1
 #define BOOT_REPLY 2
+#define BOOT_ADDRESSES 12 /* where a message's addresses stand */
+#define DHCP_OPTIONS 236 /* where the magic cookie stands, and options behind it (RFC 2132, 2) */
+#define DHCP_COOKIE 0x63825363
+#define DHCP_PAD 0
+#define DHCP_END 255
+#define DHCP_REQUESTED_ADDRESS 50
+#define DHCP_MESSAGE_TYPE 53
+#define MAX_DHCP_OPTIONS 32
 
 /* The beginning of a message (RFC 951). */
 struct boot_message {
@@ -22,6 +31,12 @@ struct boot_message {
 	__u8 hops;
 	__u8 between[24];
 	__u8 client_mac[6];
+};
+
+/* The first two of a message. */
+struct boot_addresses {
+	__u32 client; /* that it has */
+	__u32 yours;  /* that it gets */
 };
 
 ALWAYS int is_dhcp(const struct packet *p)
@@ -73,12 +88,89 @@ ALWAYS int is_answer(const struct packet *p, __u8 first)
 	return first == DHCPV6_ADVERTISE || first == DHCPV6_REPLY || first == DHCPV6_RECONFIGURE;
 }
 
+/* Is it from one of these ports to one of them? */
+ALWAYS int joins(const struct packet *p, __u16 server, __u16 client)
+{
+	__u16 local = bpf_ntohs(p->key.local_port), remote = bpf_ntohs(p->key.remote_port);
+
+	return (local == server || local == client) && (remote == server || remote == client);
+}
+
 /* What a server says, known by its port or by its words. */
 ALWAYS int is_from_server(struct __sk_buff *skb, const struct packet *p, int direction, __u16 server, __u16 client)
 {
 	__u16 local = bpf_ntohs(p->key.local_port), remote = bpf_ntohs(p->key.remote_port);
 
 	return remote == client && (local == server || (direction == EGRESS && is_answer(p, first_byte(skb, p))));
+}
+
+/* Clients ask for an address by an option, or have it; servers give one. */
+ALWAYS int sight_dhcpv4(struct __sk_buff *skb, const struct serai_vnic *vnic, const struct packet *p, int direction)
+{
+	struct address about = {};
+	__u32 message, at, behind, cookie, address = 0;
+	struct boot_addresses has;
+	__u8 type = 0;
+	int kind;
+
+	_Static_assert(SIGHTING_DHCP_INFORM == SIGHTING_DHCP_DISCOVER + 7, "in the order of RFC 2132, 9.6");
+	message = p->offset + sizeof(struct udphdr);
+	behind = p->offset + p->left;
+	at = message + DHCP_OPTIONS;
+	if (at + sizeof(cookie) > behind || bpf_skb_load_bytes(skb, message + BOOT_ADDRESSES, &has, sizeof(has)) ||
+	    bpf_skb_load_bytes(skb, at, &cookie, sizeof(cookie)) || cookie != bpf_htonl(DHCP_COOKIE))
+		return 0;
+	at += sizeof(cookie);
+	for (int i = 0; i < MAX_DHCP_OPTIONS; i++) {
+		__u8 option[2];
+
+		if (at + sizeof(option) > behind || bpf_skb_load_bytes(skb, at, option, sizeof(option)) ||
+		    option[0] == DHCP_END)
+			break;
+		if (option[0] == DHCP_PAD) {
+			at++;
+			continue;
+		}
+		at += sizeof(option);
+		if (at + option[1] > behind)
+			break;
+		if (option[0] == DHCP_MESSAGE_TYPE && option[1] == sizeof(type))
+			bpf_skb_load_bytes(skb, at, &type, sizeof(type));
+		if (option[0] == DHCP_REQUESTED_ADDRESS && option[1] == sizeof(address))
+			bpf_skb_load_bytes(skb, at, &address, sizeof(address));
+		at += option[1];
+	}
+	kind = SIGHTING_DHCP_DISCOVER + type - 1;
+	if (kind < SIGHTING_DHCP_DISCOVER || kind > SIGHTING_DHCP_INFORM)
+		return 0;
+	if (kind == SIGHTING_DHCP_OFFER || kind == SIGHTING_DHCP_ACK || kind == SIGHTING_DHCP_NAK)
+		address = has.yours;
+	else if (!address)
+		address = has.client;
+	if (address)
+		map_ipv4(about.words, address);
+	return sight(vnic, direction, kind, &about);
+}
+
+/* Behind those that clients and servers send stand the relays' (RFC 8415, 7.3), which wrap up others. */
+ALWAYS int sight_dhcpv6(struct __sk_buff *skb, const struct serai_vnic *vnic, const struct packet *p, int direction)
+{
+	struct address about = {};
+	__u8 first = first_byte(skb, p);
+
+	if (!first || first > DHCPV6_INFORMATION_REQUEST)
+		return 0;
+	return sight(vnic, direction, is_answer(p, first) ? SIGHTING_DHCPV6_ANSWERED : SIGHTING_DHCPV6_ASKED, &about);
+}
+
+/* Apart from what checks the same message: one behind the other they would take more stack than there is. */
+APART int sight_dhcp(struct __sk_buff *skb, const struct serai_vnic *vnic, const struct packet *p, int direction)
+{
+	if (!vnic || !p)
+		return 0;
+	if (is_mapped(p->key.local))
+		return joins(p, DHCP_SERVER_PORT, DHCP_CLIENT_PORT) ? sight_dhcpv4(skb, vnic, p, direction) : 0;
+	return joins(p, DHCPV6_SERVER_PORT, DHCPV6_CLIENT_PORT) ? sight_dhcpv6(skb, vnic, p, direction) : 0;
 }
 
 /* Lets pass, without policy, what a client sends to whoever serves the link, and the answers to it; of a vNIC that may

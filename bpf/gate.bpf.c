@@ -16,6 +16,7 @@
 #include "policy.h"
 #include "ports.h"
 #include "record.h"
+#include "sightings.h"
 #include "transport.h"
 
 #define FRONT ((__u32)(sizeof(struct ethhdr) + sizeof(struct ipv6_header))) /* read in one piece */
@@ -263,6 +264,7 @@ ALWAYS int check_message(struct __sk_buff *skb, const struct serai_vnic *vnic, i
 		else if (!is_echo(p->key.protocol, type))
 			reason = REASON_ICMP_TYPE;
 	} else if (is_dhcp(p)) {
+		sight_dhcp(skb, vnic, p, direction);
 		reason = check_dhcp(skb, vnic, p, direction);
 		if (!reason && p->settled && direction == EGRESS &&
 		    !may_open_now(vnic, direction, now_ns()))

@@ -134,11 +134,19 @@ struct serai_flow {
 	__u32 window[2]; /* TCP: the widest window that this side has granted; 0: it has not spoken */
 	__u64 packets[2]; /* by direction; a GSO super-packet counts the segments it will become */
 	__u64 bytes[2];   /* as on the tap, Ethernet header included */
-	__u64 first_ns;
+	__u64 first_ns; /* of a SYN to the nanosecond, of others as of the last tick */
 	__u64 identity; /* the remote's when the flow was judged */
 	__u64 rule;
 	__u64 staged_rule;
+	/* TCP: how it began. */
+	__u32 rtt_us;      /* from its SYN to the first SYN-ACK; 0: not known */
+	__u16 syn_repeats; /* SYNs that came once more before there was an answer; no more than fit */
+	__u8 handshake;    /* HANDSHAKE_ bits */
+	__u8 reserved;
 };
+
+#define HANDSHAKE_REFUSED (1U << 0) /* the answer to the SYN was a reset */
+#define HANDSHAKE_TIMED (1U << 1)   /* one SYN has come, at `first_ns` to the nanosecond, and no answer yet */
 
 /* Where the pieces of one datagram have been seen; it is remembered from its first fragment on. */
 struct serai_fragment_key {
@@ -182,6 +190,20 @@ struct serai_denial {
 	__u64 sampled_ns; /* when it was last told to the ring */
 	__u64 rule;
 	__u32 remote[4]; /* of the last packet */
+};
+
+/* Messages that a link needs to work, let through or not. */
+struct serai_sighting_key {
+	__u64 vnic;
+	__u8 kind; /* SIGHTING_... */
+	__u8 direction;
+	__u8 pad[6];
+};
+
+struct serai_sighting {
+	__u64 packets;
+	__u64 last_ns;
+	__u32 address[4]; /* that the last one asked for, offered or claimed; :: where none */
 };
 
 /* What is counted for ever, one a vNIC; the first is of taps that nobody is known behind. */
@@ -327,7 +349,7 @@ struct {
 } pages SEC(".maps");
 
 /* One flow table per vNIC: a VM that opens a million flows fills its own table and nobody else's. Its memory is taken at
- * once (some 210 bytes a flow): to allocate while inserting would make a new flow half as dear again. */
+ * once (some 220 bytes a flow): to allocate while inserting would make a new flow half as dear again. */
 struct serai_flow_table {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(max_entries, 8192);
@@ -364,6 +386,15 @@ struct {
 	__type(key, struct serai_denial_key);
 	__type(value, struct serai_denial);
 } denials SEC(".maps");
+
+/* Room for every kind in both directions of every vNIC: none takes it from another. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, SLOTS * 2 * SIGHTING_KINDS);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, struct serai_sighting_key);
+	__type(value, struct serai_sighting);
+} sightings SEC(".maps");
 
 struct {
 	__uint(type, BPF_MAP_TYPE_RINGBUF);

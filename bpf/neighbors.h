@@ -54,6 +54,34 @@ ALWAYS int is_of_this_link(const struct packet *p, int direction)
 	return direction == INGRESS || (p->group && (p->key.remote[0] & bpf_htonl(0xff000000)) == bpf_htonl(0xff000000));
 }
 
+/* Who asks for a neighbor or advertises one names it; a router advertises itself. */
+ALWAYS void sight_neighbor(struct __sk_buff *skb, const struct serai_vnic *vnic, const struct packet *p, int direction,
+			   __u8 type)
+{
+	struct address about = {};
+	int kind;
+
+	switch (type) {
+	case ICMPV6_ROUTER_SOLICITATION:
+		kind = SIGHTING_ROUTER_SOLICITATION;
+		break;
+	case ICMPV6_ROUTER_ADVERTISEMENT:
+		kind = SIGHTING_ROUTER_ADVERTISEMENT;
+		__builtin_memcpy(about.words, direction == EGRESS ? p->key.local : p->key.remote, sizeof(about));
+		break;
+	case ICMPV6_NEIGHBOR_SOLICITATION:
+	case ICMPV6_NEIGHBOR_ADVERTISEMENT:
+		kind = type == ICMPV6_NEIGHBOR_SOLICITATION ? SIGHTING_NEIGHBOR_SOLICITATION :
+							      SIGHTING_NEIGHBOR_ADVERTISEMENT;
+		if (p->left < 8 + sizeof(about) || bpf_skb_load_bytes(skb, p->offset + 8, &about, sizeof(about)))
+			return;
+		break;
+	default:
+		return;
+	}
+	sight(vnic, direction, kind, &about);
+}
+
 /* `p->offset` is where the ICMPv6 header stands. */
 APART int check_neighbor(struct __sk_buff *skb, const struct serai_vnic *vnic, struct packet *p, int direction)
 {
@@ -65,6 +93,7 @@ APART int check_neighbor(struct __sk_buff *skb, const struct serai_vnic *vnic, s
 	type = p->service >> 8;
 	options = p->offset + 8;
 	behind = p->offset + p->left;
+	sight_neighbor(skb, vnic, p, direction, type);
 	if (p->nobody && direction == EGRESS && !may_be_nobodys(type))
 		return REASON_FOREIGN_IP;
 	p->settled = 1;

@@ -2,9 +2,12 @@
 /* Port security: a vNIC speaks with its own addresses only, and hears only what is meant for it. */
 #pragma once
 
+#include "sightings.h"
 #include "transport.h"
 
 #define ARPHRD_ETHER 1
+#define ARP_REQUEST 1
+#define ARP_REPLY 2
 #define RARP_REQUEST 3       /* RFC 903 */
 #define ETHERTYPE_FIRST 0x600 /* below it the field is a length (IEEE 802.3) */
 
@@ -100,6 +103,19 @@ APART int check_ethertype(const struct serai_vnic *vnic, __u16 ethertype)
 	return REASON_ETHERTYPE;
 }
 
+ALWAYS void sight_arp(const struct serai_vnic *vnic, const struct arp_packet *arp, int direction)
+{
+	int asks = arp->operation == bpf_htons(ARP_REQUEST);
+	struct address about;
+	__u32 address;
+
+	if (!asks && arp->operation != bpf_htons(ARP_REPLY))
+		return;
+	__builtin_memcpy(&address, asks ? arp->target_address : arp->sender_address, sizeof(address));
+	map_ipv4(about.words, address);
+	sight(vnic, direction, asks ? SIGHTING_ARP_REQUEST : SIGHTING_ARP_REPLY, &about);
+}
+
 /* Sender address 0 is a probe (RFC 5227), and what QEMU announces a moved VM with (RARP). */
 APART int check_arp(struct __sk_buff *skb, const struct serai_vnic *vnic, struct packet *p, int reverse, int direction)
 {
@@ -110,6 +126,8 @@ APART int check_arp(struct __sk_buff *skb, const struct serai_vnic *vnic, struct
 	    arp.hardware_type != bpf_htons(ARPHRD_ETHER) || arp.protocol_type != bpf_htons(ETH_P_IP) ||
 	    arp.hardware_length != 6 || arp.protocol_length != 4)
 		return REASON_MALFORMED;
+	if (!reverse)
+		sight_arp(vnic, &arp, direction);
 	if (direction == INGRESS)
 		return REASON_NONE;
 	__builtin_memcpy(&sender, arp.sender_address, sizeof(sender));

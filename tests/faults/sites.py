@@ -95,7 +95,11 @@ class Site:
             "port": ports[0], "agents_port": ports[1], "client": str(self.home / "client.toml"),
         }  # fmt: skip
         written = [f"{n} = {json.dumps(v)}\n" for n, v in told.items()]
-        written += ["[limits]\n", *(f"{n} = {json.dumps(v)}\n" for n, v in (limits or {}).items())]
+        written += [
+            '[flows]\nstore = "off"\n',
+            "[limits]\n",
+            *(f"{n} = {json.dumps(v)}\n" for n, v in (limits or {}).items()),
+        ]
         (directory / "controller.toml").write_text("".join(written))
         self.process: subprocess.Popen[bytes] | None = None
         pool = Pool()

@@ -113,7 +113,7 @@ class GateUnderTest:
     def forget(self) -> None:
         """Let nothing that was sent matter to what comes."""
         self.forget_flows()
-        for name in ("denials", "fragments"):
+        for name in ("denials", "fragments", "sightings"):
             _empty(self.object.maps[name])
         meters = self.object.maps["meters"]
         for slot in self._slots:

@@ -21,7 +21,7 @@ from serai.datapath import testrun
 from serai.datapath.attach import Attacher
 from serai.datapath.flows import FlowTables
 from serai.datapath.gates import Gates
-from serai.datapath.layout import EGRESS, FLOW, FLOW_KEY, INGRESS, VERSION
+from serai.datapath.layout import EGRESS, FLOW, FLOW_KEY, HANDSHAKE_REFUSED, HANDSHAKE_TIMED, INGRESS, VERSION
 from serai.datapath.libbpf import KernelError
 from serai.datapath.maps import Map
 from serai.datapath.object import GateObject
@@ -465,7 +465,8 @@ def test_too_many_vnics_change_nothing(tables: FlowTables) -> None:
 def test_a_handoff_keeps_everything_but_the_clock_and_the_verdict(tables: FlowTables) -> None:
     keys, flows = records(
         9, first_ns=400 * SECOND, last_ns=900 * SECOND, packets=[5, 6], bytes=[7, 8], judged_by=77, identity=88,
-        rule=99, staged_rule=100, origin=INGRESS, tcp_flags=[SYN, ACK], protocol=TCP,
+        rule=99, staged_rule=100, origin=INGRESS, tcp_flags=[SYN, ACK], protocol=TCP, rtt_us=250, syn_repeats=3,
+        handshake=HANDSHAKE_REFUSED,
     )  # fmt: skip
     write(tables, ONE, keys, flows)
     raw = tables.export(ONE, 1000 * SECOND)
@@ -476,6 +477,23 @@ def test_a_handoff_keeps_everything_but_the_clock_and_the_verdict(tables: FlowTa
     assert {k: f.tobytes() for k, f in read(tables, TWO).items()} == {
         k.tobytes(): f.tobytes() for k, f in zip(keys, expected, strict=True)
     }
+
+
+def test_an_answer_on_another_host_is_not_timed(tables: FlowTables) -> None:
+    write(tables, ONE, *records(1, protocol=TCP, handshake=HANDSHAKE_TIMED | HANDSHAKE_REFUSED))
+    assert tables.take(retold(tables.export(ONE, 5), vnic=TWO), 5) == 1
+    (flow,) = read(tables, TWO).values()
+    assert flow["handshake"] == HANDSHAKE_REFUSED
+
+
+def test_of_the_same_tick_the_one_with_more_packets_is_later(tables: FlowTables) -> None:
+    """The gate counts ticks, of which one sees many packets of a fast stream."""
+    for packets, added, stands in (([5, 5], 1, [5, 5]), ([5, 6], 1, [5, 6]), ([6, 4], 0, [5, 6]), ([5, 6], 0, [5, 6])):
+        assert tables.add_newer(TWO, *records(1, last_ns=100, packets=packets)) == added
+        (flow,) = read(tables, TWO).values()
+        assert flow["packets"].tolist() == stands
+    assert tables.add_newer(TWO, *records(1, last_ns=99, packets=[50, 50])) == 0
+    assert tables.add_newer(TWO, *records(1, last_ns=101, packets=[1, 1])) == 1
 
 
 def test_a_host_that_started_after_the_flow_did_counts_from_its_start(tables: FlowTables) -> None:

@@ -7,9 +7,9 @@ from ipaddress import IPv4Network
 from pathlib import Path
 
 import pytest
-from cases import ACCEPT, CLOSED, MAC, OUT, PATH, V4, VM, policy
+from cases import ACCEPT, CLOSED, MAC, OUT, PATH, PEER, V4, VM, policy
 from conftest import NETWORK, SIZES, GateUnderTest, machine
-from frames import SYN, TCP, tcp
+from frames import ARP, BROADCAST, SYN, TCP, arp, ethernet, tcp
 from namespaces import isolated, mount_bpf
 
 from serai.datapath import testrun
@@ -103,6 +103,18 @@ def test_what_nobody_uses_goes(gate: GateUnderTest) -> None:
     found = held(gate)
     assert (len(found["slots"]), len(found["addresses"]), len(found["macs"])) == (1, 0, 0)
     assert [gate.flows.table(vm.vnics[0].id) for vm in vms] == [None, None]
+
+
+def test_what_was_seen_of_a_vnic_goes_with_it(gate: GateUnderTest) -> None:
+    load(gate, compiled(allowing(), *others(1)))
+    gate.send(OUT, ethernet(MAC, BROADCAST, ARP, arp(1, MAC, VM, PEER)))
+    assert gate.gates.sightings.counts()["vnic"].tolist() == [allowing().vnics[0].id]
+    gate.gates.unbind(testrun.LOOPBACK)
+    left = compiled(*others(1))
+    gate.gates.prepare(left)
+    assert len(gate.gates.sightings.counts()) == 1
+    assert gate.gates.discard_others(left)
+    assert len(gate.gates.sightings.counts()) == 0
 
 
 def test_too_many_vnics_change_nothing(gate: GateUnderTest) -> None:

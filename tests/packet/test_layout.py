@@ -16,6 +16,7 @@ import pytest
 from serai.datapath import build, layout, slots
 from serai.datapath.object import OBJECT
 from serai.model import flow, inventory, policy, ruleset
+from serai.model.flow_record import Sighting
 from serai.model.reasons import REASON_SLOTS, Reason
 from serai.model.ruleset import Step
 
@@ -32,6 +33,8 @@ STRUCTS = {
     "serai_flow": layout.FLOW,
     "serai_denial_key": layout.DENIAL_KEY,
     "serai_denial": layout.DENIAL,
+    "serai_sighting_key": layout.SIGHTING_KEY,
+    "serai_sighting": layout.SIGHTING,
     "serai_fragment_key": layout.FRAGMENT_KEY,
     "serai_fragments": layout.FRAGMENTS,
     "serai_meter": layout.METER,
@@ -213,10 +216,11 @@ def test_a_record_of_a_table_is_its_key_and_its_value(name: str) -> None:
 
 def _constants() -> dict[str, int]:
     directions = {"EGRESS": layout.EGRESS, "INGRESS": layout.INGRESS}
-    ours = {name: value for name, value in vars(layout).items() if name.startswith(("FLAG_", "EVENT_"))}
+    ours = {name: value for name, value in vars(layout).items() if name.startswith(("FLAG_", "EVENT_", "HANDSHAKE_"))}
     return {
         **{f"REASON_{reason.name}": int(reason) for reason in Reason},
         **{f"STEP_{step.name}": int(step) for step in Step},
+        **{f"SIGHTING_{kind.name}": int(kind) for kind in Sighting},
         **{f"IDLE_{name}": place for place, name in enumerate(flow.IDLE_CLASSES)},
         **directions,
         **ours,

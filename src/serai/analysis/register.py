@@ -101,7 +101,10 @@ class Register:
     @classmethod
     def of(cls, vms: Mapping[str, VirtualMachine]) -> Self:
         """Know these VMs, by path."""
-        names = _Names()
+        return cls._anew(vms, _Names())
+
+    @classmethod
+    def _anew(cls, vms: Mapping[str, VirtualMachine], names: _Names) -> Self:
         return cls((_layer(vms.values(), (), names),), vms, names)
 
     def changed(self, vms: Mapping[str, VirtualMachine], changes: Mapping[str, VirtualMachine | None]) -> Self:
@@ -109,7 +112,7 @@ class Register:
         if not changes:
             return self
         if len(self._layers) > _LAYERS or len(changes) * _LAYERS > len(self._vms):
-            return type(self).of(vms)
+            return self._anew(vms, self._names)
         before = [self._vms[path] for path in changes if path in self._vms]
         layer = _layer((vm for vm in changes.values() if vm is not None), before, self._names)
         return type(self)((*self._layers, layer), vms, self._names)
@@ -176,7 +179,9 @@ def _layer(vms: Iterable[VirtualMachine], gone: Iterable[VirtualMachine], names:
     numbers = np.array([0] * len(before) + [names.number(vm) for vm in now], "<u8")
     tenant = _places(names.tenants, (scope.tenant or "" for scope in columns.scopes))[columns.vm_scope]
     networks = _places(names.networks, (network.path for network in columns.networks))
-    domains = _places(names.domains, (network.routing_domain for network in columns.networks)).astype("<u8") + np.uint64(1)
+    domains = _places(names.domains, (network.routing_domain for network in columns.networks)).astype(
+        "<u8"
+    ) + np.uint64(1)
     domain = domains[columns.vnic_network] if len(columns.vnic_network) else np.empty(0, "<u8")
     # Who is there now stands behind who was: of equal ones the last counts.
     ids, at = _last(columns.ids)
@@ -224,4 +229,5 @@ def _hashes(keys: Array) -> Array:
         mixed = keys * _MIX
         mixed ^= mixed >> np.uint64(29)
         found: Array = (mixed[:, 0] + mixed[:, 1] * _MIX[1]) ^ (mixed[:, 2] * _MIX[2])
-        return found ^ (found >> np.uint64(32))
+        found ^= found >> np.uint64(32)
+    return found

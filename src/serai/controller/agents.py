@@ -31,6 +31,7 @@ from serai.wire.remote import (
     Held,
     Hello,
     MessageError,
+    Records,
     Renew,
     Renewed,
     Seen,
@@ -233,6 +234,8 @@ class Agents:
                 self._listener.seen(host, message.sight)
             case Held():
                 self._listener.held(host, message)
+            case Records():
+                self._listener.told(host, message)
             case Renew():
                 await self._renew(session, message.csr)
             case Hello():  # hear() has seen to that

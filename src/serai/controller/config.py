@@ -11,6 +11,7 @@ import msgspec
 
 from serai.controller.api.doorkeeper import Limits
 from serai.controller.oidc import OidcSettings
+from serai.controller.traffic.config import FlowSettings
 
 FILE = Path("/etc/serai/controller.toml")
 """Read where there is one and no other is named."""
@@ -43,6 +44,8 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """Where the first start writes a token for whoever administers this machine."""
     limits: Limits = msgspec.field(default_factory=Limits)
     """How much one caller may ask; where many come from one address, more."""
+    flows: FlowSettings = msgspec.field(default_factory=FlowSettings)
+    """Where records of traffic are kept."""
     oidc: OidcSettings | None = None
     """Who else speaks for people."""
 

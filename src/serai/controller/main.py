@@ -7,6 +7,7 @@ import contextlib
 import dataclasses
 import os
 import signal
+import time
 from collections.abc import AsyncIterator, Coroutine, Iterator
 from datetime import UTC, datetime
 from typing import Any
@@ -32,6 +33,8 @@ from serai.controller.questions import Questions
 from serai.controller.service import Service
 from serai.controller.shard import Shard
 from serai.controller.standing import Standing
+from serai.controller.traffic.questions import TrafficQuestions
+from serai.controller.traffic.traffic import Traffic
 from serai.controller.views import Views
 from serai.controller.witnesses import Witnesses
 from serai.store.engine import address
@@ -82,18 +85,28 @@ async def controller(config: Config) -> AsyncIterator[Running]:
         )
         audit, witnesses = Audit(store, signer), Witnesses(store, signer)
         people = People(store.people, passwords=Passwords(new_hasher()), oidc=oidc)
+        traffic = Traffic(config.flows, current, clock=time.time)
         service = Service(
             store, current, shard=shard, people=people, hosts=hosts, standing=Standing(store, current, shard), audit=audit, witnesses=witnesses, views=Views(store, current),
-            changes=Changes(store, current, preview=shard.preview, clock=_now), questions=Questions(current), clock=_now,
+            changes=Changes(store, current, preview=shard.preview, clock=_now), questions=Questions(current),
+            traffic=traffic, asked=TrafficQuestions(traffic, clock=_now), clock=_now,
         )  # fmt: skip
         await _first_start(people, config, keys)
         gatekeeper = Gatekeeper(store, shard, hosts)
-        agents = Agents(gatekeeper, Ears(shard, witnesses))
+        agents = Agents(gatekeeper, Ears(shard, witnesses, traffic))
         shard.serve(agents)
         witnesses.serve(agents)
+        traffic.serve(agents.send)
         context = agents_context(keys.server, keys.server_key, keys.ca)
         async with (
-            _running(current.run(), gatekeeper.run(), witnesses.run(), service.run(), shard.run()),
+            _running(
+                current.run(),
+                gatekeeper.run(),
+                witnesses.run(),
+                service.run(),
+                shard.run(),
+                traffic.run(lambda: shard.term is not None),
+            ),
             agents.serve(config.address, config.agents_port, context),
             _served(service, config, keys),
         ):
@@ -106,12 +119,12 @@ async def controller(config: Config) -> AsyncIterator[Running]:
 
 
 class Ears:
-    """Passes on what agents tell: all of it to the shard, and what they are witnesses of."""
+    """Passes on what agents tell: what they hold to the shard, what they are witnesses of, and what their gates have counted."""
 
-    def __init__(self, shard: Shard, witnesses: Witnesses) -> None:
+    def __init__(self, shard: Shard, witnesses: Witnesses, traffic: Traffic) -> None:
         """Pass it on to these."""
         self._shard, self._witnesses = shard, witnesses
-        self.seen, self.held, self.left = shard.seen, shard.held, shard.left
+        self.seen, self.held, self.left, self.told = shard.seen, shard.held, shard.left, traffic.records
 
     def arrived(self, host: str, hello: remote.Hello) -> None:
         """An agent is there."""

@@ -24,6 +24,8 @@ from serai.controller.questions import Questions
 from serai.controller.refusals import Refusals
 from serai.controller.shard import Shard
 from serai.controller.standing import Standing, may_see_hosts
+from serai.controller.traffic.questions import Span, TrafficQuestions
+from serai.controller.traffic.traffic import Traffic
 from serai.controller.views import Views, proposal_of, require
 from serai.controller.witnesses import Witnesses
 from serai.model.definitions import DefinitionErrors
@@ -33,7 +35,7 @@ from serai.policy.compiler.numbering import CollisionError
 from serai.store.errors import JoinError, NotWaitingError, PersonError, ProposalError, StoreError
 from serai.store.records import Entry, Proposal
 from serai.store.store import Store
-from serai.wire import api
+from serai.wire import api, flowapi
 
 _log = structlog.get_logger(__name__)
 
@@ -58,6 +60,8 @@ class Service:
         hosts: Hosts,
         standing: Standing,
         questions: Questions,
+        traffic: Traffic,
+        asked: TrafficQuestions,
         audit: Audit,
         witnesses: Witnesses,
         clock: Callable[[], datetime],
@@ -66,7 +70,7 @@ class Service:
         self._store, self._current, self._shard, self._clock = store, current, shard, clock
         self._people, self._changes, self._views, self._hosts = people, changes, views, hosts
         self._questions, self._audit, self._standing = questions, audit, standing
-        self._witnesses = witnesses
+        self._witnesses, self._traffic, self._asked = witnesses, traffic, asked
         self._refusals = Refusals(store.people)
 
     async def run(self) -> None:
@@ -243,6 +247,30 @@ class Service:
         draft, _hosts, _needs = await _discreetly(who, _answered(self._changes.plan(who, body)))
         return await _answered(self._questions.diff(who, draft))
 
+    # Traffic
+
+    async def flows(self, who: Caller, span: Span, *, limit: int, after: str | None) -> flowapi.FlowPage:
+        """List records of traffic, the latest first."""
+        return await self._asked.flows(who, span, limit=limit, after=after)
+
+    async def top(self, who: Caller, span: Span, *, by: str, group: str, limit: int) -> flowapi.Top:
+        """List the most of something."""
+        return await self._asked.top(who, span, by=by, group=group, limit=limit)
+
+    async def trend(self, who: Caller, span: Span, *, of: str, by: str, steps: int) -> flowapi.Trend:
+        """Say how traffic went."""
+        return await self._asked.trend(who, span, of=of, by=by, steps=steps)
+
+    async def service_map(
+        self, who: Caller, span: Span, *, scope: str, group: str, depth: int, limit: int
+    ) -> flowapi.ServiceMap:
+        """Say which groups talk to which."""
+        return await self._asked.map(who, span, scope=scope, group=group, depth=depth, limit=limit)
+
+    async def spoke(self, who: Caller, span: Span, *, vm: str, limit: int) -> flowapi.Who:
+        """Say with whom a VM spoke."""
+        return await self._asked.who(who, span, vm=vm, limit=limit)
+
     # The audit log
 
     async def audit(
@@ -279,7 +307,7 @@ class Service:
         """What is wrong, by part; empty where nothing is."""
         return {
             "database": self._current.trouble, "compiler": self._shard.trouble, "audit": self._witnesses.trouble,
-            "confirmations": self._changes.trouble,
+            "confirmations": self._changes.trouble, "flows": self._traffic.trouble,
         }  # fmt: skip
 
     async def metrics(self, who: Caller) -> bytes:

@@ -15,6 +15,7 @@ from pathlib import Path
 from serai.datapath.object import OBJECT
 from serai.model import records, tunnels
 from serai.model.flow import FRAGMENTS_SECONDS, IDLE_CLASSES, IdleSeconds
+from serai.model.flow_record import Sighting
 from serai.model.reasons import REASON_SLOTS, Reason
 
 SOURCES = Path(__file__).resolve().parents[3] / "bpf"
@@ -31,10 +32,11 @@ def model_header() -> str:
     ports = " ".join(f"case swap({port}):" for port in sorted(tunnels.UDP_PORTS))
     protocols = " ".join(f"case {protocol}:" for protocol in sorted(tunnels.PROTOCOLS))
     idle = [f"\tIDLE_{name}," for name in IDLE_CLASSES]
+    sightings = [f"\tSIGHTING_{kind.name} = {kind.value}," for kind in Sighting]
     return "\n".join(
         (
             "/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */",
-            "/* Made from reasons.py, flow.py, records.py and tunnels.py of serai/model: change those. */",
+            "/* Made from reasons.py, flow.py, flow_record.py, records.py and tunnels.py of serai/model: change those. */",
             "#pragma once",
             f"#define REASON_SLOTS {REASON_SLOTS}",
             "enum serai_reason {",
@@ -44,6 +46,10 @@ def model_header() -> str:
             *idle,
             "\tIDLE_CLASSES,",
             "};",
+            "enum serai_sighting_kind {",
+            *sightings,
+            "};",
+            f"#define SIGHTING_KINDS {len(Sighting)}",
             *(f"#define ROOM_{name.upper()} {room}" for name, room in records.CAPACITY.items()),
             f"#define SLOTS {records.VNICS + 1} /* one is nobody's */",
             f"#define FRAGMENTS_SECONDS {FRAGMENTS_SECONDS}",
@@ -68,7 +74,8 @@ def build(sources: Path = SOURCES, target: Path = OBJECT, work: Path | None = No
         message = "clang is missing: install it (apt-get install clang) or run tools/setup"
         raise BuildError(message)
     made_from = (
-        sys.modules[part.__module__].__file__ for part in (Reason, IdleSeconds, records.Step, tunnels.is_tunnel)
+        sys.modules[part.__module__].__file__
+        for part in (Reason, IdleSeconds, Sighting, records.Step, tunnels.is_tunnel)
     )
     inputs = [*sources.glob("*.[ch]"), Path(__file__), *(Path(name) for name in made_from if name)]
     if target.exists() and target.stat().st_mtime > max(path.stat().st_mtime for path in inputs):

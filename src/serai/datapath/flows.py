@@ -8,7 +8,7 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
-from serai.datapath.layout import EGRESS, FLOW, FLOW_KEY, INGRESS, VERSION
+from serai.datapath.layout import EGRESS, FLOW, FLOW_KEY, HANDSHAKE_TIMED, INGRESS, VERSION
 from serai.datapath.ledger import Ledger
 from serai.datapath.maps import Array, Map, comparable
 from serai.datapath.slots import Slots
@@ -224,6 +224,7 @@ class FlowTables:
             ages = np.maximum(handoff.now_ns - flows[field].astype("i8"), 0)
             flows[field] = np.maximum(now_ns - ages, 0).astype("u8")
         flows["judged_by"] = 0
+        flows["handshake"] &= 0xFF ^ HANDSHAKE_TIMED  # an answer that comes here would be timed by two clocks
         _follow(keys, flows, *table.dump())
         added = _add_newer(table, keys, flows)
         self._handed_over.discard(VnicId(handoff.vnic))
@@ -243,10 +244,15 @@ def _add_newer(table: Map, keys: Array, flows: Array) -> int:
 
 
 def _older(keys: Array, flows: Array, other_keys: Array, other_flows: Array) -> Array:
-    """Which flows are among the others too, and were seen there as late or later."""
+    """Which flows are among the others too, and were seen there as late or later.
+
+    The gate's clock stands still for a tick, and a fast stream does not: what has counted more packets is later.
+    """
     same, there = _among(keys, other_keys)
+    ours, theirs = flows[same], other_flows[there]
+    as_late = (theirs["last_ns"] == ours["last_ns"]) & (theirs["packets"].sum(axis=1) >= ours["packets"].sum(axis=1))
     older = np.zeros(len(keys), "?")
-    older[same] = other_flows["last_ns"][there] >= flows["last_ns"][same]
+    older[same] = (theirs["last_ns"] > ours["last_ns"]) | as_late
     return older
 
 

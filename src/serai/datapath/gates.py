@@ -20,9 +20,10 @@ from serai.datapath.libbpf import KernelError
 from serai.datapath.maps import Array, Map, without
 from serai.datapath.object import GateObject
 from serai.datapath.samples import Samples
+from serai.datapath.sightings import Sightings
 from serai.datapath.slots import Slots
 from serai.datapath.tables import Tables
-from serai.datapath.upgrade import Host, take_over
+from serai.datapath.upgrade import Host, share_maps, take_over
 from serai.datapath.vnics import Records, bindings, more_macs, vnic_record
 from serai.model.flow import DIRECTIONS, FLOWS_OF_A_VNIC, NEW_FLOWS_A_SECOND, DropCount, FlowRow
 from serai.model.inventory import VnicId
@@ -66,6 +67,7 @@ class Gates:
         self._quota, self._rate = flow_quota, flow_rate
         self.flows = FlowTables(gate.maps["flows"], self._slots, idle=idle, remember=remember, ended=ended, pins=pins)
         self.denials = Denials(gate.maps["denials"], remember=remember)
+        self.sightings = Sightings(gate.maps["sightings"])
         self._fragments = Fragments(gate.maps["fragments"])
         self.samples = Samples(Ring(gate.ring), self.flows)
         self.upgraded: list[int] = []
@@ -90,6 +92,7 @@ class Gates:
             KernelError: the kernel refuses the gate, or what is pinned has another layout.
         """
         root = bpffs / f"v{layout.VERSION}"
+        share_maps(bpffs)
         gate = GateObject.load(root / "maps", sizes=sizes)
         attacher = Attacher(root / "links", gate.programs)
         made = cls(
@@ -186,7 +189,9 @@ class Gates:
         _delete_others(self._maps["addresses"], bindings(ruleset.vnics))
         _delete_others(self._maps["macs"], more_macs(ruleset.vnics))
         self._tables.remove_others(ruleset)
-        self.flows.remove_others({vnic.id for vnic in ruleset.vnics})
+        guarded = {vnic.id for vnic in ruleset.vnics}
+        self.sightings.forget(self._slots.given.keys() - guarded)
+        self.flows.remove_others(guarded)
         return True
 
     def sweep(self) -> None:

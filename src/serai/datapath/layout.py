@@ -14,7 +14,7 @@ from serai.model.ruleset import ENDPOINT, LIST, PAGE, PREFIX
 
 Layout = np.dtype[Any]
 
-VERSION = 2
+VERSION = 3
 """Of the layouts as a whole: part of the pins' path, so that an old gate never reads a new table."""
 
 FLAG_OBSERVE = 1 << 0
@@ -33,6 +33,10 @@ NO_ADDRESS = bytes(16)
 """Stands in a vNIC's record for an address that it does not have: ``::`` is nobody's, and the gate treats it apart."""
 SCALE_UNKNOWN = 0x40
 """Nobody has seen the TCP window scales of a flow: the gate takes its sequence numbers as they come."""
+HANDSHAKE_REFUSED = 1 << 0
+"""The answer to a flow's SYN was a reset."""
+HANDSHAKE_TIMED = 1 << 1
+"""One SYN has opened a flow, exactly at its ``first_ns``, and there was no answer yet: the gate will know how long it took."""
 EVENT_DROP, EVENT_ENDED = 1, 2
 """What an event of the ring is about; the first four bytes of each."""
 
@@ -89,6 +93,10 @@ FLOW = np.dtype(
         ("identity", "<u8"),
         ("rule", "<u8"),
         ("staged_rule", "<u8"),
+        ("rtt_us", "<u4"),
+        ("syn_repeats", "<u2"),
+        ("handshake", "u1"),
+        ("reserved", "u1"),
     ]
 )
 FRAGMENT_KEY = np.dtype([("slot", "<u4"), ("bucket", "<u2"), ("direction", "u1"), ("pad", "u1")])
@@ -128,6 +136,8 @@ DENIAL = np.dtype(
         ("remote", *_ADDRESS),
     ]
 )
+SIGHTING_KEY = np.dtype([("vnic", "<u8"), ("kind", "u1"), ("direction", "u1"), ("pad", "u1", (6,))])
+SIGHTING = np.dtype([("packets", "<u8"), ("last_ns", "<u8"), ("address", *_ADDRESS)])
 METER = np.dtype(
     [
         ("drops", "<u8", (2, REASON_SLOTS)),
@@ -187,6 +197,7 @@ MAPS: Mapping[str, tuple[Layout, Layout]] = {
     "fragments": (FRAGMENT_KEY, FRAGMENTS),
     "blank": (_INDEX, FRAGMENTS),
     "denials": (DENIAL_KEY, DENIAL),
+    "sightings": (SIGHTING_KEY, SIGHTING),
     "settings": (_INDEX, SETTINGS),
     "clocks": (_INDEX, CLOCKS),
 }

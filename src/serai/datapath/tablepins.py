@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from pathlib import Path
 
-from serai.datapath.layout import FLOW, FLOW_KEY
+from serai.datapath.layout import FLOW, FLOW_KEY, Layout
 from serai.datapath.libbpf import check, lib, object_id
 from serai.datapath.maps import Map
 
@@ -13,9 +13,10 @@ from serai.datapath.maps import Map
 class TablePins:
     """A directory on a bpffs with one pin a slot. Without one nothing is pinned, and tables are found by their numbers."""
 
-    def __init__(self, directory: Path | None) -> None:
-        """Use ``directory``; it is made with the first pin."""
+    def __init__(self, directory: Path | None, flow: Layout = FLOW) -> None:
+        """Use ``directory``, which is made with the first pin, for tables whose values look like ``flow``."""
         self._directory = directory
+        self._flow = flow
 
     def open(self, slot: int, number: int) -> Map:
         """Open the table of a slot, which has this number in the kernel, and see to it that it is pinned.
@@ -24,16 +25,16 @@ class TablePins:
             KernelError: it has no pin (an earlier version left it), and this program may not open it otherwise.
         """
         if self._directory is None:
-            return Map.by_id(number, FLOW_KEY, FLOW)
+            return Map.by_id(number, FLOW_KEY, self._flow)
         fresh = self._fresh(slot)
         for pin in (self._pin(slot), fresh):
             if pin.exists():
-                found = Map.pinned(str(pin), FLOW_KEY, FLOW)
+                found = Map.pinned(str(pin), FLOW_KEY, self._flow)
                 if object_id(found.fd) == number:
                     if pin == fresh:  # what was about to be settled when the agent died
                         self.settle(slot)
                     return found
-        found = Map.by_id(number, FLOW_KEY, FLOW)
+        found = Map.by_id(number, FLOW_KEY, self._flow)
         self.stage(slot, found)
         self.settle(slot)
         return found

@@ -2,7 +2,9 @@
 
 The new gate gets all that the old one knows; then, tap by tap, the new program takes the old one's place in the very
 link that holds it; then what the old gate saw meanwhile is carried over. An upgrade that is cut short is begun again
-by the next agent. Records of denials are not carried over, and neither are ended flows that nobody has read.
+by the next agent. Ended flows that nobody has read are not carried over.
+
+Maps that look as they did in layout 2 are not copied: old gates and new ones use the same.
 """
 
 from __future__ import annotations
@@ -17,12 +19,13 @@ from typing import Final
 
 import numpy as np
 
-from serai.datapath import layout, layout_v1
+from serai.datapath import layout, layout_v1, layout_v2
 from serai.datapath.attach import Attacher
 from serai.datapath.flows import FlowTables
-from serai.datapath.libbpf import KernelError
-from serai.datapath.maps import Map, comparable
+from serai.datapath.libbpf import KernelError, check, lib
+from serai.datapath.maps import Array, Map, comparable
 from serai.datapath.slots import Slots
+from serai.datapath.tablepins import TablePins
 from serai.datapath.tables import join, part
 from serai.datapath.vnics import BINDING_BITS, Records
 from serai.model import ruleset_v1
@@ -48,6 +51,20 @@ class Host:
     """New flows a second of one vNIC."""
 
 
+def share_maps(bpffs: Path) -> None:
+    """Give the gate that is about to be loaded those maps of an older one that look as its own would.
+
+    Raises:
+        KernelError: the kernel refuses to open or to pin one.
+    """
+    older, maps = bpffs / "v2" / "maps", bpffs / f"v{layout.VERSION}" / "maps"
+    for name in layout_v2.SAME:
+        if (older / name).exists() and not (maps / name).exists():
+            maps.mkdir(parents=True, exist_ok=True)
+            shared = Map.pinned(str(older / name), *layout.MAPS[name])
+            check(lib.bpf_obj_pin(shared.fd, str(maps / name).encode()), f"pin map {name}")
+
+
 def take_over(bpffs: Path, host: Host) -> list[int]:
     """Upgrade everything below ``bpffs`` that has an older layout; return the taps whose gates were replaced.
 
@@ -64,7 +81,51 @@ def take_over(bpffs: Path, host: Host) -> list[int]:
             "run the newer agent, or stop the VMs of this host and remove that directory"
         )
         raise KernelError(errno.EEXIST, message)
-    return _take_over_v1(found[1], host) if 1 in found else []
+    # An upgrade from 1 to 2 that was cut short has left both: what it has done goes first.
+    ways = {2: _take_over_v2, 1: _take_over_v1}
+    return [ifindex for version, way in ways.items() if version in found for ifindex in way(found[version], host)]
+
+
+def _take_over_v2(old: Path, host: Host) -> list[int]:
+    links = Attacher(old / "links", host.attacher.programs)
+    replaced: list[int] = []
+    if (old / "maps" / "flows").exists():
+        tables = _tables_v2(old, host)
+        host.flows.keep({vnic: table.capacity for vnic, table in tables.items()})
+        _carry_tables_v2(tables, host)
+        guarded = {ifindex: VnicId(int(record["id"][0])) for ifindex, record in host.records}
+        for ifindex in sorted(links.attached()):
+            mine = {vnic: table for vnic, table in tables.items() if vnic == guarded.get(ifindex)}
+            _carry_tables_v2(mine, host)  # once more: numbers that a fast stream has left behind are of no use to it
+            if host.attacher.adopt(links, ifindex):
+                replaced.append(ifindex)
+            _carry_tables_v2(mine, host)
+        for ifindex in guarded.keys() - _alive():
+            host.records.remove(ifindex)
+    _let_go(old)
+    return replaced
+
+
+def _tables_v2(old: Path, host: Host) -> dict[VnicId, Map]:
+    """The flow table of each vNIC, as its gate has it now."""
+    slots, numbers = Map.pinned(str(old / "maps" / "flows"), *layout.MAPS["flows"]).dump()
+    tables = dict(zip(slots.tolist(), numbers.tolist(), strict=True))
+    pins = TablePins(old / "flows", layout_v2.FLOW)
+    return {vnic: pins.open(slot, tables[slot]) for vnic, slot in host.slots.given.items() if slot in tables}
+
+
+def _carry_tables_v2(tables: Mapping[VnicId, Map], host: Host) -> None:
+    for vnic, table in tables.items():
+        keys, flows = table.dump()
+        host.flows.add_newer(vnic, keys, _flows_v2(flows))
+
+
+def _flows_v2(old: Array) -> Array:
+    """How their connections began is not known."""
+    flows = np.zeros(len(old), layout.FLOW)
+    for field in old.dtype.names or ():
+        flows[field] = old[field]
+    return flows
 
 
 def _take_over_v1(old: Path, host: Host) -> list[int]:
@@ -80,19 +141,27 @@ def _take_over_v1(old: Path, host: Host) -> list[int]:
         _carry_records(maps, host)
         replaced = [ifindex for ifindex in sorted(links.attached()) if host.attacher.adopt(links, ifindex)]
         _carry_flows(maps, host)  # what the old gates saw until they were replaced
-    done = old.with_name(f"{_DONE}{old.name}")
-    old.rename(done)  # half removed, it must not look like what is still to be taken over
-    _remove(done)
+    _let_go(old)
     return replaced
 
 
+def _let_go(old: Path) -> None:
+    done = old.with_name(f"{_DONE}{old.name}")
+    old.rename(done)  # half removed, it must not look like what is still to be taken over
+    _remove(done)
+
+
 def _remove(root: Path) -> None:
-    for directory in (root / "maps", root / "links"):
+    for directory in (root / "maps", root / "links", root / "flows"):
         if directory.is_dir():
             for pin in directory.iterdir():
                 pin.unlink()
             directory.rmdir()
     root.rmdir()
+
+
+def _alive() -> set[int]:
+    return {ifindex for ifindex, _ in socket.if_nameindex()}
 
 
 def _carry_tables(maps: Mapping[str, Map], host: Host) -> None:
@@ -143,7 +212,7 @@ def _carry_records(maps: Mapping[str, Map], host: Host) -> None:
     keys["address"] = ruleset_v1.mapped(beside["address"])
     host.maps["addresses"].update(keys, np.ones(len(keys), "<u4"))
 
-    alive = {ifindex for ifindex, _ in socket.if_nameindex()}
+    alive = _alive()
     known = {ifindex for ifindex, _ in host.records}
     fresh = {}
     for ifindex, old, address in zip(taps.tolist(), olds, ruleset_v1.mapped(olds["address"]), strict=True):

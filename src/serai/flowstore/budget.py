@@ -9,7 +9,20 @@ from typing import Final
 from serai.flowstore.schema import DATABASE
 from serai.flowstore.store import FlowStore
 
-_FIRST: Final = ("flows", "sightings", "drops", "vm_10s", "pair_1m", "protocol_10s", "vm_1m", "coverage_1m", "pair_1h", "vm_1h", "batches", "coverage_1h")
+_FIRST: Final = (
+    "flows",
+    "sightings",
+    "drops",
+    "vm_10s",
+    "pair_1m",
+    "protocol_10s",
+    "vm_1m",
+    "coverage_1m",
+    "pair_1h",
+    "vm_1h",
+    "batches",
+    "coverage_1h",
+)
 """In what order tables give way, while they have a partition that is over."""
 
 
@@ -50,7 +63,10 @@ async def parts_of(store: FlowStore) -> list[Part]:
     )
     local = "_local" if store.topology.cluster else ""
     rows = (await store.ask(sql, {"database": DATABASE})).to_pylist()
-    return [Part(table=row["table"].removesuffix(local), id=row["id"], bytes=row["bytes"], newest=row["newest"]) for row in rows]
+    return [
+        Part(table=row["table"].removesuffix(local), id=row["id"], bytes=row["bytes"], newest=row["newest"])
+        for row in rows
+    ]
 
 
 async def keep_within(store: FlowStore, most_bytes: int) -> list[Part]:
@@ -62,5 +78,7 @@ async def keep_within(store: FlowStore, most_bytes: int) -> list[Part]:
     gone = chosen(await parts_of(store), most_bytes)
     local = "_local" if store.topology.cluster else ""
     for part in gone:
-        await store.command(f"ALTER TABLE {DATABASE}.{part.table}{local} DROP PARTITION ID {{id:String}}", {"id": part.id})
+        await store.command(
+            f"ALTER TABLE {DATABASE}.{part.table}{local} DROP PARTITION ID {{id:String}}", {"id": part.id}
+        )
     return gone

@@ -53,7 +53,7 @@ async def engine(directory: Path) -> AsyncIterator[Engine]:
         EngineError: it does not start: another one has the directory, or it is of no use.
     """
     try:
-        directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+        await asyncio.to_thread(directory.mkdir, parents=True, exist_ok=True, mode=0o700)
     except OSError as error:
         raise EngineError(f"{directory} cannot be made: {error.strerror or error}") from error
     told = {user: secrets.token_urlsafe(24) for user in (READER, WRITER)}

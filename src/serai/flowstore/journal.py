@@ -82,6 +82,7 @@ class Journal:
         try:
             self._directory.mkdir(parents=True, exist_ok=True, mode=0o700)
             self._name = self._read_name()
+            self._sizes.clear()
             entries = []
             for path in sorted(self._directory.iterdir()):
                 if path.name.endswith(_PART):

@@ -17,8 +17,16 @@ VERSION: Final = 1
 """Of these tables; kept in the table ``versions``."""
 
 _TIME: Final = "DateTime('UTC') CODEC(Delta, ZSTD(1))"
-_NUMBERS: Final = {Kind.UINT8: "UInt8", Kind.UINT16: "UInt16", Kind.UINT32: "UInt32", Kind.UINT64: "UInt64", Kind.ADDRESS: "IPv6"}
-_SMALL: Final = frozenset({"packets_out", "packets_in", "bytes_out", "bytes_in", "age_ms", "idle_ms", "rtt_us", "packets"})
+_NUMBERS: Final = {
+    Kind.UINT8: "UInt8",
+    Kind.UINT16: "UInt16",
+    Kind.UINT32: "UInt32",
+    Kind.UINT64: "UInt64",
+    Kind.ADDRESS: "IPv6",
+}
+_SMALL: Final = frozenset(
+    {"packets_out", "packets_in", "bytes_out", "bytes_in", "age_ms", "idle_ms", "rtt_us", "packets"}
+)
 """Columns whose values use few of their bits: T64 leaves the others out."""
 _SUMS: Final = ("packets_out", "packets_in", "bytes_out", "bytes_in", "connections")
 _ECHO: Final = "(direction = 1 AND peer != 0 AND verdict = 0)"
@@ -101,17 +109,28 @@ def tables(retention: Retention) -> Iterator[Table]:
     )  # fmt: skip
     who = {"tenant": "LowCardinality(String)", "vm": "UInt64 CODEC(ZSTD(1))"}
     what = {"protocol": "UInt8", "service": "UInt16", "direction": "UInt8", "verdict": "UInt8"}
-    for name, partition, days in (("vm_10s", "toDate(t)", short), ("vm_1m", "toDate(t)", retention.minutes), ("vm_1h", "toYYYYMM(t)", retention.hours)):
+    for name, partition, days in (
+        ("vm_10s", "toDate(t)", short),
+        ("vm_1m", "toDate(t)", retention.minutes),
+        ("vm_1h", "toYYYYMM(t)", retention.hours),
+    ):
         yield Table(
             name=name, columns={"t": _TIME} | who | what | _sums(), engine="SummingMergeTree", partition=partition, days=days,
             order=("vm", "t", "protocol", "service", "direction", "verdict", "tenant"), shard="cityHash64(vm)",
         )  # fmt: skip
-    pair = {"echo": "UInt8", "peer": "UInt64 CODEC(ZSTD(1))", "remote": "IPv6 CODEC(ZSTD(1))"} | what | {"rule": "UInt64 CODEC(ZSTD(1))"}
+    pair = (
+        {"echo": "UInt8", "peer": "UInt64 CODEC(ZSTD(1))", "remote": "IPv6 CODEC(ZSTD(1))"}
+        | what
+        | {"rule": "UInt64 CODEC(ZSTD(1))"}
+    )
     facts = {
         "unanswered": "SimpleAggregateFunction(sum, UInt64) CODEC(T64, ZSTD(1))", "refused": "SimpleAggregateFunction(sum, UInt64) CODEC(T64, ZSTD(1))",
         "first": "SimpleAggregateFunction(min, DateTime('UTC')) CODEC(Delta, ZSTD(1))", "last": "SimpleAggregateFunction(max, DateTime('UTC')) CODEC(Delta, ZSTD(1))",
     }  # fmt: skip
-    for name, partition, days in (("pair_1m", "toDate(t)", retention.minutes), ("pair_1h", "toYYYYMM(t)", retention.hours)):
+    for name, partition, days in (
+        ("pair_1m", "toDate(t)", retention.minutes),
+        ("pair_1h", "toYYYYMM(t)", retention.hours),
+    ):
         yield Table(
             name=name, columns={"t": _TIME} | who | pair | _sums(merged=True) | facts, engine="AggregatingMergeTree", partition=partition, days=days,
             order=("tenant", "t", "vm", "peer", "remote", "protocol", "service", "direction", "verdict", "rule", "echo"), shard="cityHash64(vm)",
@@ -127,8 +146,12 @@ def tables(retention: Retention) -> Iterator[Table]:
         },
         engine="ReplacingMergeTree", order=("number",), shard="cityHash64(number)",
     )  # fmt: skip
-    yield Table(name="vnics", columns={"vnic": "UInt64", "path": "String"}, engine="ReplacingMergeTree", order=("vnic",))
-    yield Table(name="rules", columns={"number": "UInt64", "text": "String"}, engine="ReplacingMergeTree", order=("number",))
+    yield Table(
+        name="vnics", columns={"vnic": "UInt64", "path": "String"}, engine="ReplacingMergeTree", order=("vnic",)
+    )
+    yield Table(
+        name="rules", columns={"number": "UInt64", "text": "String"}, engine="ReplacingMergeTree", order=("number",)
+    )
     yield Table(
         name="batches", columns={
             "host": "LowCardinality(String)", "spool": "String", "number": "UInt64", "since": "DateTime64(3, 'UTC')", "until": "DateTime64(3, 'UTC')",
@@ -148,7 +171,12 @@ def tables(retention: Retention) -> Iterator[Table]:
         name="coverage_1h", columns={"t": _TIME, "host": "LowCardinality(String)", "minutes": "SimpleAggregateFunction(groupBitOr, UInt64)"} | told,
         engine="AggregatingMergeTree", order=("t", "host"), partition="toYYYYMM(t)", days=retention.hours,
     )  # fmt: skip
-    yield Table(name="versions", columns={"version": "UInt32", "at": "DateTime('UTC')"}, engine="ReplacingMergeTree", order=("version",))
+    yield Table(
+        name="versions",
+        columns={"version": "UInt32", "at": "DateTime('UTC')"},
+        engine="ReplacingMergeTree",
+        order=("version",),
+    )
 
 
 def views() -> Iterator[View]:
@@ -161,8 +189,15 @@ def views() -> Iterator[View]:
         target="vm_10s", source="flows",
         select=f"SELECT toStartOfInterval(at, INTERVAL 10 SECOND) AS t, tenant, vm, protocol, {service}, direction, verdict, {raw} FROM flows GROUP BY t, {keys}",
     )  # fmt: skip
-    for target, source, start in (("vm_1m", "vm_10s", "toStartOfMinute(s.t)"), ("vm_1h", "vm_1m", "toStartOfHour(s.t)")):
-        yield View(target=target, source=source, select=f"SELECT {start} AS t, {keys}, {again} FROM {source} AS s GROUP BY t, {keys}")
+    for target, source, start in (
+        ("vm_1m", "vm_10s", "toStartOfMinute(s.t)"),
+        ("vm_1h", "vm_1m", "toStartOfHour(s.t)"),
+    ):
+        yield View(
+            target=target,
+            source=source,
+            select=f"SELECT {start} AS t, {keys}, {again} FROM {source} AS s GROUP BY t, {keys}",
+        )
     pair = "tenant, echo, vm, peer, remote, protocol, service, direction, verdict, rule"
     yield View(
         target="pair_1m", source="flows",
@@ -207,7 +242,9 @@ def statements(topology: Topology, retention: Retention) -> Iterator[str]:
     for view in views():
         select = view.select
         for name in {view.source, "flows"}:
-            select = select.replace(f"FROM {name}", f"FROM {DATABASE}.{name}{local}" + (" AS flows" if name == "flows" else ""))
+            select = select.replace(
+                f"FROM {name}", f"FROM {DATABASE}.{name}{local}" + (" AS flows" if name == "flows" else "")
+            )
         yield f"CREATE MATERIALIZED VIEW IF NOT EXISTS {DATABASE}.to_{view.target}{on} TO {DATABASE}.{view.target}{local} AS {select}"
 
 
@@ -240,4 +277,4 @@ def _stored(columns: Mapping[str, Column]) -> dict[str, str]:
 
 def _sums(*, merged: bool = False) -> dict[str, str]:
     kind = "SimpleAggregateFunction(sum, UInt64)" if merged else "UInt64"
-    return {name: f"{kind} CODEC(T64, ZSTD(1))" for name in _SUMS}
+    return dict.fromkeys(_SUMS, f"{kind} CODEC(T64, ZSTD(1))")

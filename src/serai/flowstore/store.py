@@ -68,7 +68,9 @@ def _hidden(url: str) -> str:
 class FlowStore:
     """One engine, by its address. Close it when it is not used any more."""
 
-    def __init__(self, address: Address, *, topology: Topology | None = None, retention: Retention | None = None) -> None:
+    def __init__(
+        self, address: Address, *, topology: Topology | None = None, retention: Retention | None = None
+    ) -> None:
         """Connect to nobody yet."""
         self._address = address
         self.topology = topology or Topology()
@@ -91,11 +93,13 @@ class FlowStore:
     def _prepare(self, client: Client) -> None:
         for statement in statements(self.topology, self._retention):
             client.command(statement)
-        found = client.command(f"SELECT max(version) FROM {DATABASE}.versions")  # noqa: S608 (a constant)
+        found = client.command(f"SELECT max(version) FROM {DATABASE}.versions")
         if int(str(found)) > VERSION:
-            raise EngineError(f"the tables of the flow store are of version {found}, and this controller knows {VERSION}: run the newer one")
+            raise EngineError(
+                f"the tables of the flow store are of version {found}, and this controller knows {VERSION}: run the newer one"
+            )
         if int(str(found)) < VERSION:
-            client.command(f"INSERT INTO {DATABASE}.versions SELECT {VERSION}, now()")  # noqa: S608
+            client.command(f"INSERT INTO {DATABASE}.versions SELECT {VERSION}, now()")
 
     async def ask(self, sql: str, parameters: Mapping[str, object] | None = None) -> pa.Table:
         """Answer a question; what varies in it stands in ``parameters``, as ``{name:Type}``.
@@ -118,7 +122,11 @@ class FlowStore:
         Raises:
             EngineError: the engine does not take them.
         """
-        settings = {"insert_deduplication_token": token, "deduplicate_blocks_in_dependent_materialized_views": "1"} if token else {}
+        settings = (
+            {"insert_deduplication_token": token, "deduplicate_blocks_in_dependent_materialized_views": "1"}
+            if token
+            else {}
+        )
         sink = pa.BufferOutputStream()
         with ipc.new_stream(sink, rows.schema) as writer:
             writer.write_table(rows)
@@ -166,4 +174,3 @@ class FlowStore:
             pool.shutdown(wait=True, cancel_futures=True)
         for client in self._clients.values():
             client.close()
-

@@ -77,7 +77,9 @@ FLOW_COLUMNS: Final[Mapping[str, Column]] = {
     "idle_ms": Column(Kind.UINT32, "last packet, likewise"),
     "flags_out": Column(Kind.UINT8, "TCP flags that the VM has sent so far"),
     "flags_in": Column(Kind.UINT8, "TCP flags that the other end has sent so far"),
-    "rtt_us": Column(Kind.UINT32, "SYN to SYN-ACK as the gate saw them, microseconds, in the first record that knows it; else 0"),
+    "rtt_us": Column(
+        Kind.UINT32, "SYN to SYN-ACK as the gate saw them, microseconds, in the first record that knows it; else 0"
+    ),
     "syn_repeats": Column(Kind.UINT16, "SYNs sent once more in this interval"),
     "unanswered": Column(Kind.UINT8, "1 once: a SYN had no answer for three seconds, or for as long as its flow lived"),
     "refused": Column(Kind.UINT8, "1 once: the answer to the SYN was a reset"),
@@ -135,8 +137,6 @@ class Sighting(enum.IntEnum):
     """Any message of a DHCPv6 client."""
     DHCPV6_ANSWERED = 16
     """Any message of a DHCPv6 server."""
-
-
 
 
 def layout(columns: Mapping[str, Column]) -> np.dtype[Any]:

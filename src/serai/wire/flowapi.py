@@ -45,8 +45,7 @@ class Completeness(Body, frozen=True, kw_only=True):
     def sentence(self) -> str:
         """Say it to a person, in a line."""
         parts = [f"{self.percent:.1f} % of {self.records} records"] if self.records or self.lost else ["no records"]
-        for silence in self.silent[:3]:
-            parts.append(f"{silence.host} silent {silence.since:%H:%M:%S}-{silence.until:%H:%M:%S} UTC")
+        parts += [f"{each.host} silent {each.since:%H:%M:%S}-{each.until:%H:%M:%S} UTC" for each in self.silent[:3]]
         if self.silent_hosts > len(self.silent[:3]):
             parts.append(f"{self.silent_hosts} hosts were silent at times")
         if self.begins is not None:

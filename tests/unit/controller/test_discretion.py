@@ -15,6 +15,7 @@ from serai.access.roles import Grant, Role
 from serai.controller.config import Config
 from serai.controller.errors import ForbiddenError, InvalidError
 from serai.controller.main import Running, controller
+from serai.controller.traffic.config import FlowSettings
 from serai.model.definitions import DefinitionErrors
 from serai.model.tenancy import ROOT, Scope
 from serai.wire import api
@@ -51,7 +52,7 @@ def free_port() -> int:
 async def running(directory: Path) -> AsyncIterator[Running]:
     config = Config(
         database=f"sqlite:///{directory}/serai.db", keys=directory / "keys", names=["localhost"], address="127.0.0.1",
-        port=free_port(), agents_port=0, client=directory / "client.toml",
+        port=free_port(), agents_port=0, client=directory / "client.toml", flows=FlowSettings(store="off"),
     )  # fmt: skip
     async with controller(config) as made:
         await made.service.apply(ADMIN, api.ChangeRequest(files={"base.yaml": BASE}))

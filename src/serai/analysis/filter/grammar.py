@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Final, cast
 
 from lark import Lark, Token, Tree, UnexpectedCharacters, UnexpectedToken
 from lark.parsers.lalr_interactive_parser import InteractiveParser
@@ -11,6 +11,7 @@ from serai.analysis.filter.errors import FilterError
 from serai.analysis.filter.fields import FIELDS, find
 from serai.analysis.filter.kinds import Operator
 from serai.analysis.filter.tree import EVERYTHING, KEYWORDS, WORD, And, Filter, Not, Or, Term
+from serai.analysis.filter.values import Value
 
 LONGEST: Final = 2000
 """Characters of a filter, as written and in the canonical form."""
@@ -67,7 +68,7 @@ def _tokens(text: str) -> list[Token]:
     try:
         return list(_PARSER.lex(text))
     except UnexpectedCharacters as error:
-        position = error.pos_in_stream
+        position = cast("int", error.pos_in_stream)
         character = text[position]
         fault = "this quote is not closed" if character in "\"'" else f"write {character * 2}, or put it in quotes"
         raise FilterError(text, position, fault) from None
@@ -103,27 +104,14 @@ def _tree(text: str, tokens: list[Token]) -> Tree[Token]:
     return tree
 
 
-def _misplaced(text: str, before: Token | None, token: Token, parser: InteractiveParser) -> FilterError:
-    """Say what was expected where ``token`` stands."""
-    expected, position = _accepted(parser), _position(token)
-    if "OPERATOR" in expected and before is not None:
-        return _no_comparison(text, before, position)
-    if "QUOTED" in expected:
-        if token.lower() in KEYWORDS:
-            return FilterError(text, position, f"{str(token)!r} is a word of the language: put it in quotes")
-        hint = ": a list stands behind in" if token.type == "LPAR" else ""
-        return FilterError(text, position, f"here a value is expected{hint}")
-    if "WORD" in expected:
-        return FilterError(text, position, "here a comparison is expected, such as vm=web-1")
-    if "COMMA" in expected:
-        return FilterError(text, position, "here a comma is expected, or the ) that ends the list")
-    if "LPAR" in expected:
-        return FilterError(text, position, "here a list is expected, such as (web-1, web-2)")
-    if expected == {"_IN"}:
-        return FilterError(text, position, "here 'in' and a list are expected")
-    return FilterError(text, position, _BETWEEN.get(token.type, "write 'and' or 'or' between two comparisons"))
-
-
+_EXPECTED: Final = {
+    "QUOTED": "here a value is expected",
+    "WORD": "here a comparison is expected, such as vm=web-1",
+    "COMMA": "here a comma is expected, or the ) that ends the list",
+    "LPAR": "here a list is expected, such as (web-1, web-2)",
+    "_IN": "here 'in' and a list are expected",
+}
+"""What to say where a token of that kind could come next; the first that could decides."""
 _BETWEEN: Final = {
     "COMMA": "a comma stands in lists only: write 'and' or 'or' between two comparisons",
     "OPERATOR": "a comparison has one operator: put a value that holds such characters in quotes",
@@ -131,6 +119,37 @@ _BETWEEN: Final = {
     "_IN": "a comparison has one operator: put a value that holds such characters in quotes",
 }
 """What is wrong behind a comparison, by what stands there."""
+
+
+def _misplaced(text: str, before: Token | None, token: Token, parser: InteractiveParser) -> FilterError:
+    """Say what was expected where ``token`` stands."""
+    accepted, position = _accepted(parser), _position(token)
+    if "OPERATOR" in accepted and before is not None:
+        return _no_comparison(text, before, position)
+    expected = next((said for kind, said in _EXPECTED.items() if kind in accepted), "")
+    if "QUOTED" in accepted and token.lower() in KEYWORDS:
+        expected = f"{str(token)!r} is a word of the language: put it in quotes"
+    elif "QUOTED" in accepted and token.type == "LPAR":
+        expected += ": a list stands behind in"
+    between = _BETWEEN.get(token.type, "write 'and' or 'or' between two comparisons")
+    return FilterError(text, position, expected or between)
+
+
+def _cut_short(text: str, tokens: list[Token], parser: InteractiveParser) -> FilterError:
+    """Say what was expected at the end."""
+    accepted, end = _accepted(parser), len(text.rstrip())
+    if "OPERATOR" in accepted:
+        return _no_comparison(text, tokens[-1], end)
+    opened: list[Token] = []
+    for token in tokens:
+        if token.type == "LPAR":
+            opened.append(token)
+        elif token.type == "RPAR":
+            opened.pop()
+    if "RPAR" in accepted and opened:
+        return FilterError(text, _position(opened[-1]), "this ( is not closed")
+    expected = next((said for kind, said in _EXPECTED.items() if kind in accepted), "here something is missing")
+    return FilterError(text, end, expected)
 
 
 def _no_comparison(text: str, word: Token, position: int) -> FilterError:
@@ -142,25 +161,6 @@ def _no_comparison(text: str, word: Token, position: int) -> FilterError:
         )
     operators = ", ".join(FIELDS[name].kind.operators)
     return FilterError(text, position, f"behind {str(word)!r} an operator is expected: one of {operators}")
-
-
-def _cut_short(text: str, tokens: list[Token], parser: InteractiveParser) -> FilterError:
-    expected, end = _accepted(parser), len(text.rstrip())
-    if "OPERATOR" in expected:
-        return _no_comparison(text, tokens[-1], end)
-    if "QUOTED" in expected:
-        return FilterError(text, end, "here a value is expected")
-    if "WORD" in expected:
-        return FilterError(text, end, "here a comparison is expected, such as vm=web-1")
-    if "LPAR" in expected:
-        return FilterError(text, end, "here a list is expected, such as (web-1, web-2)")
-    opened: list[Token] = []
-    for token in tokens:
-        if token.type == "LPAR":
-            opened.append(token)
-        elif token.type == "RPAR":
-            opened.pop()
-    return FilterError(text, _position(opened[-1]), "this ( is not closed")
 
 
 def _accepted(parser: InteractiveParser) -> set[str]:
@@ -203,16 +203,13 @@ class _Reader:
         if operator not in kind.operators:
             known = ", ".join(kind.operators)
             raise FilterError(self._text, _position(sign), f"{name!r} is compared by {known}, not by {operator}")
-        values = []
+        values: list[Value] = []
         for token in written:
             try:
                 values.append(kind.value(operator, _unquoted(token)))
             except ValueError as error:
                 raise FilterError(self._text, _position(token), str(error)) from None
-        different = tuple(dict.fromkeys(values))
-        if operator is Operator.IN and len(different) == 1:
-            operator = Operator.EQUAL
-        return Term(field=name, key=key, operator=operator, values=different)
+        return Term(field=name, key=key, operator=operator, values=tuple(values))
 
 
 def _parts(tree: Tree[Token]) -> list[Tree[Token]]:

@@ -36,7 +36,7 @@ class Clause:
 
     sql: str
     """An expression, in parentheses where it needs them."""
-    parameters: Mapping[str, object]
+    parameters: Mapping[str, object] = dataclasses.field(default_factory=dict)
     """Texts, numbers and IPv6 addresses, by the names in ``{name:Type}``. No text holds what ClickHouse would want escaped in one."""
 
 

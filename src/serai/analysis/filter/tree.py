@@ -17,7 +17,7 @@ KEYWORDS: Final = frozenset({"and", "or", "not", "in"})
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Term:
-    """One comparison."""
+    """One comparison; of equal values one stays, and ``in`` a list of one is ``=``."""
 
     field: str
     """A name of ``FIELDS``."""
@@ -26,6 +26,11 @@ class Term:
     """Several of ``in``, else one."""
     key: str = ""
     """Of a label."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "values", tuple(dict.fromkeys(self.values)))
+        if self.operator is Operator.IN and len(self.values) == 1:
+            object.__setattr__(self, "operator", Operator.EQUAL)
 
     def __str__(self) -> str:
         name = f"{self.field}.{self.key}" if self.key else self.field
@@ -85,6 +90,8 @@ def term(field: str, operator: str, *values: str) -> Term:
     """
     name, key = find(field)
     how = Operator(operator)
+    if how not in FIELDS[name].kind.operators:
+        raise ValueError(f"{name!r} is not compared by {operator}")
     return Term(
         field=name, key=key, operator=how, values=tuple(FIELDS[name].kind.value(how, value) for value in values)
     )

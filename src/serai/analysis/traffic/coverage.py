@@ -96,7 +96,7 @@ def coverage(window: Window, rows: Iterable[Told], expected: Mapping[str, float]
         records += row.records
         lost += row.lost
     end = min(float(window.until), now - SILENT_SECONDS)
-    gaps = []
+    gaps: list[Gap] = []
     for host in sorted(by.keys() | expected.keys()):
         spans = [span for row in by.get(host, ()) for span in _spans(row)]
         begin = max(float(window.since), expected.get(host, spans[0][0] if spans else end))

@@ -47,15 +47,25 @@ class Group:
 
     def names(self, scopes: Sequence[Scope] | None) -> Clause:
         """Return a table ``(number, name)`` of all VMs; those outside ``scopes`` (None: nothing is) are elsewhere."""
-        name, parameters = {
-            "vm": ("path", {}),
-            "tenant": (f"if(tenant = '', '{NONE}', tenant)", {}),
-            "scope": ("scope" if not self.depth else "if(scope = '/', scope, arrayStringConcat(arraySlice(splitByChar('/', scope), 1, {depth:UInt8}), '/'))", {"depth": self.depth + 1} if self.depth else {}),
-            "label": (f"if(labels[{{label:String}}] = '', '{NONE}', labels[{{label:String}}])", {"label": self.key}),
-        }[self.kind]  # fmt: skip
+        parameters: dict[str, object] = {}
+        match self.kind:
+            case "vm":
+                name = "path"
+            case "tenant":
+                name = f"if(tenant = '', '{NONE}', tenant)"
+            case "scope" if not self.depth:
+                name = "scope"
+            case "scope":
+                name = "if(scope = '/', scope, arrayStringConcat(arraySlice(splitByChar('/', scope), 1, {depth:UInt8}), '/'))"
+                parameters["depth"] = self.depth + 1
+            case _:
+                name = f"if(labels[{{label:String}}] = '', '{NONE}', labels[{{label:String}}])"
+                parameters["label"] = self.key
         seen = within("scope", scopes, prefix="g")
         told = name if seen.sql == "1" else f"if({seen.sql}, {name}, '{ELSEWHERE}')"
-        return Clause(sql=f"(SELECT number, {told} AS name FROM endpoints)", parameters={**parameters, **seen.parameters})  # noqa: S608 (constants)
+        return Clause(
+            sql=f"(SELECT number, {told} AS name FROM endpoints)", parameters={**parameters, **seen.parameters}
+        )
 
     @property
     def outside(self) -> str:

@@ -7,13 +7,10 @@ import re
 from collections.abc import Iterable, Sequence
 from typing import Final
 
-from serai.analysis.filter import Filter
+from serai.analysis.traffic.asked import Asked
 from serai.analysis.traffic.source import raw_source
-from serai.analysis.traffic.statement import Statement, both
-from serai.analysis.traffic.top import mine
-from serai.analysis.traffic.window import Window
+from serai.analysis.traffic.statement import Statement
 from serai.model.flow_record import FLOW_COLUMNS, NAMED_COLUMNS
-from serai.model.tenancy import Scope
 
 _ORDER: Final = "at DESC, vm, vnic, protocol, remote, remote_port, local_port, event, verdict, packets_out, packets_in"
 _CURSOR: Final = re.compile(r"([0-9]{1,10})-([0-9]{1,9})")
@@ -39,21 +36,28 @@ class Cursor:
         """
         found = _CURSOR.fullmatch(text)
         if not found:
-            raise CursorError(f"{text[:40]!r} is no place in a list of records: give back the 'after' of the page before, as it was")
+            raise CursorError(
+                f"{text[:40]!r} is no place in a list of records: give back the 'after' of the page before, as it was"
+            )
         return cls(at=int(found[1]), behind=int(found[2]))
 
     def __str__(self) -> str:
         return f"{self.at}-{self.behind}"
 
 
-def records(window: Window, narrowed: Filter | None, scopes: Sequence[Scope] | None, limit: int, after: Cursor | None) -> Statement:
+def records(asked: Asked, after: Cursor | None) -> Statement:
     """Ask for records, the latest first; rows have all columns of a record, ``at`` in seconds since 1970."""
-    until = window.until if after is None else min(window.until, after.at)
-    source = raw_source(dataclasses.replace(window, until=until), narrowed)
-    where = both(source.where, mine(scopes))
-    columns = ", ".join("toUInt32(f.at) AS at" if name == "at" else f"f.{name} AS {name}" for name in (*FLOW_COLUMNS, *NAMED_COLUMNS))
-    sql = f"SELECT {columns} FROM (SELECT * FROM flows WHERE {where.sql}) AS f ORDER BY {_ORDER} LIMIT {{skip:UInt32}}, {{limit:UInt32}}"  # noqa: S608
-    return Statement(sql=sql, parameters={**where.parameters, "skip": after.behind if after else 0, "limit": limit})
+    window = asked.window
+    if after is not None:
+        asked = dataclasses.replace(asked, window=dataclasses.replace(window, until=min(window.until, after.at)))
+    where = raw_source(asked).where
+    columns = ", ".join(
+        "toUInt32(f.at) AS at" if name == "at" else f"f.{name} AS {name}" for name in (*FLOW_COLUMNS, *NAMED_COLUMNS)
+    )
+    sql = f"SELECT {columns} FROM (SELECT * FROM flows WHERE {where.sql}) AS f ORDER BY {_ORDER} LIMIT {{skip:UInt32}}, {{limit:UInt32}}"
+    return Statement(
+        sql=sql, parameters={**where.parameters, "skip": after.behind if after else 0, "limit": asked.limit}
+    )
 
 
 def next_cursor(ats: Sequence[int], after: Cursor | None) -> Cursor:
@@ -66,7 +70,10 @@ def next_cursor(ats: Sequence[int], after: Cursor | None) -> Cursor:
 def names_of(table: str, numbers: Iterable[int]) -> Statement:
     """Ask for the rows of ``endpoints``, ``vnics`` or ``rules`` with these numbers."""
     column = {"endpoints": "number", "vnics": "vnic", "rules": "number"}[table]
-    return Statement(sql=f"SELECT * FROM {table} WHERE {column} IN {{numbers:Array(UInt64)}}", parameters={"numbers": sorted(numbers)})  # noqa: S608
+    return Statement(
+        sql=f"SELECT * FROM {table} WHERE {column} IN {{numbers:Array(UInt64)}}",
+        parameters={"numbers": sorted(numbers)},
+    )
 
 
 def numbers_of(vm: str) -> Statement:

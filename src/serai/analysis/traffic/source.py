@@ -6,18 +6,11 @@ import dataclasses
 from collections.abc import Callable
 from typing import Final
 
-from serai.analysis.filter import Clause as Narrowed
-from serai.analysis.filter import Filter, NotKeptError, clause
+from serai.analysis.filter import FIRST_EPHEMERAL, PAIR_COLUMNS, VM_COLUMNS, Filter, NotKeptError, clause
+from serai.analysis.traffic.asked import Asked
 from serai.analysis.traffic.statement import EVERYTHING, Clause, both
-from serai.analysis.traffic.window import Window
 
 SUMS: Final = ("packets_out", "packets_in", "bytes_out", "bytes_in", "connections")
-VM_COLUMNS: Final = frozenset({"t", "tenant", "vm", "protocol", "service", "direction", "verdict", *SUMS})
-PAIR_COLUMNS: Final = VM_COLUMNS | {"echo", "peer", "remote", "rule", "unanswered", "refused", "first", "last"}
-NARROWS_VM: Final = frozenset({"tenant", "vm", "protocol", "service", "direction", "verdict"})
-"""By what rollups of VMs can be narrowed; sums cannot tell which records were large."""
-NARROWS_PAIR: Final = NARROWS_VM | {"peer", "rule"}
-
 _ECHO: Final = "(direction = 1 AND peer != 0 AND verdict = 0)"
 
 
@@ -27,56 +20,54 @@ class Source:
 
     table: str
     where: Clause
-    window: Window
-    """The steps that it really covers."""
 
 
-def vm_source(window: Window, narrowed: Filter | None, grain: str | None = None) -> Source:
+def vm_source(asked: Asked) -> Source:
     """Look by VM: a conversation of two VMs is there twice, once for each."""
-    return _source(f"vm_{grain or window.grain}", NARROWS_VM, window, grain or window.grain, narrowed, _raw_vm)
+    grain = asked.window.grain
+    return _source(f"vm_{grain}", VM_COLUMNS, asked, grain, _raw_vm)
 
 
-def pair_source(window: Window, narrowed: Filter | None, *, whole_site: bool) -> Source:
-    """Look by pair: a conversation is there once. ``whole_site``: not for one tenant's own eyes."""
-    grain = window.pair_grain
-    found = _source(f"pair_{grain}", NARROWS_PAIR, window, grain, narrowed, _raw_pair)
-    return dataclasses.replace(found, where=both(found.where, Clause(sql="echo = 0"))) if whole_site else found
+def pair_source(asked: Asked) -> Source:
+    """Look by pair: a conversation is there once, by what the part of it that is asked about tells."""
+    grain = asked.window.pair_grain
+    found = _source(f"pair_{grain}", PAIR_COLUMNS, asked, grain, _raw_pair)
+    own = asked.of_tenant() if asked.tenant is not None else Clause(sql="echo = 0")
+    return dataclasses.replace(found, where=both(found.where, own, asked.touching()))
 
 
-def _source(
-    table: str, narrows: frozenset[str], window: Window, grain: str, narrowed: Filter | None, raw: Callable[[Clause], str]
-) -> Source:
+def raw_source(asked: Asked) -> Source:
+    """Look at the raw records themselves, as they are."""
+    return Source(table="flows", where=both(asked.window.told("at"), _clause(asked.narrowed, None), asked.mine()))
+
+
+def _source(table: str, columns: frozenset[str], asked: Asked, grain: str, raw: Callable[[Clause], str]) -> Source:
     try:
-        narrow = _clause(narrowed, narrows)
+        narrow = _clause(asked.narrowed, columns)
     except NotKeptError:
-        rows = both(window.told("at"), _clause(narrowed, None))
-        return Source(table=raw(rows), where=Clause(sql=EVERYTHING.sql, parameters=rows.parameters), window=window)
-    whole = window.widened(grain)
-    return Source(table=table, where=both(whole.clause("t"), narrow), window=whole)
+        rows = both(asked.window.told("at"), _clause(asked.narrowed, None))
+        return Source(table=raw(rows), where=Clause(sql=EVERYTHING.sql, parameters=rows.parameters))
+    return Source(table=table, where=both(asked.window.widened(grain).clause("t"), narrow))
 
 
 def _clause(narrowed: Filter | None, columns: frozenset[str] | None) -> Clause:
-    if narrowed is None:
-        return EVERYTHING
-    found: Narrowed = clause(narrowed) if columns is None else clause(narrowed, columns=columns)
-    return Clause(sql=found.sql, parameters=found.parameters)
-
-
-def raw_source(window: Window, narrowed: Filter | None) -> Source:
-    """Look at the raw records themselves, as they are."""
-    return Source(table="flows", where=both(window.told("at"), _clause(narrowed, None)), window=window)
+    return EVERYTHING if narrowed is None else clause(narrowed, columns)
 
 
 def _raw_vm(rows: Clause) -> str:
     return (
-        f"(SELECT toStartOfInterval(at, INTERVAL 10 SECOND) AS t, tenant, vm, protocol, service, direction, verdict, {', '.join(SUMS)}"  # noqa: S608
-        f" FROM (SELECT * FROM flows WHERE {rows.sql}))"
+        f"(SELECT {_BEGIN}, tenant, vm, protocol, {_SERVICE}, direction, verdict, {', '.join(SUMS)}"
+        f" FROM (SELECT * FROM flows WHERE {rows.sql}) AS f)"
     )
 
 
 def _raw_pair(rows: Clause) -> str:
     return (
-        f"(SELECT toStartOfInterval(at, INTERVAL 10 SECOND) AS t, tenant, {_ECHO} AS echo, vm, peer, if(peer = 0, r.remote, toIPv6('::')) AS remote, protocol, service,"  # noqa: S608
-        f" direction, verdict, rule, {', '.join(SUMS)}, unanswered, refused, at AS first, at AS last"
-        f" FROM (SELECT * FROM flows WHERE (NOT {_ECHO} OR abroad) AND {rows.sql}) AS r)"
+        f"(SELECT {_BEGIN}, tenant, {_ECHO} AS echo, vm, peer, if(peer = 0, f.remote, toIPv6('::')) AS remote, protocol, {_SERVICE}, direction, verdict, rule,"
+        f" {', '.join(SUMS)}, unanswered, refused, at AS first, at AS last FROM (SELECT * FROM flows WHERE (NOT {_ECHO} OR abroad) AND {rows.sql}) AS f)"
     )
+
+
+_BEGIN: Final = "toStartOfInterval(at, INTERVAL 10 SECOND) AS t"
+_SERVICE: Final = f"if(f.service < {FIRST_EPHEMERAL}, f.service, 0) AS service"
+"""As in rollups: one question has one answer, wherever it is looked up."""

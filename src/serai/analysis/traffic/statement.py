@@ -6,7 +6,21 @@ import dataclasses
 from collections.abc import Iterable, Mapping
 from typing import Final
 
+from serai.analysis.filter import Clause
 from serai.model.tenancy import ROOT, Scope
+
+__all__ = [
+    "ELSEWHERE",
+    "EVERYTHING",
+    "NONE",
+    "OUTSIDE",
+    "Clause",
+    "Statement",
+    "both",
+    "numbers_within",
+    "tenant_of",
+    "within",
+]
 
 ELSEWHERE: Final = "(elsewhere)"
 """What a VM is called that whoever asks may not see."""
@@ -14,14 +28,6 @@ OUTSIDE: Final = "outside"
 """What addresses that no VM held are called where they are one group."""
 NONE: Final = "(none)"
 """What those VMs are in that have no such label."""
-
-
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
-class Clause:
-    """A condition, or another part of a statement."""
-
-    sql: str
-    parameters: Mapping[str, object] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,7 +52,8 @@ def within(column: str, scopes: Iterable[Scope] | None, *, prefix: str = "s") ->
     """Return the condition that the scope in ``column`` is one of ``scopes`` or below one; None: any."""
     if scopes is None:
         return EVERYTHING
-    conditions, parameters = [], {}
+    conditions: list[str] = []
+    parameters: dict[str, object] = {}
     for place, scope in enumerate(sorted(set(scopes))):
         if scope == ROOT:
             return EVERYTHING

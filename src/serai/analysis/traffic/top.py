@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Final
 
-from serai.analysis.filter import Filter
+from serai.analysis.traffic.asked import Asked
 from serai.analysis.traffic.group import Group
 from serai.analysis.traffic.source import Source, pair_source, vm_source
-from serai.analysis.traffic.statement import EVERYTHING, Clause, Statement, both, numbers_within, tenant_of
-from serai.analysis.traffic.window import Window
-from serai.model.tenancy import Scope
+from serai.analysis.traffic.statement import Clause, Statement, both
 
 HEADINGS: Final = {
     "talkers": ("sent by",), "listeners": ("received by",), "pairs": ("opened by", "to"), "protocols": ("protocol",),
@@ -18,63 +15,65 @@ HEADINGS: Final = {
 }  # fmt: skip
 _BYTES: Final = {"talkers": "bytes_out", "listeners": "bytes_in"}
 _PACKETS: Final = {"talkers": "packets_out", "listeners": "packets_in"}
+_DENIED: Final = Clause(sql="verdict = 1")
+_PASSED: Final = Clause(sql="verdict != 1")
+_BOTH: Final = (
+    "sum(bytes_out + bytes_in) AS bytes, sum(packets_out + packets_in) AS packets, sum(p.connections) AS connections"
+)
+_SUMMED: Final = "sum(s.bytes) AS bytes, sum(s.packets) AS packets, sum(s.connections) AS connections"
+_ALL: Final = (
+    "sum(bytes) OVER () AS all_bytes, sum(packets) OVER () AS all_packets, sum(connections) OVER () AS all_connections"
+)
 
 
-def top(by: str, group: Group, window: Window, narrowed: Filter | None, scopes: Sequence[Scope] | None, limit: int) -> Statement:
+def top(by: str, group: Group, asked: Asked) -> Statement:
     """Ask for the most of something, largest first.
 
     Rows have ``names`` (a list), ``bytes``, ``packets``, ``connections``, and the totals of all there is: ``all_bytes``, ``all_packets``,
     ``all_connections``. Protocols and services come as numbers: ``protocol``, ``service``; rules as ``rule``.
     """
     if by in _BYTES:
-        return _ends(by, group, window, narrowed, scopes, limit)
+        return _ends(by, group, asked)
     if by in {"protocols", "services"}:
-        return _services(by, window, narrowed, scopes, limit)
-    return _pairs(by, group, window, narrowed, scopes, limit)
+        return _services(by, asked)
+    return _pairs(by, group, asked)
 
 
-def _ends(by: str, group: Group, window: Window, narrowed: Filter | None, scopes: Sequence[Scope] | None, limit: int) -> Statement:
-    source, names = vm_source(window, narrowed), group.names(scopes)
-    where = both(source.where, _mine(scopes), Clause(sql="verdict != 1"))
-    sums = f"sum({_BYTES[by]}) AS bytes, sum({_PACKETS[by]}) AS packets, sum(connections) AS connections"
+def _ends(by: str, group: Group, asked: Asked) -> Statement:
+    source, names = vm_source(asked), group.names(asked.seen)
+    where = both(source.where, asked.mine(), _PASSED)
+    sums = f"sum({_BYTES[by]}) AS bytes, sum({_PACKETS[by]}) AS packets, sum(r.connections) AS connections"
     sql = (
-        f"SELECT [name] AS names, sum(s.bytes) AS bytes, sum(s.packets) AS packets, sum(s.connections) AS connections, {_ALL}"  # noqa: S608
-        f" FROM (SELECT vm, {sums} FROM {source.table} WHERE {where.sql} GROUP BY vm) AS s ANY LEFT JOIN {names.sql} AS e ON e.number = s.vm"
-        " GROUP BY name HAVING bytes > 0 ORDER BY bytes DESC, names LIMIT {limit:UInt32}"
+        f"SELECT [name] AS names, {_SUMMED}, {_ALL} FROM (SELECT vm, {sums} FROM {source.table} AS r WHERE {where.sql} GROUP BY vm) AS s"
+        f" ANY LEFT JOIN {names.sql} AS e ON e.number = s.vm GROUP BY name HAVING bytes > 0 ORDER BY bytes DESC, names LIMIT {{limit:UInt32}}"
     )
-    return Statement(sql=sql, parameters={**where.parameters, **names.parameters, "limit": limit})
+    return Statement(sql=sql, parameters={**where.parameters, **names.parameters, "limit": asked.limit})
 
 
-def _services(by: str, window: Window, narrowed: Filter | None, scopes: Sequence[Scope] | None, limit: int) -> Statement:
+def _services(by: str, asked: Asked) -> Statement:
     keys = "protocol" if by == "protocols" else "protocol, service"
-    source, where = _pair_rows(window, narrowed, scopes)
-    if by == "protocols" and narrowed is None and scopes is None:
-        source, where = "protocol_10s", window.widened("10s").clause("t")
+    source = pair_source(asked)
+    if by == "protocols" and asked.narrowed is None and asked.scopes is None:
+        source = Source(table="protocol_10s", where=asked.window.widened("10s").clause("t"))
+    where = both(source.where, _PASSED)
     sql = (
-        f"SELECT [] :: Array(String) AS names, {keys}, sum(bytes_out + bytes_in) AS bytes, sum(packets_out + packets_in) AS packets, sum(p.connections) AS connections, {_ALL}"  # noqa: S608
-        f" FROM {source} AS p WHERE {where.sql} AND verdict != 1 GROUP BY {keys} ORDER BY bytes DESC, {keys} LIMIT {{limit:UInt32}}"
+        f"SELECT [] :: Array(String) AS names, {keys}, {_BOTH}, {_ALL} FROM {source.table} AS p WHERE {where.sql}"
+        f" GROUP BY {keys} ORDER BY bytes DESC, {keys} LIMIT {{limit:UInt32}}"
     )
-    return Statement(sql=sql, parameters={**where.parameters, "limit": limit})
+    return Statement(sql=sql, parameters={**where.parameters, "limit": asked.limit})
 
 
-def _pairs(by: str, group: Group, window: Window, narrowed: Filter | None, scopes: Sequence[Scope] | None, limit: int) -> Statement:
-    source, where = _pair_rows(window, narrowed, scopes)
-    denied = by == "denied"
-    where = both(where, Clause(sql="verdict = 1" if denied else "verdict != 1"))
-    more = ", protocol, service, rule" if denied else ""
-    order = "packets" if denied else "bytes"
-    names = group.names(scopes)
+def _pairs(by: str, group: Group, asked: Asked) -> Statement:
+    source, names = pair_source(asked), group.names(asked.seen)
+    where = both(source.where, _DENIED if by == "denied" else _PASSED)
+    more, order = (", protocol, service, rule", "packets") if by == "denied" else ("", "bytes")
     sql = (
-        f"SELECT [{opener_of(group)}, {target_of(group)}] AS names{more}, sum(s.bytes) AS bytes, sum(s.packets) AS packets, sum(s.connections) AS connections, {_ALL}"  # noqa: S608
-        f" FROM (SELECT vm, peer, remote, direction{more}, sum(bytes_out + bytes_in) AS bytes, sum(packets_out + packets_in) AS packets, sum(p.connections) AS connections"
-        f" FROM {source} AS p WHERE {where.sql} GROUP BY vm, peer, remote, direction{more}) AS s"
+        f"SELECT [{opener_of(group)}, {target_of(group)}] AS names{more}, {_SUMMED}, {_ALL}"
+        f" FROM (SELECT vm, peer, remote, direction{more}, {_BOTH} FROM {source.table} AS p WHERE {where.sql} GROUP BY vm, peer, remote, direction{more}) AS s"
         f" ANY LEFT JOIN {names.sql} AS a ON a.number = s.vm ANY LEFT JOIN {names.sql} AS b ON b.number = s.peer"
         f" GROUP BY names{more} ORDER BY {order} DESC, names{more} LIMIT {{limit:UInt32}}"
     )
-    return Statement(sql=sql, parameters={**where.parameters, **names.parameters, "limit": limit})
-
-
-_ALL: Final = "sum(bytes) OVER () AS all_bytes, sum(packets) OVER () AS all_packets, sum(connections) OVER () AS all_connections"
+    return Statement(sql=sql, parameters={**where.parameters, **names.parameters, "limit": asked.limit})
 
 
 def opener_of(group: Group) -> str:
@@ -89,30 +88,3 @@ def target_of(group: Group) -> str:
 
 def _peer(group: Group) -> str:
     return f"if(peer = 0, {group.outside}, b.name)"
-
-
-def _pair_rows(window: Window, narrowed: Filter | None, scopes: Sequence[Scope] | None) -> tuple[str, Clause]:
-    tenant = tenant_of(scopes)
-    source: Source = pair_source(window, narrowed, whole_site=tenant is None)
-    return source.table, both(source.where, in_tenant(tenant), touching(scopes))
-
-
-def in_tenant(tenant: str | None) -> Clause:
-    """Return the condition that rows are a tenant's own (None: anybody's): the key of pairs begins with it."""
-    return EVERYTHING if tenant is None else Clause(sql="tenant = {tenant:String}", parameters={"tenant": tenant})
-
-
-def touching(scopes: Sequence[Scope] | None) -> Clause:
-    """Return the condition that one end is in some scopes."""
-    inside = numbers_within(scopes)
-    if inside is None:
-        return EVERYTHING
-    return Clause(sql=f"vm IN {inside.sql} OR peer IN {inside.sql}", parameters=inside.parameters)
-
-
-def _mine(scopes: Sequence[Scope] | None) -> Clause:
-    inside = numbers_within(scopes)
-    return EVERYTHING if inside is None else Clause(sql=f"vm IN {inside.sql}", parameters=inside.parameters)
-
-
-mine = _mine

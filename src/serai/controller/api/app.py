@@ -26,6 +26,7 @@ from serai.controller.api.proposals import proposals
 from serai.controller.api.questions import questions
 from serai.controller.api.resources import resources
 from serai.controller.api.streams import Streams
+from serai.controller.api.traffic import traffic
 from serai.controller.api.watch import watch
 from serai.controller.errors import NotAuthenticatedError
 from serai.wire.api import BODY_LIMIT
@@ -38,7 +39,7 @@ def make_app(service: Facade, limits: Limits | None = None) -> Litestar:
     limits = limits or Limits()
     meters = Meters()
     streams = Streams(limits.streams, meters)
-    groups = [resources, changes, proposals, hosts, questions, audit, people, watch]
+    groups = [resources, changes, proposals, hosts, questions, traffic, audit, people, watch]
     return Litestar(
         [Router("/v1", route_handlers=groups), health],
         dependencies={

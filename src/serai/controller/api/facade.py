@@ -10,7 +10,8 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Protocol
 
 from serai.access.decide import Caller
-from serai.wire import api
+from serai.controller.traffic.questions import Span
+from serai.wire import api, flowapi
 
 
 class Facade(Protocol):
@@ -155,6 +156,28 @@ class Facade(Protocol):
 
     async def diff(self, who: Caller, body: api.ChangeRequest) -> api.Answer:
         """Answer which connections a change would open and close."""
+        ...
+
+    async def flows(self, who: Caller, span: Span, *, limit: int, after: str | None) -> flowapi.FlowPage:
+        """List records of traffic, the latest first."""
+        ...
+
+    async def top(self, who: Caller, span: Span, *, by: str, group: str, limit: int) -> flowapi.Top:
+        """List the most of something."""
+        ...
+
+    async def trend(self, who: Caller, span: Span, *, of: str, by: str, steps: int) -> flowapi.Trend:
+        """Say how the traffic of a VM, or of a scope, went."""
+        ...
+
+    async def service_map(
+        self, who: Caller, span: Span, *, scope: str, group: str, depth: int, limit: int
+    ) -> flowapi.ServiceMap:
+        """Say which groups talk to which."""
+        ...
+
+    async def spoke(self, who: Caller, span: Span, *, vm: str, limit: int) -> flowapi.Who:
+        """Say with whom a VM spoke."""
         ...
 
     async def audit(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Protocol
 
-from serai.wire.remote import Held, Hello, Sight
+from serai.wire.remote import Held, Hello, Records, Sight
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,6 +85,9 @@ class Listener(Protocol):
 
     def held(self, host: str, held: Held) -> None:
         """A host holds a ruleset, or goes on with the one it had."""
+
+    def told(self, host: str, records: Records) -> None:
+        """A host tells what its gates have counted."""
 
     def left(self, host: str) -> None:
         """The agent is gone."""

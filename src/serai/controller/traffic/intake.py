@@ -11,6 +11,7 @@ import collections
 from collections.abc import Callable, Mapping
 from typing import Final
 
+import pyarrow as pa
 import structlog
 
 from serai.controller.current import Current, Edition
@@ -37,9 +38,9 @@ Send = Callable[[str, FromController], object]
 class Intake:
     """Where batches come in."""
 
-    def __init__(self, current: Current, store: FlowStore, journal: Journal, *, clock: Callable[[], float]) -> None:
+    def __init__(self, current: Current, journal: Journal, *, clock: Callable[[], float]) -> None:
         """Take nothing yet."""
-        self._current, self._store, self._journal, self._clock = current, store, journal, clock
+        self._current, self._journal, self._clock = current, journal, clock
         self._send: Send = lambda *_: None
         self._waiting: collections.deque[Batch] = collections.deque()
         self._records = 0
@@ -75,31 +76,37 @@ class Intake:
         self._records += records.records
         self._news.set()
 
-    async def run(self) -> None:
-        """Work until cancelled."""
-        await self._open()
+    async def run(self, store: FlowStore) -> None:
+        """Keep what comes, and feed ``store``, until cancelled.
+
+        Raises:
+            EngineError: it does not answer at the start.
+            JournalError: the journal cannot be used.
+        """
+        await self._open(store)
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._take())
-            tasks.create_task(self._feed())
+            tasks.create_task(self._feed(store))
 
-    async def _open(self) -> None:
+    async def _open(self, store: FlowStore) -> None:
         """Learn what is kept already: only then it is known what is new."""
+        self._entries = asyncio.Queue()
         left = await asyncio.to_thread(self._journal.open)
         for entry in left:
-            for name, table in await asyncio.to_thread(lambda entry=entry: list(entry.tables())):
-                if name == "batches":
-                    self._learn(zip(*(table.column(each).to_pylist() for each in ("host", "spool", "number")), strict=True))
+            marks = [table for name, table in await asyncio.to_thread(_tables, entry) if name == "batches"]
+            for table in marks:
+                self._learn(table)
             self._entries.put_nowait(entry)
-        found = await self._store.ask("SELECT host, spool, max(number) AS number FROM batches GROUP BY host, spool")
-        self._learn(zip(*(found.column(each).to_pylist() for each in ("host", "spool", "number")), strict=True))
+        found = await store.ask("SELECT host, spool, max(number) AS number FROM batches GROUP BY host, spool")
+        self._learn(found)
         for name, column in _NAMES.items():
-            numbers = await self._store.ask(f"SELECT DISTINCT {column} AS number FROM {name}")  # noqa: S608 (constants)
+            numbers = await store.ask(f"SELECT DISTINCT {column} AS number FROM {name}")  # noqa: S608 (constants)
             self._known[name].update(numbers.column(0).to_pylist())
         self._changes.clear()
         self._registers = await asyncio.to_thread(Registers, self._current.edition.catalog.world.vms)
 
-    def _learn(self, marks: object) -> None:
-        for host, spool, number in marks:  # type: ignore[attr-defined]
+    def _learn(self, marks: pa.Table) -> None:
+        for host, spool, number in zip(*(marks[each].to_pylist() for each in ("host", "spool", "number")), strict=True):
             self._marks[host, spool] = max(number, self._marks.get((host, spool), 0))
 
     # In
@@ -174,20 +181,20 @@ class Intake:
 
     # On
 
-    async def _feed(self) -> None:
+    async def _feed(self, store: FlowStore) -> None:
         while True:
             entry = await self._entries.get()
-            while not await self._insert(entry):
+            while not await self._insert(store, entry):  # noqa: ASYNC110 (nothing tells when the engine is back)
                 await asyncio.sleep(_AGAIN_SECONDS)
             if self._held and not self._journal.full:
                 for host, spool in self._held:  # they were not taken; now there is room
                     self._send(host, Taken(spool=spool, number=self._marks.get((host, spool), 0)))
                 self._held.clear()
 
-    async def _insert(self, entry: Entry) -> bool:
+    async def _insert(self, store: FlowStore, entry: Entry) -> bool:
         try:
-            for name, table in await asyncio.to_thread(lambda: list(entry.tables())):
-                await self._store.insert(name, table, token=f"{entry.token}-{name}")
+            for name, table in await asyncio.to_thread(_tables, entry):
+                await store.insert(name, table, token=f"{entry.token}-{name}")
             await asyncio.to_thread(self._journal.remove, entry)
         except (EngineError, JournalError) as error:
             self._complain(str(error))
@@ -204,3 +211,7 @@ class Intake:
     def figures(self) -> Mapping[str, int]:
         """How much was taken, and how much waits."""
         return {"taken": self.taken, "waiting": self._records, "journal_bytes": self._journal.bytes}
+
+
+def _tables(entry: Entry) -> list[tuple[str, pa.Table]]:
+    return list(entry.tables())

@@ -33,7 +33,9 @@ class Registers:
         """Begin with these VMs."""
         self._all: collections.deque[tuple[float, Register]] = collections.deque([(0.0, Register.of(vms))], _PAST)
 
-    def change(self, now: float, vms: Mapping[str, VirtualMachine], changes: Mapping[str, VirtualMachine | None]) -> None:
+    def change(
+        self, now: float, vms: Mapping[str, VirtualMachine], changes: Mapping[str, VirtualMachine | None]
+    ) -> None:
         """Know that from ``now`` on (seconds since 1970) these are the VMs, and which of them are otherwise."""
         if changes:
             self._all.append((now, self._all[-1][1].changed(vms, changes)))
@@ -76,7 +78,10 @@ def named(batches: Sequence[Batch], registers: Registers, known: Mapping[str, se
             flows = decode(told.flows, FLOW_COLUMNS, most_rows=BATCH_RECORDS, most_bytes=_MOST_BYTES)
             beside = {
                 name: decode(raw, columns, most_rows=BATCH_RECORDS, most_bytes=_MOST_BYTES)
-                for name, raw, columns in (("drops", told.drops, DROP_COLUMNS), ("sightings", told.sightings, SIGHTING_COLUMNS))
+                for name, raw, columns in (
+                    ("drops", told.drops, DROP_COLUMNS),
+                    ("sightings", told.sightings, SIGHTING_COLUMNS),
+                )
             }
         except RecordsError as error:
             faults.append(f"batch {told.number} of host {batch.host} cannot be read: {error}")
@@ -93,7 +98,9 @@ def named(batches: Sequence[Batch], registers: Registers, known: Mapping[str, se
                 who = register.find(_numbers(table, "vnic"), np.zeros((table.num_rows, 16), "u1"))
                 found[name].append(_with_names(table, batch.host, who, whole=False))
                 seen.append((register, _numbers(table, "vnic"), who.vm, who.peer))
-    tables = {name: pa.concat_tables(parts).unify_dictionaries().combine_chunks() for name, parts in found.items() if parts}
+    tables = {
+        name: pa.concat_tables(parts).unify_dictionaries().combine_chunks() for name, parts in found.items() if parts
+    }
     names = _names(seen, known, since=min((batch.records.until for batch in batches), default=0.0))
     if rules:
         names["rules"] = pa.table({"number": pa.array(list(rules), pa.uint64()), "text": list(rules.values())})
@@ -133,11 +140,15 @@ def _with_names(table: pa.Table, host: str, who: Found, *, whole: bool) -> pa.Ta
         table = table.append_column(name, column)
     table = table.append_column("vm", pa.array(who.vm))
     if whole:
-        table = table.append_column("peer", pa.array(who.peer)).append_column("abroad", pa.array(who.abroad.astype("u1")))
+        table = table.append_column("peer", pa.array(who.peer)).append_column(
+            "abroad", pa.array(who.abroad.astype("u1"))
+        )
     return table
 
 
-def _names(seen: Iterable[tuple[Register, Array, Array, Array]], known: Mapping[str, set[int]], since: float) -> dict[str, pa.Table]:
+def _names(
+    seen: Iterable[tuple[Register, Array, Array, Array]], known: Mapping[str, set[int]], since: float
+) -> dict[str, pa.Table]:
     """Return the rows of ``endpoints`` and ``vnics`` that are not there yet."""
     endpoints: dict[int, dict[str, object]] = {}
     vnics: dict[int, str] = {}
@@ -151,7 +162,9 @@ def _names(seen: Iterable[tuple[Register, Array, Array, Array]], known: Mapping[
         unseen = np.setdiff1d(cards, np.fromiter(known["vnics"], "<u8", len(known["vnics"])))
         for number in np.unique(vms[np.isin(cards, unseen)]).tolist() if len(unseen) else ():
             for endpoint in register.describe([number]):
-                vnics |= {card: path for card, path in register.cards(endpoint.path).items() if card not in known["vnics"]}
+                vnics |= {
+                    card: path for card, path in register.cards(endpoint.path).items() if card not in known["vnics"]
+                }
     found = {}
     if endpoints:
         found["endpoints"] = pa.Table.from_pylist(list(endpoints.values()), schema=_ENDPOINTS)

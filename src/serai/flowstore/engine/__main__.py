@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import os
 import signal
 import sys
 from collections.abc import Iterator
@@ -51,7 +52,7 @@ async def serve(directory: Path, secrets: dict[str, str]) -> None:
             loop.add_signal_handler(number, _stop, server)
         loop.add_reader(sys.stdin.fileno(), _look, server)
         serving = asyncio.create_task(server.serve())
-        while not server.started and not serving.done():
+        while not server.started and not serving.done():  # noqa: ASYNC110 (uvicorn has no event for it)
             await asyncio.sleep(0.005)
         if server.started:
             port = server.servers[0].sockets[0].getsockname()[1]
@@ -66,7 +67,7 @@ def _stop(server: uvicorn.Server) -> None:
 
 
 def _look(server: uvicorn.Server) -> None:
-    if not sys.stdin.buffer.read1(1):
+    if not os.read(sys.stdin.fileno(), 1):
         asyncio.get_running_loop().remove_reader(sys.stdin.fileno())
         _stop(server)
 

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import base64
 import hmac
+import io
 import json
 import re
 import uuid
 from collections.abc import Mapping
 from typing import Any, Final
 from urllib.parse import parse_qsl
+
+import multipart
 
 from serai.flowstore.engine.sessions import Sessions
 
@@ -23,6 +26,8 @@ _CODE: Final = re.compile(r"Code:\s*(\d+)")
 _SETTINGS: Final = {"insert_deduplication_token", "deduplicate_blocks_in_dependent_materialized_views"}
 """What a writer may say in the URL; everything else that clients send along is left out."""
 _TOKEN: Final = re.compile(r"[A-Za-z0-9_.-]{1,200}")
+_MOST_PARTS: Final = 1000
+_OUTFILE: Final = re.compile(r"\bINTO\s+OUTFILE\b", re.IGNORECASE)
 _LONGEST_LINE: Final = 65536
 _BODY_LIMIT: Final = 512 * 1024 * 1024
 _UNAUTHORIZED, _TOO_LARGE = 401, 413
@@ -55,7 +60,9 @@ class Adapter:
             code = found[1] if (found := _CODE.search(str(error))) else "1"
             status, headers, body = 500, {"X-ClickHouse-Exception-Code": code}, str(error).encode()
         raw = [(name.lower().encode(), value.encode()) for name, value in headers.items()]
-        await send({"type": "http.response.start", "status": status, "headers": [*raw, (b"content-length", b"%d" % len(body))]})
+        await send(
+            {"type": "http.response.start", "status": status, "headers": [*raw, (b"content-length", b"%d" % len(body))]}
+        )
         await send({"type": "http.response.body", "body": body})
 
     async def _answer(self, scope: Mapping[str, Any], receive: Any) -> tuple[dict[str, str], bytes]:  # noqa: ANN401
@@ -64,12 +71,16 @@ class Adapter:
         user = self._user(scope)
         body = await _body(receive)
         said = dict(parse_qsl(scope["query_string"].decode(), keep_blank_values=True))
+        if form := _form(scope, body):  # what is too long for a URL comes so
+            said, body = said | form, b""
         sql = said.get("query", "")
         if user == WRITER and (found := _INSERT.match(sql or _first_line(body))):
             return await self._insert(found, body if sql else body[found.end() :].removeprefix(b"\n"), said)
         sql = (sql or body.decode()).strip().removesuffix(";")
         if ";" in sql:  # the engine would do all of them, and mix up their answers
             raise _RefusedError(400, "62", "one statement at a time: values go into parameters")
+        if _OUTFILE.search(sql):  # the library would write it, for readers too
+            raise _RefusedError(400, "62", "answers go to whoever asks, and into no file")
         shape = said.get("default_format", "TabSeparated")
         if found := _FORMAT.search(sql):
             sql, shape = sql[: found.start()], found[1]
@@ -77,7 +88,9 @@ class Adapter:
         ask = self._sessions.write if user == WRITER else self._sessions.read
         return _about(said, shape), await ask(sql, shape, parameters)
 
-    async def _insert(self, insert: re.Match[str], body: bytes, said: Mapping[str, str]) -> tuple[dict[str, str], bytes]:
+    async def _insert(
+        self, insert: re.Match[str], body: bytes, said: Mapping[str, str]
+    ) -> tuple[dict[str, str], bytes]:
         settings = {name: said[name] for name in sorted(_SETTINGS & said.keys()) if _TOKEN.fullmatch(said[name])}
         told = ", ".join(f"{name} = '{value}'" for name, value in settings.items())
         done = await self._sessions.insert(insert[1] + (f" SETTINGS {told}" if told else ""), insert[2], body)
@@ -93,8 +106,28 @@ class Adapter:
             user = secret = ""
         known = self._secrets.get(user, "")
         if scheme.lower() != b"basic" or not known or not hmac.compare_digest(known.encode(), secret.encode()):
-            raise _RefusedError(_UNAUTHORIZED, _AUTHENTICATION_FAILED, "this engine belongs to a controller, and answers nobody else")
+            raise _RefusedError(
+                _UNAUTHORIZED, _AUTHENTICATION_FAILED, "this engine belongs to a controller, and answers nobody else"
+            )
         return user
+
+
+def _form(scope: Mapping[str, Any], body: bytes) -> dict[str, str]:
+    told = {name.lower(): value for name, value in scope["headers"]}.get(b"content-type", b"").decode(errors="replace")
+    kind, options = multipart.parse_options_header(told)
+    if kind != "multipart/form-data":
+        return {}
+    try:
+        parts = multipart.MultipartParser(
+            io.BytesIO(body),
+            options.get("boundary", ""),
+            memory_limit=_BODY_LIMIT,
+            disk_limit=0,
+            part_limit=_MOST_PARTS,
+        )
+        return {part.name: part.value for part in parts}
+    except multipart.MultipartError as error:
+        raise _RefusedError(400, "62", f"this form cannot be read: {error}") from error
 
 
 def _first_line(body: bytes) -> str:

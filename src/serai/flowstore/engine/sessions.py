@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
-from chdb.session import Session
+from chdb import session as chdb
 
 _WRITER: Final = ("CREATE DATABASE IF NOT EXISTS serai", "USE serai")
 _READER: Final = (
@@ -29,6 +29,10 @@ _READER: Final = (
 )
 
 T = TypeVar("T")
+
+Session = Any
+"""``chdb.session.Session``, which says nothing of its types."""
+_begin: Final[Any] = chdb.Session
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,7 +56,8 @@ class Sessions:
         )
 
     def _open(self, settings: tuple[str, ...]) -> None:
-        session = self._local.session = Session(str(self._path))
+        session = _begin(str(self._path))
+        self._local.session = session
         for each in settings:
             session.query(each)
 
