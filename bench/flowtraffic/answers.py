@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from bench.flowtraffic.population import Population
 from bench.flowtraffic.rows import SLOT_SECONDS, Rows
+from serai.analysis.filter import FIRST_EPHEMERAL
 from serai.model.address import unpack
 from serai.model.flow_record import Verdict
 
@@ -19,8 +20,6 @@ Array = NDArray[Any]
 SUMS: Final = ("packets_out", "packets_in", "bytes_out", "bytes_in", "connections")
 _HOUR: Final = 3600
 _VERDICTS: Final = len(Verdict)
-_DYNAMIC: Final = 49152
-"""Ports from here on are nobody's service: rollups keep them as 0."""
 _PASSED, _DROPPED = range(2)
 
 
@@ -166,7 +165,7 @@ class Answers:
         for row in rows.group_by(keys).aggregate([(name, "sum") for name in SUMS]).to_pylist():
             ends = names[row["vm"]], names[row["peer"]] if row["peer"] else str(unpack(row["remote"]))
             source, target = ends[:: -1 if row["direction"] else 1]
-            service = row["service"] if row["service"] < _DYNAMIC else 0
+            service = row["service"] if row["service"] < FIRST_EPHEMERAL else 0  # as rollups keep it
             sums = found.setdefault((source, target, row["protocol"], service, row["verdict"]), [0, 0, 0])
             sums[0] += row["bytes_out_sum"] + row["bytes_in_sum"]
             sums[1] += row["packets_out_sum"] + row["packets_in_sum"]

@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pytest
 
 from bench.flowtraffic import Answers, Population, records
+from flowing import with_store
+from serai.analysis.traffic.asked import Asked
 from serai.analysis.traffic.group import Group
 from serai.analysis.traffic.servicemap import edges
 from serai.analysis.traffic.statement import Statement
 from serai.analysis.traffic.top import top
 from serai.analysis.traffic.window import Window
-from serai.flowstore.embedded import engine
 from serai.flowstore.store import FlowStore
 from serai.model.tenancy import Scope
 
@@ -46,25 +44,17 @@ def told(population: Population, tmp_path_factory: pytest.TempPathFactory) -> tu
         "rows": f"SELECT count() AS n FROM flows WHERE vm = {population.numbers[answers.vm]} AND at > {answers.hour} AND at <= {answers.hour + 3600}",  # noqa: S608
     }
     asked = {name: Statement(sql=sql, parameters={}) for name, sql in questions.items()}
-    asked["talkers"] = top("talkers", Group.of("vm"), whole, None, None, 20)
-    asked["edges"] = edges(Group.of("vm"), last, None, [scope], None, 100_000)
-    return answers, asyncio.run(_ask(tmp_path_factory.mktemp("store"), population, answers, asked))
+    asked["talkers"] = top("talkers", Group.of("vm"), Asked(window=whole))
+    asked["edges"] = edges(Group.of("vm"), Asked(window=last, scopes=[scope], limit=100_000))
 
+    async def ask(store: FlowStore) -> dict[str, pa.Table]:
+        for name in ("endpoints", "vnics", "rules"):
+            await store.insert(name, getattr(population, name)())
+        for table in records(population, START, END, 300_000, np.random.default_rng(2), answers=answers):
+            await store.insert("flows", table)
+        return {name: await store.ask(each.sql, each.parameters) for name, each in asked.items()}
 
-async def _ask(
-    directory: Path, population: Population, answers: Answers, asked: dict[str, Statement]
-) -> dict[str, Any]:
-    async with engine(directory) as running:
-        store = FlowStore(running.address)
-        try:
-            await store.prepare()
-            for name in ("endpoints", "vnics", "rules"):
-                await store.insert(name, getattr(population, name)())
-            for table in records(population, START, END, 300_000, np.random.default_rng(2), answers=answers):
-                await store.insert("flows", table)
-            return {name: await store.ask(each.sql, each.parameters) for name, each in asked.items()}
-        finally:
-            store.close()
+    return answers, with_store(tmp_path_factory.mktemp("store"), ask)
 
 
 def test_sums_by_vm(told: tuple[Answers, dict[str, pa.Table]]) -> None:
