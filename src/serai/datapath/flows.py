@@ -192,9 +192,9 @@ class FlowTables:
         if len(keys) * _ROOMY > self._tables[vnic].capacity:
             # None can be over before one of them is, or one that closes now.
             self._due[vnic] = now_ns + int(left[~over].min(initial=int(self.idle_ns.min())))
-        lives = keys[~over], flows[~over]
         if not over.any():
-            return (keys[over], flows[over]), lives
+            return (keys[:0], flows[:0]), (keys, flows)
+        lives = keys[~over], flows[~over]
         table = self._tables[vnic]
         self._metering.ending(vnic, keys[over], flows[over], now_ns)
         keys, flows = table.take(keys[over])

@@ -493,3 +493,11 @@ def test_who_is_fenced_sends_no_batches() -> None:
     link = talking()
     play(link, said(Fenced(epoch=9)))
     assert play(link, BatchesReady(), read(1)) == []
+
+
+def test_what_is_not_kept_is_sent_once_more() -> None:
+    link = talking()
+    play(link, BatchesReady(), read(1), read(2), read(3), NONE)
+    again = said(Taken(spool=SPOOL, number=1, again=True))
+    assert play(link, again) == [ForgetBatches(spool=SPOOL, number=1), after(1)]
+    assert play(link, read(2)) == [Send(message=batch(2)), after(2)]
