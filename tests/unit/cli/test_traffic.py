@@ -173,9 +173,10 @@ def test_records_fit_a_terminal(width: int) -> None:
     columns = Columns([a_record(), long, a_record(verdict="denied")], width)
     lines = [columns.heading(), *(columns.row(record).plain for record in (a_record(), long))]
     assert max(map(len, lines)) <= width
-    assert "web-server-1" in lines[2]
-    assert "/acme/shop:web-1" in lines[1]
+    assert "server-1" in lines[2]
+    assert ":web-1" in lines[1]
     if width >= 120:
+        assert "/acme/shop:web-1" in lines[1]
         assert "/acme:shop/egress/db" in lines[1]
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Final
 
@@ -14,27 +14,39 @@ from serai.wire import flowapi
 STYLES: Final = {"accepted": "green", "denied": "red", "observed": "yellow"}
 """Of verdicts."""
 _HEADINGS: Final = ("TIME", "FROM", "TO", "SERVICE", "VERDICT", "PACKETS", "BYTES", "RULE OR REASON")
-_LEAST: Final = (8, 16, 16, 8, 8, 7, 8, 0)
-_MOST: Final = (19, 43, 43, 14, 8, 7, 8, 0)
+_LEAST: Final = (8, 12, 12, 8, 8, 7, 8, 0)
+_MOST: Final = (19, 43, 43, 14, 8, 7, 8, 60)
 _ENDS: Final = (1, 2)
 _VERDICT: Final = 4
 _FIGURES: Final = (5, 6)
-_GAP: Final = 2
-_WHY: Final = 22
-"""Characters that the last column should have."""
+_NARROW: Final = 100
+"""A terminal on which every character counts."""
+_LEAST_WHY: Final = 5
+_WHY: Final = 12
+"""Characters that the last column should have, where there is something to say."""
 
 
 class Columns:
     """How wide each column is; what lies before stays the same when more records come."""
 
-    def __init__(self, records: Iterable[flowapi.Record], width: int | None, *, dated: bool = False) -> None:
+    def __init__(
+        self,
+        records: Iterable[flowapi.Record],
+        width: int | None,
+        *,
+        dated: bool = False,
+        styles: Mapping[str, str] = STYLES,
+    ) -> None:
         """Make room for records.
 
         Args:
             records: some of those that will be shown; none: nobody knows how long names will be.
             width: of the terminal; None: it has no edge, and nothing is shortened.
             dated: they are of several days.
+            styles: of verdicts.
         """
+        self._styles = styles
+        self._gap = 1 if width is not None and width < _NARROW else 2
         self._width, self._dated = width, dated
         rows = [_HEADINGS, *(self._cells(record) for record in records)]
         self._widths = [
@@ -47,20 +59,25 @@ class Columns:
             if len(rows) == 1:
                 self._widths = list(_MOST)
                 self._widths[0] = _MOST[0] if dated else _LEAST[0]
-            taken = sum(self._widths) + _GAP * (len(_HEADINGS) - 1) + _WHY
+            taken = (
+                sum(self._widths[:-1]) + self._gap * (len(_HEADINGS) - 1) + max(_WHY, min(self._widths[-1], width // 5))
+            )
             for _ in range(taken - width):
                 wider = max(_ENDS, key=self._widths.__getitem__)
                 self._widths[wider] = max(_LEAST[wider], self._widths[wider] - 1)
 
     def heading(self) -> str:
         """Return the line above all records."""
-        return self._line(_HEADINGS).rstrip()
+        *others, last = _HEADINGS
+        line = self._line([*others, ""])
+        room = len(last) if self._width is None else self._width - len(line)
+        return f"{line}{last if room >= len(last) else 'WHY'}" if room >= _LEAST_WHY else line.rstrip()
 
     def row(self, record: flowapi.Record) -> Text:
         """Return the line of one record."""
         text = Text(self._line(self._cells(record)).rstrip())
-        begin = sum(self._widths[:_VERDICT]) + _GAP * _VERDICT
-        text.stylize(STYLES[record.verdict], begin, begin + self._widths[_VERDICT])
+        begin = sum(self._widths[:_VERDICT]) + self._gap * _VERDICT
+        text.stylize(self._styles[record.verdict], begin, begin + self._widths[_VERDICT])
         return text
 
     def _cells(self, record: flowapi.Record) -> tuple[str, ...]:
@@ -75,8 +92,11 @@ class Columns:
         for number, (cell, width) in enumerate(zip(cells[:-1], self._widths, strict=False)):
             fitted = cell if self._width is None else shortened(cell, width)
             told.append(fitted.rjust(width) if number in _FIGURES else fitted.ljust(width))
-        line = (" " * _GAP).join([*told, cells[-1]])
-        return line if self._width is None or len(line) <= self._width else f"{line[: self._width - 1]}…"
+        line = (" " * self._gap).join([*told, ""])
+        if self._width is None:
+            return line + cells[-1]
+        room = self._width - len(line)
+        return line + (shortened(cells[-1], room) if room >= _LEAST_WHY else "")
 
 
 def ends(record: flowapi.Record) -> tuple[str, str]:

@@ -70,6 +70,13 @@ def chart(values: Sequence[float], width: int, rows: int) -> list[str]:
     ]
 
 
+def thin_bar(share: float, width: int) -> tuple[str, str]:
+    """Draw a share (0 to 1) as a line of so many characters: what is full, and the rest."""
+    halves = round(max(0.0, min(1.0, share)) * width * 2)
+    full = "━" * (halves // 2) + ("╸" if halves % 2 else "")
+    return full, "━" * (width - len(full))
+
+
 def bar(share: float, width: int) -> str:
     """Draw a share (0 to 1) as a bar of so many characters."""
     eighths = round(max(0.0, min(1.0, share)) * width * 8)

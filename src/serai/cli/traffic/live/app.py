@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Hashable
 from datetime import datetime
-from typing import Any, ClassVar, Final, cast
+from functools import partial
+from typing import ClassVar, Final, cast
 
 from textual import on
 from textual.app import App, ComposeResult
@@ -16,18 +18,19 @@ from textual.widgets import Footer, Input, Static
 
 from serai.cli.traffic.figures import rate
 from serai.cli.traffic.live.drawing import (
+    Records,
     denial_heading,
     denial_rows,
     line_heading,
     line_rows,
-    record_rows,
+    longest_end,
 )
 from serai.cli.traffic.live.listing import Listing
 from serai.cli.traffic.live.looks import BAD, CSS, DIM, GOOD, THEME, WARM
-from serai.cli.traffic.live.panes import Details, Graphs, Head, Help
-from serai.cli.traffic.live.place import GROUPS, WINDOWS, Place
+from serai.cli.traffic.live.panes import Details, Entry, Graphs, Head, Help, Trouble
 from serai.cli.traffic.live.poller import SECONDS, Answer, Poller, passes
-from serai.cli.traffic.live.question import Asks, Denial, Keys, Line, Question, Trial, View
+from serai.cli.traffic.live.question import Asks, Denial, Keys, Line, Trial, View
+from serai.cli.traffic.live.way import Way
 from serai.wire import flowapi
 from serai.wire.client import ClientError
 
@@ -35,7 +38,7 @@ _ASKING: Final = "Asking…"
 _NOTHING: Final = "No traffic in this time."
 _LOW: Final = 28
 """Lines from which the lower pane is as high as it likes."""
-_STEPS: Final = 60
+_BESIDE_ENTRY: Final = frozenset({"up", "group", "time", "filter", "pause", "help"})
 
 
 class Answered(Message):
@@ -84,27 +87,26 @@ class WatchApp(App[None]):
             seconds: between two answers.
         """
         super().__init__()
-        self._way: list[Place] = [Place.at(scope)]
-        self._groups = [*GROUPS] if group in GROUPS else [*GROUPS, group]
-        self._group, self._window, self._narrowed = group, window, narrowed
-        self._paused = False
+        self._way = Way(scope, group=group, window=window, narrowed=narrowed)
+        self._paused = self._writing = False
         self._view: View | None = None
         self._heard: datetime | None = None
+        self._error: ClientError | None = None
         self._poller = Poller(client, self._tell, seconds=seconds)
 
     def compose(self) -> ComposeResult:
         """Make all panes; which are seen depends on where one is."""
         yield Head(id="head")
-        yield Static(id="trouble", markup=False)
+        yield Trouble(id="trouble", markup=False)
         with Horizontal(id="upper"):
             yield Listing(id="lines", classes="pane", heading=self._heading)
             yield Graphs(id="graphs", classes="pane")
-        yield Listing(id="lower", classes="pane", heading=denial_heading)
+        yield Listing(id="lower", classes="pane", heading=partial(denial_heading, 0))
         yield Listing(id="records", classes="pane", heading=lambda _: "")
         yield Details(id="details", classes="pane", markup=False)
         with Vertical(id="entry"):
             yield Static(id="wrong", markup=False)
-            yield Input(placeholder="filter: vm=web-1 and dport=443    (empty: everything; Esc: leave it)", id="filter")
+            yield Entry(placeholder="a filter, such as vm=web-1 and dport=443; none: everything", id="filter")
         yield Footer(show_command_palette=False)
 
     def on_mount(self) -> None:
@@ -130,20 +132,10 @@ class WatchApp(App[None]):
 
     # Where one is
 
-    @property
-    def place(self) -> Place:
-        """Where one is."""
-        return self._way[-1]
-
-    @property
-    def question(self) -> Question:
-        """What is asked for."""
-        return Question(place=self.place, group=self._group, window=self._window, narrowed=self._narrowed, steps=_STEPS)
-
-    def _look(self, prefer: object = None) -> None:
+    def _look(self, prefer: Hashable = None) -> None:
         """Look at where one is now: what was seen before is gone, and the answer comes soon."""
         self._view = None
-        records = self.place.kind == "records"
+        records = self._way.here.kind == "records"
         self.screen.set_class(records, "records")
         for name in ("#lines", "#lower", "#records"):
             self.query_one(name, Listing).forget(_ASKING)
@@ -151,22 +143,22 @@ class WatchApp(App[None]):
         self.query_one("#details", Details).show(None)
         lines = self.query_one("#records" if records else "#lines", Listing)
         if prefer is not None:
-            lines.show((), empty=_ASKING, prefer=cast("Any", prefer))
-        if not self.query_one("#entry").has_class("shown"):
+            lines.show((), empty=_ASKING, prefer=prefer)
+        if not self._writing:
             lines.focus()
         self._titles()
         self._head()
-        self._poller.watch(self.question)
+        self._poller.watch(self._way.question)
 
     def _titles(self) -> None:
-        vm = self.place.kind == "vm"
-        self.query_one("#lines", Listing).border_title = "Peers" if vm else f"Top senders by {self._group}"
+        vm = self._way.here.kind == "vm"
+        self.query_one("#lines", Listing).border_title = "Peers" if vm else f"Top senders by {self._way.group}"
         self.query_one("#graphs", Graphs).border_title = "Services" if vm else "Protocols"
         self.query_one("#records", Listing).border_title = "Records"
 
     def _heading(self, width: int) -> str:
-        vm = self.place.kind == "vm"
-        return line_heading(width, peers=vm, what="PEER" if vm else self._group.upper())
+        vm = self._way.here.kind == "vm"
+        return line_heading(width, peers=vm, what="PEER" if vm else self._way.group.upper())
 
     # What comes in
 
@@ -181,12 +173,10 @@ class WatchApp(App[None]):
             raise answer.error
         match answer.question:
             case Keys():
-                for key in cast("tuple[str, ...]", answer.found or ()):
-                    if f"label:{key}" not in self._groups:
-                        self._groups.append(f"label:{key}")
+                self._way.learn(cast("tuple[str, ...]", answer.found or ()))
             case Trial(text=text):
                 self._tried(text, answer.error)
-            case question if question == self.question:
+            case question if question == self._way.question:
                 if answer.error is None:
                     self._view, self._heard = cast("View", answer.found), answer.at
                     self._show()
@@ -196,62 +186,65 @@ class WatchApp(App[None]):
                 pass  # somebody looks elsewhere by now
 
     def _trouble(self, error: ClientError | None) -> None:
-        pane = self.query_one("#trouble", Static)
-        pane.set_class(error is not None, "shown")
-        if error is None:
-            return
-        if passes(error):
-            since = f" What is shown is from {self._heard.astimezone():%H:%M:%S}." if self._heard and self._view else ""
-            pane.update(f"No answer: {error}. It is asked again and again.{since}")
-        else:
-            pane.update(str(error))
-        if self._view is None:
+        self._error = error
+        self.query_one("#trouble", Trouble).show(error, self._heard if self._view else None)
+        if error is not None and self._view is None:
+            said = "No answer." if passes(error) else "Refused."
             for name in ("#lines", "#lower", "#records"):
-                self.query_one(name, Listing).show((), empty="No answer.")
-            self.query_one("#graphs", Graphs).show(None, empty="No answer.")
+                self.query_one(name, Listing).show((), empty=said)
+            self.query_one("#graphs", Graphs).show(None, empty=said)
 
     def _show(self) -> None:
         view = self._view
         if view is None:
             return
-        if self.place.kind == "records":
+        if self._way.here.kind == "records":
             listing = self.query_one("#records", Listing)
-            rows, columns = record_rows(view.records, max(40, listing.scrollable_content_region.width - 1))
-            listing.show(rows, empty=_NOTHING, heading=lambda _: columns.heading())
-            listing.border_subtitle = f"the latest {len(rows)}" if rows else ""
+            records = Records(view.records)
+            listing.show(records.rows(), empty=_NOTHING, heading=records.heading)
+            listing.border_subtitle = f"the latest {len(view.records)}" if view.records else ""
             return
         lines, lower = self.query_one("#lines", Listing), self.query_one("#lower", Listing)
         lines.show(line_rows(view), empty=_NOTHING)
         lines.border_subtitle = f"{rate(view.total, view.seconds)} in all" if view.lines else ""
-        lower.show(denial_rows(view), empty="Nothing was denied in this time.")
+        lower.show(
+            denial_rows(view),
+            empty="Nothing was denied in this time.",
+            heading=partial(denial_heading, longest_end(view)),
+        )
         self.query_one("#graphs", Graphs).show(view.trend, empty=_NOTHING)
 
     def _head(self) -> None:
         state = ("● live", GOOD)
-        if self.query_one("#trouble").has_class("shown"):
-            state = ("○ no answer", BAD)
+        if self._error is not None:
+            state = ("○ no answer" if passes(self._error) else "○ refused", BAD)
         elif self._paused:
             state = ("‖ paused", WARM)
         elif self._view is None:
             state = ("◌ asking", DIM)
-        asked = [("last", self._window)]
-        if self.place.kind == "group":
-            asked.append(("by", self._group))
-        if self._narrowed:
-            asked.append(("filter", self._narrowed))
+        asked = [("last", self._way.window)]
+        if self._way.here.kind == "group":
+            asked.append(("by", self._way.group))
+        if self._way.narrowed:
+            asked.append(("filter", self._way.narrowed))
         self.query_one("#head", Head).show(
-            [place.title for place in self._way], state, asked, self._view.completeness if self._view else None
+            self._way.titles, state, asked, self._view.completeness if self._view else None
         )
 
     # What keys do
 
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        """Say which keys there are: while a filter is written, those of its line only."""
+        del parameters
+        return not self._writing or action not in _BESIDE_ENTRY
+
     @on(Listing.Chosen)
-    def _chosen(self, message: Listing.Chosen) -> None:
+    def _opened(self, message: Listing.Chosen) -> None:
         about = message.row.about
         goes = about.goes if isinstance(about, Line | Denial) else None
         if goes is None:
             return
-        self._way.append(goes)
+        self._way.go(goes, message.row.key)
         self._look()
 
     @on(Listing.Moved)
@@ -261,22 +254,20 @@ class WatchApp(App[None]):
             self.query_one("#details", Details).show(about if isinstance(about, flowapi.Record) else None)
 
     def action_up(self) -> None:
-        """Leave the filter's line, or go back to where one was before."""
-        if self.query_one("#entry").has_class("shown"):
-            self._close_entry()
-        elif len(self._way) > 1:
-            left = self._way.pop()
-            self._look(prefer=left)
+        """Go back to where one was before."""
+        line = self._way.back()
+        if line is not None:
+            self._look(prefer=line)
 
     def action_group(self) -> None:
         """Put VMs together by something else."""
-        self._group = _next(self._groups, self._group)
-        if self.place.kind == "group":
+        self._way.next_group()
+        if self._way.here.kind == "group":
             self._look()
 
     def action_time(self) -> None:
         """Look at another time."""
-        self._window = _next([*WINDOWS], self._window)
+        self._way.next_window()
         self._look()
 
     def action_pause(self) -> None:
@@ -287,10 +278,12 @@ class WatchApp(App[None]):
 
     def action_filter(self) -> None:
         """Let somebody write a filter."""
+        self._writing = True
         self.query_one("#entry").add_class("shown")
         entry = self.query_one("#filter", Input)
-        entry.value = self._narrowed
+        entry.value = self._way.narrowed
         entry.focus()
+        self.refresh_bindings()
 
     def action_help(self) -> None:
         """Say which key does what."""
@@ -307,15 +300,14 @@ class WatchApp(App[None]):
         if error is not None:
             wrong.update(str(error))
             return
-        self._narrowed = text
-        self._close_entry()
+        self._way.narrowed = text
+        self.action_leave()
         self._look()
 
-    def _close_entry(self) -> None:
+    def action_leave(self) -> None:
+        """Leave the filter as it was."""
+        self._writing = False
         self.query_one("#entry").remove_class("shown")
         self.query_one("#wrong").remove_class("shown")
-        self.query_one("#records" if self.place.kind == "records" else "#lines", Listing).focus()
-
-
-def _next(words: list[str], word: str) -> str:
-    return words[(words.index(word) + 1) % len(words)]
+        self.query_one("#records" if self._way.here.kind == "records" else "#lines", Listing).focus()
+        self.refresh_bindings()

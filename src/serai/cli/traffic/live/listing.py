@@ -18,6 +18,7 @@ from textual.strip import Strip
 from serai.cli.traffic.live.looks import ACCENT, DIM
 
 _HEADING = 1
+_MARGINS = 2
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -120,15 +121,13 @@ class Listing(ScrollView, can_focus=True):
         """Write one line of what is to be seen."""
         width, plain = self.scrollable_content_region.width, self.rich_style
         if y == 0:
-            text = Text(f" {self._heading(width - 1)}", f"{DIM}", no_wrap=True)
-            return self._strip(text, width, plain)
+            return self._strip(Text.assemble((f" {self._heading(width - _MARGINS)}", DIM)), width, plain)
         place = y - _HEADING + round(self.scroll_y)
         if place >= len(self._rows):
-            text = Text(f" {self._empty}" if not self._rows and place == 0 else "", DIM)
-            return self._strip(text, width, plain)
+            said = self._empty if not self._rows and place == 0 else ""
+            return self._strip(Text.assemble((f" {said}", DIM)), width, plain)
         cursor = place == self._cursor and self.has_focus
-        text = Text("▌" if cursor else " ", ACCENT, no_wrap=True, end="")
-        text.append_text(self._rows[place].draw(width - 1))
+        text = Text.assemble(("▌" if cursor else " ", ACCENT), self._rows[place].draw(width - _MARGINS))
         return self._strip(text, width, self.get_component_rich_style("listing--cursor") if cursor else plain)
 
     def action_move(self, by: int) -> None:

@@ -9,7 +9,7 @@ from textual.theme import Theme
 BRIGHT: Final = "#e6edf3"
 PLAIN: Final = "#b7c3d0"
 DIM: Final = "#6b7a8c"
-TRACK: Final = "#1c2530"
+TRACK: Final = "#233040"
 """Behind bars."""
 ACCENT: Final = "#4fd1c5"
 WARM: Final = "#f2b866"
@@ -37,11 +37,12 @@ Screen { layout: vertical; background: $background; }
 .pane:focus { border: round $primary; border-title-color: $primary; }
 #lines { width: 3fr; }
 #graphs { width: 2fr; }
-#details { height: 11; }
+#details { height: 11; text-wrap: nowrap; text-overflow: ellipsis; }
 .records #records, .records #details { display: block; }
 .records #upper, .records #lower { display: none; }
 #records { height: 1fr; }
-.low #lower, .low #details { height: 8; }
+.low #lower { height: 8; }
+.low #details { height: 9; }
 #entry { display: none; height: auto; background: $panel; padding: 0 1; }
 #entry.shown { display: block; }
 #entry Input { border: none; height: 1; padding: 0; background: $panel; }
@@ -51,5 +52,5 @@ Listing { scrollbar-size-vertical: 1; scrollbar-color: #2b3947; scrollbar-backgr
 Listing > .listing--cursor { background: #1b2a38; }
 Footer { background: $panel; }
 Help { align: center middle; background: $background 60%; }
-Help > Static { width: 62; height: auto; border: round $primary; background: $panel; padding: 1 2; border-title-color: $primary; }
+Help > Static { width: 74; height: auto; border: round $primary; background: $panel; padding: 1 2; border-title-color: $primary; }
 """

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import ClassVar, Final
 
 from rich.text import Text
@@ -9,14 +10,16 @@ from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.screen import ModalScreen
 from textual.widget import Widget
-from textual.widgets import Static
+from textual.widgets import Input, Static
 
 from serai.cli.traffic.columns import ends, shortened, why
 from serai.cli.traffic.figures import chart, count, rate, size
 from serai.cli.traffic.live.looks import ACCENT, BAD, BRIGHT, DIM, LINES, PLAIN, VERDICTS, WARM
+from serai.cli.traffic.live.poller import passes
 from serai.wire import flowapi
+from serai.wire.client import ClientError
 
-_HIGHEST: Final = 4
+_HIGHEST: Final = 6
 _WHOLE: Final = 100.0
 _FLAGS: Final = "FSRPAUEC"
 
@@ -89,7 +92,9 @@ class Graphs(Widget):
             values = list(series.bytes)[:known] or [0]
             now = rate(values[-1], trend.step_seconds)
             most = f" ▲ {rate(max(values), trend.step_seconds)}"
-            name = shortened(series.name or "-", max(4, width - len(now) - len(most) - 1))
+            if len(series.name) + len(now) + len(most) >= width:
+                most = ""
+            name = shortened(series.name or "-", max(1, width - len(now) - len(most) - 1))
             text.append(name, f"bold {BRIGHT}")
             text.append(" " * max(1, width - len(name) - len(now) - len(most)))
             text.append(now, colour)
@@ -130,8 +135,10 @@ def _details(record: flowapi.Record) -> Text:
         ("why", why(record) or "-"),
         ("seen by", f"{record.vnic} on {record.host}, {record.direction}, network {record.network or '-'}"),
         ("addresses", f"{record.local} port {record.local_port} — {record.remote} port {record.remote_port}"),
-        ("out", f"{size(record.bytes_out)} in {count(record.packets_out)} packets, TCP flags {_flags(record.flags_out)}"),
-        ("in", f"{size(record.bytes_in)} in {count(record.packets_in)} packets, TCP flags {_flags(record.flags_in)}"),
+        ("traffic", " — ".join([
+            f"out {size(record.bytes_out)}, {count(record.packets_out)} packets{_flags(record.flags_out)}",
+            f"in {size(record.bytes_in)}, {count(record.packets_in)} packets{_flags(record.flags_in)}",
+        ])),
         ("time", f"{record.first.astimezone():%H:%M:%S} to {record.last.astimezone():%H:%M:%S}{_marks(record)}"),
         ("labels", f"{_labels(record.labels)} — {_labels(record.peer_labels)}"),
     ]  # fmt: skip
@@ -142,7 +149,8 @@ def _details(record: flowapi.Record) -> Text:
 
 
 def _flags(bits: int) -> str:
-    return "".join(name for place, name in enumerate(_FLAGS) if bits >> place & 1) or "-"
+    told = "".join(name for place, name in enumerate(_FLAGS) if bits >> place & 1)
+    return f", flags {told}" if told else ""
 
 
 def _marks(record: flowapi.Record) -> str:
@@ -157,6 +165,30 @@ def _marks(record: flowapi.Record) -> str:
 def _labels(labels: object) -> str:
     pairs = dict(labels) if isinstance(labels, dict) else {}
     return " ".join(f"{key}={value}" for key, value in sorted(pairs.items())) or "none"
+
+
+class Trouble(Static):
+    """Why there is no answer; seen while there is none."""
+
+    def show(self, error: ClientError | None, heard: datetime | None) -> None:
+        """Say what is wrong, and of when what is shown is; None: nothing is wrong, or nothing is shown."""
+        self.set_class(error is not None, "shown")
+        if error is None:
+            return
+        if not passes(error):
+            self.update(str(error))
+            return
+        since = f" What is shown is from {heard.astimezone():%H:%M:%S}." if heard else ""
+        self.update(f"No answer: {error}. It is asked again and again.{since}")
+
+
+class Entry(Input):
+    """Where a filter is written."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("enter", "submit", "Use it"),
+        Binding("escape", "app.leave", "Leave it"),
+    ]
 
 
 class Help(ModalScreen[None]):
@@ -183,7 +215,7 @@ class Help(ModalScreen[None]):
             text.append(f"{key:<17}", f"bold {ACCENT}")
             text.append(f"{does}\n", PLAIN)
         text.append(
-            "\nRates are means over the time that is asked for. Each graph is\nas high as its highest step (▲).", DIM
+            "\nRates are means over the time that is looked at. A graph is as high\nas its highest step (▲).", DIM
         )
         box = Static(text)
         box.border_title = "Keys"

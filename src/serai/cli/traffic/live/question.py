@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any, Final, Protocol, TypeVar
 
-from serai.cli.traffic.columns import ends, why
+from serai.cli.traffic.columns import ends
 from serai.cli.traffic.live.place import WINDOWS, Condition, Place, end_is, service_is, short
 from serai.wire import flowapi
 
@@ -198,7 +198,7 @@ def _denials(place: Place, records: Sequence[flowapi.Record]) -> list[Denial]:
     """Put records of one kind together, the latest first."""
     found: dict[tuple[str, str, str, str], list[flowapi.Record]] = {}
     for record in records:
-        found.setdefault((*ends(record), record.service, why(record)), []).append(record)
+        found.setdefault((*ends(record), record.service, record.rule or record.reason), []).append(record)
     return [
         Denial(
             last=max(record.at for record in same), source=source, target=target, service=service, why=reason,
