@@ -26,7 +26,7 @@ class Element:
     """One kind of value."""
 
     number: int
-    bytes: int
+    size: int
     """``VARIABLE`` for texts."""
     enterprise: int = 0
 
@@ -39,8 +39,8 @@ class Element:
     def specifier(self) -> bytes:
         """As it stands in a template (RFC 7011, 3.2)."""
         if self.enterprise:
-            return struct.pack(">HHI", self.number | _ENTERPRISE, self.bytes, self.enterprise)
-        return struct.pack(">HH", self.number, self.bytes)
+            return struct.pack(">HHI", self.number | _ENTERPRISE, self.size, self.enterprise)
+        return struct.pack(">HH", self.number, self.size)
 
 
 _NUMBERED: Final = {1: "u1", 2: ">u2", 4: ">u4", 8: ">u8"}
@@ -91,9 +91,9 @@ class Template:
         """The part of a fixed size, as numpy has it."""
         return np.dtype(
             [
-                (name, _NUMBERED.get(each.bytes, f"V{each.bytes}") if name not in self.ends else f"V{each.bytes}")
+                (name, _NUMBERED.get(each.size, f"V{each.size}") if name not in self.ends else f"V{each.size}")
                 for name, each in self.elements.items()
-                if each.bytes != VARIABLE
+                if each.size != VARIABLE
             ]
         )
 

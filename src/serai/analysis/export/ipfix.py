@@ -166,7 +166,7 @@ def _fixed(template: Template, table: pa.Table, rows: Array, local: Array, remot
         found[there], found[back] = np.where(mine, out, into), np.where(mine, into, out)
 
     ends = template.ends
-    width = template.elements[ends[0]].bytes
+    width = template.elements[ends[0]].size
     near, far = (side[:, 16 - width :] for side in (local, remote))
     for name, first, second in zip(ends, (near, far), (far, near), strict=True):
         found[name] = np.ascontiguousarray(np.where(mine[:, None], first, second)).view(f"V{width}")[:, 0]
