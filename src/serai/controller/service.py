@@ -323,7 +323,7 @@ class Service:
     async def metrics(self, who: Caller) -> bytes:
         """Count, in the text format of Prometheus."""
         require(who, Verb.READ_METRICS)
-        return figures(self._current, self._shard, self._troubles())
+        return figures(self._current, self._shard, self._traffic, self._troubles())
 
     async def _told(self, who: Caller | None, verb: str, doing: Awaitable[T]) -> T:
         """Do something; that somebody was not let is on record."""

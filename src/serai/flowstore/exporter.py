@@ -62,7 +62,7 @@ class Target(Protocol):
         """Return parcels for ``send``, each with its number of ``records``, and how many records are not told. Takes time, and no part in I/O."""
         ...
 
-    async def send(self, parcel: Any) -> None:
+    async def send(self, parcel: Any) -> None:  # noqa: ANN401 (each has its own)
         """Send a parcel, or raise OSError."""
         ...
 
@@ -131,12 +131,12 @@ class _Line:
                 self.told.sent += parcel.records
                 self.told.waiting -= parcel.records
                 left -= parcel.records
-        except Exception:  # the records after these are told all the same
+        except Exception:  # noqa: BLE001  # the records after these are told all the same
             _log.exception("records could not be exported", to=self.name)
             self.told.dropped += left
             self.told.waiting -= left
 
-    async def _send(self, parcel: Any) -> None:
+    async def _send(self, parcel: Any) -> None:  # noqa: ANN401 (as above)
         pause = _PAUSE_SECONDS
         while True:
             try:
