@@ -28,6 +28,9 @@ class Said:
     """Of the VM whose side it is: a gate that only observes drops nothing."""
 
 
+_BOTH = (Direction.EGRESS, Direction.INGRESS)
+
+
 class Gates:
     """Judges conversations in one world; remembers what it has worked out."""
 
@@ -36,6 +39,18 @@ class Gates:
         self.finder = Finder(world)
         self._sides = Sides(world)
         self._known: dict[End, tuple[Seen, Seen]] = {}
+        self._classes: dict[End, int] = {}
+        self._numbers: dict[tuple[Seen, Seen, Mode | None], int] = {}
+        self._both: dict[tuple[int, int, int, int], tuple[Said | None, Said | None]] = {}
+
+    def judge_both(self, ends: Ends, protocol: int, port: int) -> tuple[Said | None, Said | None]:
+        """Say what the source's side and the target's side say."""
+        key = self._class(ends.source), self._class(ends.target), protocol, port
+        found = self._both.get(key)
+        if found is None:
+            egress, ingress = (self.judge(ends, direction, protocol, port) for direction in _BOTH)
+            found = self._both[key] = egress, ingress
+        return found
 
     def judge(self, ends: Ends, direction: Direction, protocol: int, port: int) -> Said | None:
         """Say what one side says; None where that end has no gate."""
@@ -44,6 +59,14 @@ class Gates:
             return None
         decision = self._sides.decision(self._seen(mine)[0], direction, self._seen(other)[1], protocol, port)
         return Said(*decision, mine.judged[0].mode)
+
+    def _class(self, end: End) -> int:
+        """Number what verdicts about an end depend on: ends of one class are judged alike."""
+        found = self._classes.get(end)
+        if found is None:
+            key = *self._seen(end), end.judged[0].mode if end.judged else None
+            found = self._classes[end] = self._numbers.setdefault(key, len(self._numbers))
+        return found
 
     def _seen(self, end: End) -> tuple[Seen, Seen]:
         """Return how its own gate sees an end, and how the other side does: a VM's other addresses are no VM's to it."""

@@ -7,7 +7,7 @@ import enum
 from collections.abc import Iterable
 from datetime import datetime
 
-from serai.model.policy import Action, Direction
+from serai.model.policy import Action
 from serai.model.ports import WITH_PORTS, format_ports
 from serai.model.tenancy import Mode
 from serai.model.world import World
@@ -131,7 +131,7 @@ def whatif(old_world: World, new_world: World, conversations: Iterable[Conversat
 
 
 def _fate(gates: Gates, ends: Ends, protocol: int, port: int) -> _Fate:
-    said = gates.judge(ends, Direction.EGRESS, protocol, port), gates.judge(ends, Direction.INGRESS, protocol, port)
+    said = gates.judge_both(ends, protocol, port)
     return _Fate(min((_outcome(each) for each in said if each), default=_Outcome.ACCEPTED), said)
 
 
