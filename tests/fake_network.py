@@ -18,7 +18,12 @@ VMS = (
     "/acme/shop:web-1", "/acme/shop:web-2", "/acme/shop:db", "/acme/shop:cache", "/acme/pay:api-1", "/acme/pay:api-2", "/globex/crm:app",
     "/globex/crm:db", "/globex/crm:search", "/acme/ops:monitor", "/globex/www:front-1", "/globex/www:front-2",
 )  # fmt: skip
-GROUPS = {"vm": VMS, "tenant": ("acme", "globex"), "scope": ("/acme/shop", "/acme/pay", "/globex/crm"), "label:tier": ("web", "db", "(none)")}
+GROUPS = {
+    "vm": VMS,
+    "tenant": ("acme", "globex"),
+    "scope": ("/acme/shop", "/acme/pay", "/globex/crm"),
+    "label:tier": ("web", "db", "(none)"),
+}
 _PROTOCOLS = {"tcp": 9.0, "udp": 2.0, "icmp": 0.02}
 _SERVICES = {"tcp/5432": 6.0, "tcp/443": 3.0, "udp/53": 0.1, "tcp/6379": 1.0}
 
@@ -52,11 +57,15 @@ class FakeNetwork:
             return _problem(self.status, "your roles do not let you see traffic: a viewer may")
         self.filters.append(narrowed)
         since, until = (datetime.fromisoformat(request.url.params[name]) for name in ("since", "until"))
-        found = {"top": self._top, "trends": self._trend, "map": self._map, "flows": self._flows}[request.url.path.removeprefix("/v1/")]
+        found = {"top": self._top, "trends": self._trend, "map": self._map, "flows": self._flows}[
+            request.url.path.removeprefix("/v1/")
+        ]
         return httpx2.Response(200, content=msgspec.json.encode(found(request.url.params, since, until)))
 
     def _complete(self, until: datetime) -> flowapi.Completeness:
-        silent = [flowapi.Silence(host="hv-7", since=until - timedelta(seconds=90), until=until - timedelta(seconds=30))]
+        silent = [
+            flowapi.Silence(host="hv-7", since=until - timedelta(seconds=90), until=until - timedelta(seconds=30))
+        ]
         return flowapi.Completeness(
             percent=100.0 if self.whole else 97.2, records=48213, lost=0 if self.whole else 1350, silent=() if self.whole else silent,
             silent_hosts=0 if self.whole else 1, until=until - timedelta(seconds=8),
@@ -85,7 +94,9 @@ class FakeNetwork:
                 int(length * size * 1e7 * (1.4 + math.sin(step / (3.0 + place)) + 0.3 * math.sin(step * 1.7 + place)))
                 for step in range(count)
             ]
-            series.append(flowapi.Series(name=name, bytes=sums, packets=[each // 1000 for each in sums], connections=sums))
+            series.append(
+                flowapi.Series(name=name, bytes=sums, packets=[each // 1000 for each in sums], connections=sums)
+            )
         return flowapi.Trend(
             of=params["of"], by=params["by"], since=since, step_seconds=length, series=series, completeness=self._complete(until)  # type: ignore[arg-type]
         )  # fmt: skip
@@ -130,6 +141,6 @@ _DENIED: tuple[dict[str, object], ...] = (
 
 
 def _problem(status: int, detail: str) -> httpx2.Response:
-    return httpx2.Response(status, json={"type": "urn:serai:problem:x", "title": "t", "status": status, "detail": detail})
-
-
+    return httpx2.Response(
+        status, json={"type": "urn:serai:problem:x", "title": "t", "status": status, "detail": detail}
+    )
