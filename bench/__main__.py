@@ -10,12 +10,13 @@ from rich.console import Console
 from rich.table import Table
 
 from bench import compile as compiler
-from bench import control, gate, lab, ovn, testrun
+from bench import control, flows, gate, lab, ovn, testrun
 from bench.metric import Metric
 
 _BENCHMARKS: dict[str, Callable[[], Iterable[Metric]]] = {
     "compile": compiler.measure,
     "control": control.measure,
+    "flows": flows.measure,
     "gate": gate.measure,
     "lab": lab.measure,
     "ovn": ovn.measure,

@@ -7,7 +7,7 @@ import dataclasses
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Metric:
-    """A number, what it should be at the most, and where it stands."""
+    """A number, what it should be, and where it stands."""
 
     name: str
     value: float | None
@@ -15,13 +15,17 @@ class Metric:
     unit: str
     goal: float | None = None
     """At the most; None where nothing is promised yet."""
+    least: bool = False
+    """The goal is what it should be at the least."""
     missing: str = ""
     """What this machine lacks."""
 
     @property
     def ok(self) -> bool:
         """Whether the promise is kept; a promise that could not be looked at is not."""
-        return self.goal is None or (self.value is not None and self.value <= self.goal)
+        if self.goal is None or self.value is None:
+            return self.goal is None
+        return self.value >= self.goal if self.least else self.value <= self.goal
 
     def fields(self) -> dict[str, object]:
         """For a program."""
@@ -32,5 +36,5 @@ class Metric:
     def row(self) -> tuple[str, str, str, str, str]:
         """For a person: name, value, unit, goal, and whether it is kept."""
         value = "-" if self.value is None else f"{self.value:.3g}"
-        goal = "-" if self.goal is None else f"<= {self.goal:g}"
+        goal = "-" if self.goal is None else f"{'>=' if self.least else '<='} {self.goal:g}"
         return self.name, value, self.unit, goal, self.missing or ("ok" if self.ok else "MISSED")

@@ -31,7 +31,7 @@ class FakeTraffic:
 
     spans: list[Span]
 
-    def _note(self, span: Span) -> None:
+    def _asked(self, span: Span) -> None:
         try:
             parse(span.narrowed)
         except FilterError as error:
@@ -40,14 +40,18 @@ class FakeTraffic:
 
     async def flows(self, who: Caller, span: Span, *, limit: int, after: str | None) -> flowapi.FlowPage:
         del who, after
-        self._note(span)
+        self._asked(span)
         records = [a_record(1), a_record(0, verdict="denied")][:limit]
         return flowapi.FlowPage(records=records, after="1-1" if limit < 2 else None, completeness=COMPLETE)
 
     async def top(self, who: Caller, span: Span, *, by: str, group: str, limit: int) -> flowapi.Top:
         del who, limit
-        self._note(span)
-        names = {"talkers": ["/acme/shop:web-1"], "pairs": ["/acme/shop:web-1", "/acme/shop:db"], "denied": ["/acme/shop:web-1", "/acme/shop:db", "tcp/22", "/acme:shop/egress/db"]}
+        self._asked(span)
+        names = {
+            "talkers": ["/acme/shop:web-1"],
+            "pairs": ["/acme/shop:web-1", "/acme/shop:db"],
+            "denied": ["/acme/shop:web-1", "/acme/shop:db", "tcp/22", "/acme:shop/egress/db"],
+        }
         rows = [flowapi.TopRow(names=names.get(by, ["tcp"]), bytes=3_000_000, packets=2000, connections=10)]
         total = flowapi.TopRow(names=[], bytes=4_000_000, packets=4000, connections=12)
         return flowapi.Top(
@@ -56,31 +60,64 @@ class FakeTraffic:
 
     async def trend(self, who: Caller, span: Span, *, of: str, by: str, steps: int) -> flowapi.Trend:
         del who, steps
-        self._note(span)
+        self._asked(span)
         if of == "nobody":
             raise NotFoundError("no traffic of a VM 'nobody' is on record")
         series = [flowapi.Series(name="tcp", bytes=[0, 500, 1000], packets=[0, 5, 10], connections=[0, 1, 0])]
         return flowapi.Trend(of=of, by=by, since=AT, step_seconds=60, series=series, completeness=COMPLETE)  # type: ignore[arg-type]
 
-    async def service_map(self, who: Caller, span: Span, *, scope: str, group: str, depth: int, limit: int) -> flowapi.ServiceMap:
+    async def service_map(
+        self, who: Caller, span: Span, *, scope: str, group: str, depth: int, limit: int
+    ) -> flowapi.ServiceMap:
         del who, depth, limit
-        self._note(span)
+        self._asked(span)
         edges = [
-            flowapi.MapEdge(source="web", target="db", service="tcp/5432", verdict="accepted", bytes=10**6, packets=10, connections=3),
-            flowapi.MapEdge(source="web", target="db", service="tcp/22", verdict="denied", bytes=60, packets=1, connections=0),
+            flowapi.MapEdge(
+                source="web",
+                target="db",
+                service="tcp/5432",
+                verdict="accepted",
+                bytes=10**6,
+                packets=10,
+                connections=3,
+            ),
+            flowapi.MapEdge(
+                source="web", target="db", service="tcp/22", verdict="denied", bytes=60, packets=1, connections=0
+            ),
         ]
         nodes = [flowapi.MapNode(name="db", vms=1), flowapi.MapNode(name="web", vms=2)]
-        return flowapi.ServiceMap(scope=scope, group=group, nodes=nodes, edges=edges, more=3, since=span.since, until=span.until, completeness=COMPLETE)
+        return flowapi.ServiceMap(
+            scope=scope,
+            group=group,
+            nodes=nodes,
+            edges=edges,
+            more=3,
+            since=span.since,
+            until=span.until,
+            completeness=COMPLETE,
+        )
 
     async def spoke(self, who: Caller, span: Span, *, vm: str, limit: int) -> flowapi.Who:
         del who, limit
-        self._note(span)
+        self._asked(span)
         if vm == "nobody":
             raise NotFoundError("no traffic of a VM 'nobody' is on record")
         peers = [
-            flowapi.PeerRow(peer="/acme/shop:db", direction="egress", service="tcp/5432", verdict="accepted", bytes=10**6, packets=9, connections=2, first=AT, last=AT)
+            flowapi.PeerRow(
+                peer="/acme/shop:db",
+                direction="egress",
+                service="tcp/5432",
+                verdict="accepted",
+                bytes=10**6,
+                packets=9,
+                connections=2,
+                first=AT,
+                last=AT,
+            )
         ]
-        return flowapi.Who(vm=f"/acme/shop:{vm}", peers=peers, since=span.since, until=span.until, completeness=COMPLETE)
+        return flowapi.Who(
+            vm=f"/acme/shop:{vm}", peers=peers, since=span.since, until=span.until, completeness=COMPLETE
+        )
 
     async def suggest(self, who: Caller, body: flowapi.SuggestRequest) -> flowapi.Suggestion:
         del who

@@ -11,7 +11,7 @@ from typing import Final, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from serai.datapath.metering import Interval
+from serai.datapath.interval import Interval
 from serai.model.flow_record import BATCH_RECORDS, DROP_COLUMNS, FLOW_COLUMNS, SIGHTING_COLUMNS, Column
 from serai.wire.records import encode as encode_rows
 from serai.wire.remote import AGENT_LIMIT, Losses, Records, encode

@@ -6,6 +6,7 @@ Only a host that belongs to a site does so, or is about to (``wanted``): on othe
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import dataclasses
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -16,8 +17,9 @@ import structlog
 from serai.agent.batches import Batch, batches
 from serai.agent.spool import Head, Spool
 from serai.datapath.gates import Gates
+from serai.datapath.interval import Interval, joined
 from serai.datapath.layout import VERSION
-from serai.datapath.metering import FORM, Interval, Memory, joined
+from serai.datapath.metering import FORM, Memory
 from serai.model.ruleset import HostRuleset
 from serai.wire.local import RecordsStatus
 from serai.wire.remote import Records
@@ -156,6 +158,8 @@ class Teller:
             self._not_written(job)
             raise
         self._written(job, *written)
+        del job
+        _give_back()
 
     def _take(self) -> _Job:
         until = time.time()
@@ -193,6 +197,13 @@ class Teller:
         if trouble != self._trouble:
             _log.error(trouble)
         self._trouble = trouble
+
+
+def _give_back() -> None:
+    """Let the system have what an interval has taken: a host's memory is its VMs'. glibc alone keeps it otherwise."""
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if trim is not None:
+        trim(0)
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)

@@ -93,13 +93,14 @@ class Questions:
             raise ForbiddenError("your roles do not let you ask: a viewer may")
         edition = await self._current.catch_up()
         try:
-            answer = await self._current.work(lambda: ask(_seen(who, edition.catalog.world)))
+            answer = await self._current.work(lambda: ask(visible(who, edition.catalog.world)))
         except QuestionError as error:
             raise invalid("question", str(error)) from error
         return api.Answer(revision=edition.revision, answer=answer)
 
 
-def _seen(who: Caller, world: World) -> World:
+def visible(who: Caller, world: World) -> World:
+    """Return a world of those VMs only that somebody may see, under all policies."""
     if may_see(who, ROOT):
         return world
     visible = {scope: may_see(who, scope) for scope in {vm.scope for vm in world.vms.values()}}
@@ -111,7 +112,7 @@ def _concerned(who: Caller, draft: Draft) -> tuple[World, World] | None:
 
     A VM that changes concerns its routing domains; a policy, those of the VMs in its scope.
     """
-    old, new, update = _seen(who, draft.edition.catalog.world), _seen(who, draft.catalog.world), draft.update
+    old, new, update = visible(who, draft.edition.catalog.world), visible(who, draft.catalog.world), draft.update
     scopes = [Scope(path.rpartition(":")[0]) for path in update.policies]
     if update.last_word is not None or update.quarantine is not None:
         scopes.append(ROOT)

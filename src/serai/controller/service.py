@@ -24,6 +24,7 @@ from serai.controller.questions import Questions
 from serai.controller.refusals import Refusals
 from serai.controller.shard import Shard
 from serai.controller.standing import Standing, may_see_hosts
+from serai.controller.traffic.learning import Learning
 from serai.controller.traffic.questions import Span, TrafficQuestions
 from serai.controller.traffic.traffic import Traffic
 from serai.controller.views import Views, proposal_of, require
@@ -71,6 +72,7 @@ class Service:
         self._people, self._changes, self._views, self._hosts = people, changes, views, hosts
         self._questions, self._audit, self._standing = questions, audit, standing
         self._witnesses, self._traffic, self._asked = witnesses, traffic, asked
+        self._learning = Learning(current, changes, asked, clock=clock)
         self._refusals = Refusals(store.people)
 
     async def run(self) -> None:
@@ -267,6 +269,14 @@ class Service:
         """Say which groups talk to which."""
         return await self._asked.map(who, span, scope=scope, group=group, depth=depth, limit=limit)
 
+    async def suggest(self, who: Caller, body: flowapi.SuggestRequest) -> flowapi.Suggestion:
+        """Write the least policy that admits what was seen."""
+        return await _answered(self._learning.suggest(who, body))
+
+    async def whatif(self, who: Caller, body: flowapi.WhatIfRequest) -> flowapi.WhatIf:
+        """Replay what was seen against other policies."""
+        return await _discreetly(who, _answered(self._learning.whatif(who, body)))
+
     async def spoke(self, who: Caller, span: Span, *, vm: str, limit: int) -> flowapi.Who:
         """Say with whom a VM spoke."""
         return await self._asked.who(who, span, vm=vm, limit=limit)
@@ -313,7 +323,7 @@ class Service:
     async def metrics(self, who: Caller) -> bytes:
         """Count, in the text format of Prometheus."""
         require(who, Verb.READ_METRICS)
-        return figures(self._current, self._shard, self._troubles())
+        return figures(self._current, self._shard, self._traffic, self._troubles())
 
     async def _told(self, who: Caller | None, verb: str, doing: Awaitable[T]) -> T:
         """Do something; that somebody was not let is on record."""

@@ -9,7 +9,7 @@ from typing import Final
 import numpy as np
 
 from serai.datapath.layout import EGRESS, HANDSHAKE_REFUSED, INGRESS
-from serai.datapath.maps import Array
+from serai.datapath.maps import Array, some
 from serai.datapath.told import ELSEWHERE, GONE, SAME, TOLD_REFUSED, TOLD_RTT, TOLD_UNANSWERED
 from serai.model.flow_record import FLOW_COLUMNS, Event, Verdict, layout
 from serai.model.ports import ECHO_REQUEST, TCP
@@ -42,13 +42,13 @@ class Deltas:
 
     def records(self, vnic: int, keys: Array, flows: Array, which: Array) -> Array:
         """Make records (``PENDING``) of some of these flows, which are all of ``vnic``."""
-        keys, flows = keys[which], flows[which]
+        keys, flows = some(keys, which), some(flows, which)
         made = np.zeros(len(keys), PENDING)
         made["first_ns"] = flows["first_ns"]
         made["last_ns"] = _field(flows, "last_ns")
         record = made["record"]
         record["vnic"] = vnic
-        begins, ends = self.begins[which], self.ends[which]
+        begins, ends = some(self.begins, which), some(self.ends, which)
         record["event"] = begins * np.uint8(Event.BEGINS) | ends * np.uint8(Event.ENDS)
         record["connections"] = begins
         record["direction"], record["protocol"] = flows["origin"] & 1, keys["protocol"]
@@ -63,7 +63,7 @@ class Deltas:
         if "tcp_flags" in (flows.dtype.names or ()):
             record["flags_out"], record["flags_in"] = flows["tcp_flags"].T
         for column, values in self.counted.items():
-            record[column] = values[which]
+            record[column] = some(values, which)
         return made
 
 
@@ -126,13 +126,19 @@ def of_denials(keys: Array, values: Array, counts: Array) -> Array:
     return made
 
 
-def dated(pending: Array, at: int, now_ns: int) -> Array:
-    """Return the records of an interval that ends now: ``at``, in seconds since 1970."""
-    records: Array = pending["record"].copy()
-    records["at"] = at
-    for column, field in (("age_ms", "first_ns"), ("idle_ms", "last_ns")):
-        ages = np.maximum(now_ns - pending[field].astype("i8"), 0) // _MS
-        records[column] = np.minimum(ages, _MOST)
+def dated(pending: list[Array], at: int, now_ns: int) -> Array:
+    """Return the records of an interval that ends now (``at``, in seconds since 1970), and empty ``pending``."""
+    records = np.empty(sum(map(len, pending)), RECORD)
+    filled = 0
+    while pending:  # one by one, so that they take no more memory than once
+        part = pending.pop(0)
+        mine = records[filled : filled + len(part)]
+        mine[:] = part["record"]
+        mine["at"] = at
+        for column, field in (("age_ms", "first_ns"), ("idle_ms", "last_ns")):
+            ages = np.maximum(now_ns - part[field].astype("i8"), 0) // _MS
+            mine[column] = np.minimum(ages, _MOST)
+        filled += len(part)
     return records
 
 

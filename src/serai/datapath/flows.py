@@ -9,37 +9,23 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
-from serai.datapath.layout import EGRESS, FLOW, FLOW_KEY, HANDSHAKE_TIMED, INGRESS, VERSION
+from serai.datapath.handoff import Flows, Handoff, follow, newer
+from serai.datapath.idle import idle_class, idle_ns
+from serai.datapath.layout import FLOW, FLOW_KEY
 from serai.datapath.ledger import Ledger
+from serai.datapath.libbpf import KernelError
 from serai.datapath.maps import Array, Map, comparable
 from serai.datapath.metering import Metering
+from serai.datapath.rows import rows
 from serai.datapath.slots import Slots
 from serai.datapath.tablepins import TablePins
-from serai.model.address import unpack
-from serai.model.flow import DIRECTIONS, IDLE_CLASSES, FlowRow, IdleSeconds, Outcome
+from serai.datapath.told import Told
+from serai.model.flow import IDLE_CLASSES, FlowRow, IdleSeconds
 from serai.model.inventory import VnicId
-from serai.model.ports import ECHO_REQUEST, ICMP, ICMPV6, SCTP, TCP
-from serai.model.reasons import Reason
-from serai.model.ruleset import Step
 
-_FIN, _RST = 0x01, 0x04
 _NS = 1_000_000_000
 _ROOMY = 8
 """A table is looked at seldom while no more than one in so many places is taken."""
-_Flows = tuple[Array, Array]
-"""Keys and flows."""
-_ETERNITY = 1 << 63  # ns, where signed arithmetic ends
-
-
-class _Handoff(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One vNIC's flows on their way to another host."""
-
-    layout: int
-    """Of the records: hosts that have different ones cannot read each other's."""
-    vnic: int
-    now_ns: int
-    keys: bytes
-    flows: bytes
 
 
 class FlowTables:
@@ -197,7 +183,7 @@ class FlowTables:
                 yield
         ended.remember(self._ended)
 
-    def _take_over(self, vnic: VnicId, now_ns: int) -> tuple[_Flows, _Flows]:
+    def _take_over(self, vnic: VnicId, now_ns: int) -> tuple[Flows, Flows]:
         """Take what is over out of a table; return that, and what is left."""
         keys, flows = self._tables[vnic].dump()
         left = self._left_ns(keys, flows, now_ns)
@@ -206,9 +192,9 @@ class FlowTables:
         if len(keys) * _ROOMY > self._tables[vnic].capacity:
             # None can be over before one of them is, or one that closes now.
             self._due[vnic] = now_ns + int(left[~over].min(initial=int(self.idle_ns.min())))
-        lives = keys[~over], flows[~over]
         if not over.any():
-            return (keys[over], flows[over]), lives
+            return (keys[:0], flows[:0]), (keys, flows)
+        lives = keys[~over], flows[~over]
         table = self._tables[vnic]
         self._metering.ending(vnic, keys[over], flows[over], now_ns)
         keys, flows = table.take(keys[over])
@@ -219,15 +205,15 @@ class FlowTables:
 
     def _left_ns(self, keys: Array, flows: Array, now_ns: int) -> Array:
         """How long each may still be silent before it is over."""
-        left: Array = self.idle_ns[_idle_class(keys, flows)].astype("i8") - _idle_ns(flows, now_ns)
+        left: Array = self.idle_ns[idle_class(keys, flows)].astype("i8") - idle_ns(flows, now_ns)
         return left
 
     def rows(self, now_ns: int) -> Iterator[FlowRow]:
         """Go through all flows: those that live and those that ended."""
         for vnic, table in self._tables.items():
-            yield from _rows(vnic, *table.dump(), now_ns)
+            yield from rows(vnic, *table.dump(), now_ns)
         for vnic, keys, flows in self._ended.by_vnic():
-            yield from _rows(vnic, keys, flows, now_ns)
+            yield from rows(vnic, keys, flows, now_ns)
 
     def count(self) -> int:
         """How many flows live."""
@@ -241,11 +227,7 @@ class FlowTables:
         """
         keys, flows = self._tables[vnic].dump()
         recent = flows["last_ns"] >= since_ns
-        return msgspec.msgpack.encode(
-            _Handoff(
-                layout=VERSION, vnic=vnic, now_ns=now_ns, keys=keys[recent].tobytes(), flows=flows[recent].tobytes()
-            )
-        )
+        return msgspec.msgpack.encode(Handoff.of(vnic, keys[recent], flows[recent], now_ns))
 
     def hand_over(self, vnic: VnicId) -> None:
         """Know that another host has taken the flows of ``vnic``: here they have not ended, they are there."""
@@ -263,52 +245,34 @@ class FlowTables:
             ValueError: the bytes are not a handoff.
             KeyError: there is no table for this vNIC here.
         """
-        try:
-            handoff = msgspec.msgpack.decode(raw, type=_Handoff)
-            keys = np.frombuffer(handoff.keys, FLOW_KEY)
-            flows = np.frombuffer(handoff.flows, FLOW).copy()
-        except (msgspec.MsgspecError, ValueError) as error:
-            message = f"these bytes are not a handoff of flows: {error}"
-            raise ValueError(message) from error
-        if handoff.layout != VERSION:
-            message = f"this handoff of flows has layout {handoff.layout}, and layout {VERSION} is understood: upgrade the older host"
-            raise ValueError(message)
-        sound = 0 <= handoff.now_ns < _ETERNITY and (flows["origin"] <= INGRESS).all()
-        if len(keys) != len(flows) or not sound:
-            message = "this handoff of flows contradicts itself"
-            raise ValueError(message)
+        handoff = Handoff.read(raw)
         table = self._tables[VnicId(handoff.vnic)]
-        for field in ("first_ns", "last_ns"):  # each host counts from its own boot
-            ages = np.maximum(handoff.now_ns - flows[field].astype("i8"), 0)
-            flows[field] = np.maximum(now_ns - ages, 0).astype("u8")
-        flows["judged_by"] = 0
-        flows["handshake"] &= 0xFF ^ HANDSHAKE_TIMED  # an answer that comes here would be timed by two clocks
+        keys, flows = handoff.at(now_ns)
         here = table.dump()
-        _follow(keys, flows, *here)
-        keys, flows = _newer(keys, flows, *here, table.capacity)
+        follow(keys, flows, *here)
+        keys, flows = newer(keys, flows, *here, table.capacity)
         replaced = np.isin(comparable(here[0]), comparable(keys))
         old = here[0][replaced], here[1][replaced]
         self._metering.taking(handoff.vnic, keys, flows, old, now_ns)
-        table.update(keys, flows)
-        self._metering.taken(handoff.vnic, keys, flows, old, now_ns)
+        try:
+            table.update(keys, flows)
+        except KernelError:  # it has become full meanwhile: some are there, and their counters are not ours
+            written = Told.of(*table.dump()).find(keys, flows["first_ns"]) >= 0
+            keys, flows = keys[written], flows[written]
+            replaced = np.isin(comparable(old[0]), comparable(keys))
+            old = old[0][replaced], old[1][replaced]
+            raise
+        finally:
+            self._metering.taken(handoff.vnic, keys, flows, old, now_ns)
         self._handed_over.discard(VnicId(handoff.vnic))
         return len(keys)
 
 
 def _add_newer(table: Map, keys: Array, flows: Array) -> int:
     """Those that are there already come first; of the others as many as there is room for."""
-    keys, flows = _newer(keys, flows, *table.dump(), table.capacity)
+    keys, flows = newer(keys, flows, *table.dump(), table.capacity)
     table.update(keys, flows)
     return len(keys)
-
-
-def _newer(keys: Array, flows: Array, known: Array, there: Array, capacity: int) -> _Flows:
-    """Those that are not known, or were seen later than there: as many as there is room for."""
-    fresh = ~_older(keys, flows, known, there)
-    keys, flows = keys[fresh], flows[fresh]
-    beside = ~np.isin(comparable(keys), comparable(known))
-    fits = ~beside | (np.cumsum(beside) <= capacity - len(known))
-    return keys[fits], flows[fits]
 
 
 class _Ended:
@@ -316,7 +280,7 @@ class _Ended:
 
     def __init__(self) -> None:
         self._vnics: list[Array] = []
-        self._flows: list[_Flows] = []
+        self._flows: list[Flows] = []
 
     def add(self, vnic: VnicId, keys: Array, flows: Array) -> None:
         if len(keys):
@@ -329,101 +293,7 @@ class _Ended:
         return sum(map(len, self._vnics))
 
 
-def _joined(parts: Sequence[_Flows]) -> _Flows:
+def _joined(parts: Sequence[Flows]) -> Flows:
     """Several arrays as one; without a type numpy would turn fields of network byte order into native ones."""
     keys, flows = zip(*parts, strict=True)
     return np.concatenate(keys, dtype=FLOW_KEY), np.concatenate(flows, dtype=FLOW)
-
-
-def _older(keys: Array, flows: Array, other_keys: Array, other_flows: Array) -> Array:
-    """Which flows are among the others too, and were seen there as late or later.
-
-    The gate's clock stands still for a tick, and a fast stream does not: what has counted more packets is later.
-    """
-    same, there = _among(keys, other_keys)
-    ours, theirs = flows[same], other_flows[there]
-    as_late = (theirs["last_ns"] == ours["last_ns"]) & (theirs["packets"].sum(axis=1) >= ours["packets"].sum(axis=1))
-    older = np.zeros(len(keys), "?")
-    older[same] = (theirs["last_ns"] > ours["last_ns"]) | as_late
-    return older
-
-
-def _follow(keys: Array, flows: Array, known: Array, here: Array) -> None:
-    """Let no connection's numbers go back to what they were when its flow was on its way.
-
-    That makes a flow younger than it is; and from numbers too far back the gate does not find to those of today.
-    """
-    same, there = _among(keys, known)
-    apart = np.abs(flows["first_ns"][same].astype("i8") - here["first_ns"][there].astype("i8"))
-    one = (keys["protocol"][same] == TCP) & (apart < _NS)  # and not two that used the same ports
-    same, there = same[one], there[one]
-    for field in ("end", "limit"):
-        ours = here[field][there]
-        ahead = ((ours - flows[field][same]).view("<i4") > 0) & (here["window"][there] > 0)
-        flows[field][same] = np.where(ahead, ours, flows[field][same])
-
-
-def _among(keys: Array, others: Array) -> tuple[Array, Array]:
-    """Which of ``keys`` are among the others too, and where: places here and there."""
-    if not len(others):
-        return np.empty(0, "i8"), np.empty(0, "i8")
-    raw, other = comparable(keys), comparable(others)
-    order = np.argsort(other)
-    found = order[np.searchsorted(other[order], raw) % len(other)]
-    same = np.flatnonzero(other[found] == raw)
-    return same, found[same]
-
-
-def _idle_ns(flows: Array, now_ns: int) -> Array:
-    idle: Array = np.maximum(now_ns - flows["last_ns"].astype("i8"), 0)
-    return idle
-
-
-def _idle_class(keys: Array, flows: Array) -> Array:
-    """The cases of ``bpf/conntrack.h``, in its order."""
-    protocol = keys["protocol"]
-    closing = (flows["tcp_flags"] & _RST).any(axis=1) | (flows["tcp_flags"] & _FIN).all(axis=1)
-    half_closed = (flows["tcp_flags"] & _FIN).any(axis=1)
-    opening = (flows["packets"] == 0).any(axis=1)
-    named = {name: place for place, name in enumerate(IDLE_CLASSES)}
-    return np.select(
-        [
-            np.isin(protocol, [ICMP, ICMPV6]),
-            ~np.isin(protocol, [TCP, SCTP]),
-            closing,
-            half_closed,
-            opening,
-            protocol == SCTP,
-        ],
-        [
-            named[name]
-            for name in ("ICMP", "OTHER", "TCP_CLOSING", "TCP_HALF_CLOSED", "TCP_OPENING", "SCTP_ESTABLISHED")
-        ],
-        named["TCP_ESTABLISHED"],
-    )
-
-
-def _rows(vnic: VnicId, keys: Array, flows: Array, now_ns: int) -> Iterator[FlowRow]:
-    service = np.where(flows["origin"] == EGRESS, keys["remote_port"], keys["local_port"])
-    for protocol, request in ECHO_REQUEST.items():
-        service = np.where(keys["protocol"] == protocol, request, service)
-    ages = (_idle_ns(flows, now_ns) / _NS).tolist()
-    for at, (key, flow) in enumerate(zip(keys, flows, strict=True)):
-        accepted = flow["step"] == Step.ACCEPT
-        yield FlowRow(
-            vnic=vnic,
-            direction=DIRECTIONS[flow["origin"] & 1],
-            remote=unpack(key["remote"].tobytes()),
-            identity=int(flow["identity"]),
-            protocol=int(key["protocol"]),
-            port=int(service[at]),
-            packets_out=int(flow["packets"][EGRESS]),
-            packets_in=int(flow["packets"][INGRESS]),
-            bytes_out=int(flow["bytes"][EGRESS]),
-            bytes_in=int(flow["bytes"][INGRESS]),
-            outcome=Outcome.ACCEPTED if accepted else Outcome.OBSERVED,
-            reason=Reason.NONE if accepted else Reason.DENIED,
-            rule=int(flow["rule"]),
-            staged=Outcome.ACCEPTED if flow["staged_step"] == Step.ACCEPT else Outcome.DENIED,
-            age_seconds=ages[at],
-        )

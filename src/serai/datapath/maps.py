@@ -34,6 +34,11 @@ def without(records: Array, others: Array) -> Array:
     return records[~np.isin(comparable(records), comparable(others))]
 
 
+def some(records: Array, which: Array) -> Array:
+    """Those of ``records`` that a mask names; all of them are not copied."""
+    return records if which.all() else records[which]
+
+
 def _pointer(array: Array) -> Any:  # noqa: ANN401
     return ffi.cast("void *", array.ctypes.data)
 
@@ -191,4 +196,4 @@ class Map:
                 yield key.copy(), values
 
 
-__all__ = ["Array", "KernelError", "Map", "comparable", "without"]
+__all__ = ["Array", "KernelError", "Map", "comparable", "some", "without"]

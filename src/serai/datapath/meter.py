@@ -13,7 +13,7 @@ import numpy as np
 
 from serai.datapath.deltas import PENDING, Deltas, as_seen, dated, of_flows
 from serai.datapath.layout import FLOW, FLOW_KEY
-from serai.datapath.maps import Array
+from serai.datapath.maps import Array, some
 from serai.datapath.shares import latest_of_each
 from serai.datapath.told import ELSEWHERE, GONE, TOLD, Told, as_told, hashes
 
@@ -74,7 +74,9 @@ class Meter:
             return
         rows = told.rows.copy()
         rows["missing"] = missing
-        rows[places[moved]] = _now(keys[moved], flows[moved], deltas.flags[moved], before["hash"][moved])
+        rows[some(places, moved)] = _now(
+            some(keys, moved), some(flows, moved), some(deltas.flags, moved), some(before["hash"], moved)
+        )
         new = tell & ~known
         told.change(rows, _now(keys[new], flows[new], deltas.flags[new]))
 
@@ -140,9 +142,8 @@ class Meter:
     def take(self, at: int, now_ns: int) -> Array:
         """Return the records of the interval that ends now (``at``: seconds since 1970), and begin another."""
         self._trim()
-        parts = self._pending
-        self._pending, self._waiting = [], 0
-        return dated(np.concatenate([np.empty(0, PENDING), *parts], dtype=PENDING), at, now_ns)
+        self._waiting = 0
+        return dated(self._pending, at, now_ns)
 
     def written(self) -> Iterator[tuple[int, Array]]:
         """Go through what must be remembered: by vNIC, arrays of ``TOLD`` that do not change any more."""
@@ -163,9 +164,8 @@ class Meter:
     def _match(self, vnic: int, told: Told, keys: Array, flows: Array, now_ns: int) -> tuple[Array, Array]:
         """Return where flows are in ``told`` (-1: nowhere), and what was told of them."""
         places = told.find(keys, flows["first_ns"])
-        before = np.zeros(len(places), TOLD)
-        known = places >= 0
-        before[known] = told.rows[places[known]]
+        before = told.rows[places] if len(told) else np.zeros(len(places), TOLD)
+        before[places < 0] = np.zeros(1, TOLD)
         back = (flows["packets"] < before["packets"]).any(axis=1) | (flows["bytes"] < before["bytes"]).any(axis=1)
         if back.any():  # its ports began another connection within one tick of the clock
             self._lose(vnic, told, places[back], now_ns)
@@ -175,7 +175,7 @@ class Meter:
     def _say(self, vnic: int, keys: Array, flows: Array, deltas: Deltas, which: Array) -> None:
         if which.any():
             made = deltas.records(vnic, keys, flows, which)
-            made["record"]["own_identity"] = self._own(vnic, keys["local"][which])
+            made["record"]["own_identity"] = self._own(vnic, some(keys, which)["local"])
             self.add(made)
 
     def _lose(self, vnic: int, told: Told, places: Array, now_ns: int) -> None:

@@ -6,13 +6,12 @@ that say so, in one step. What left the kernel since then stands in the diary. W
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Final, Protocol
 
 import numpy as np
 
-from serai.datapath.deltas import RECORD, of_denials
+from serai.datapath.deltas import of_denials
 from serai.datapath.diary import (
     AnyEntry,
     Denied,
@@ -25,16 +24,14 @@ from serai.datapath.diary import (
     flows_of,
     meter_of,
 )
+from serai.datapath.interval import DROP, SIGHTING, Interval
 from serai.datapath.layout import DENIAL_KEY
 from serai.datapath.maps import Array
-from serai.datapath.meter import PENDING_ROOM, Meter
+from serai.datapath.meter import Meter
 from serai.datapath.replay import happened, same
 from serai.datapath.tally import LOST, METERED, REASONS, SIGHTED, Tally, denial_counts, meter_counts, sighting_counts
 from serai.datapath.told import TOLD
-from serai.model.flow_record import DROP_COLUMNS, SIGHTING_COLUMNS, layout
 
-DROP: Final = layout(DROP_COLUMNS)
-SIGHTING: Final = layout(SIGHTING_COLUMNS)
 _FLOWS: Final = "flows"
 _MOST: Final = (1 << 32) - 1
 FORM: Final = 1
@@ -66,34 +63,6 @@ class Kernel(Protocol):
 
     def sightings(self) -> Array:
         """What was seen of each kind, with the fields of ``SIGHTING_COLUMNS``; ``packets`` since the vNIC came."""
-
-
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
-class Interval:
-    """What is new since the interval before."""
-
-    flows: Array
-    """Of ``FLOW_COLUMNS``; the same of the others."""
-    drops: Array
-    sightings: Array
-    ring: int
-    """Ends of flows that are not known (see ``wire.remote.Losses``)."""
-    denials: int
-    forgotten: int
-
-
-def joined(first: Interval, second: Interval) -> Interval:
-    """Return two intervals as one; of more flows than one may have the oldest are forgotten."""
-    flows = np.concatenate([first.flows, second.flows], dtype=RECORD)
-    over = max(0, len(flows) - PENDING_ROOM)
-    return Interval(
-        flows=flows[over:],
-        drops=np.concatenate([first.drops, second.drops], dtype=DROP)[-PENDING_ROOM:],
-        sightings=np.concatenate([first.sightings, second.sightings], dtype=SIGHTING)[-PENDING_ROOM:],
-        ring=first.ring + second.ring,
-        denials=first.denials + second.denials,
-        forgotten=first.forgotten + second.forgotten + over,
-    )
 
 
 class Metering:

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Literal
 
-from serai.wire.api import Body
+from serai.wire.api import Body, Word, Writing
 
 TopBy = Literal["talkers", "listeners", "pairs", "protocols", "services", "denied"]
 TrendBy = Literal["protocol", "service", "peer", "verdict", "direction"]
@@ -228,7 +228,7 @@ class Who(Body, frozen=True, kw_only=True):
 class SuggestRequest(Body, frozen=True, kw_only=True):
     """Write the least policy that admits what was seen."""
 
-    scope: str
+    scope: Word
     since: datetime
     until: datetime
 
@@ -247,10 +247,10 @@ class Suggestion(Body, frozen=True, kw_only=True):
 class WhatIfRequest(Body, frozen=True, kw_only=True):
     """Replay what was seen against other policies."""
 
-    files: Mapping[str, str]
+    files: Mapping[Word, Writing]
     """As for a change."""
-    replace: bool = True
-    """These files are all there is; else they are added to what is in force."""
+    prune: Word | None = None
+    """A scope: resources in it that stand in no file go. None: what is not mentioned stays."""
     since: datetime
     until: datetime
 
@@ -280,5 +280,9 @@ class WhatIf(Body, frozen=True, kw_only=True):
     conversations: int
     """Kinds of conversations that were replayed."""
     unknown: int
-    """Those that could not be: an end is gone."""
+    """Those that could not be: an end is gone, or what is recorded does not say enough."""
+    more: int = 0
+    """Rows that are not listed."""
+    notes: Sequence[str] = ()
+    """What was left out, and why."""
     completeness: Completeness

@@ -11,6 +11,8 @@ from hypothesis import strategies as st
 
 from serai.agent.link.core import LONGEST_SECONDS, LinkCore, Phase
 from serai.agent.link.events import (
+    BatchesReady,
+    BatchRead,
     CertificateHeld,
     Change,
     Command,
@@ -19,6 +21,7 @@ from serai.agent.link.events import (
     Enforce,
     Enforced,
     Event,
+    ForgetBatches,
     HangUp,
     Holding,
     HostChanged,
@@ -26,6 +29,7 @@ from serai.agent.link.events import (
     Lost,
     MakeRequest,
     Memory,
+    ReadBatch,
     Received,
     Refused,
     Remember,
@@ -46,10 +50,12 @@ from serai.wire.remote import (
     FromController,
     Held,
     Hello,
+    Records,
     Renew,
     Renewed,
     Seen,
     Sight,
+    Taken,
     Welcome,
     Whole,
     Witness,
@@ -396,3 +402,102 @@ def test_whatever_happens(events: list[Event], seed: int) -> None:
             conversing = False
         fenced = fenced or link.phase is Phase.FENCED
     assert dataclasses.replace(link.memory) == kept
+
+
+SPOOL, OLDER = 16 * "a", 16 * "b"
+
+
+def batch(number: int, *, spool: str = SPOOL, size: int = 10) -> Records:
+    return Records(spool=spool, number=number, since=0.0, until=10.0, records=1, flows=bytes(size))
+
+
+def read(number: int, **otherwise: object) -> BatchRead:
+    return BatchRead(batch=batch(number, **otherwise))  # type: ignore[arg-type]
+
+
+def taken(number: int, spool: str = SPOOL) -> Received:
+    return said(Taken(spool=spool, number=number))
+
+
+def after(number: int, spool: str = SPOOL) -> ReadBatch:
+    return ReadBatch(after=(spool, number))
+
+
+FIRST, NONE = ReadBatch(after=None), BatchRead(batch=None)
+
+
+def test_batches_are_sent_in_their_order_and_forgotten_when_they_are_taken() -> None:
+    link = talking()
+    assert play(link, BatchesReady()) == [FIRST]
+    assert play(link, read(1)) == [Send(message=batch(1)), after(1)]
+    assert play(link, read(2)) == [Send(message=batch(2)), after(2)]
+    assert play(link, NONE) == []
+    assert play(link, taken(1)) == [ForgetBatches(spool=SPOOL, number=1)]
+    assert play(link, BatchesReady()) == [after(2)]
+    assert play(link, read(3), NONE, taken(3)) == [
+        Send(message=batch(3)), after(3), ForgetBatches(spool=SPOOL, number=3),
+    ]  # fmt: skip
+
+
+def test_no_more_than_four_batches_are_on_their_way() -> None:
+    link = talking()
+    sent = play(link, BatchesReady(), read(1), read(2), read(3), read(4))
+    assert sent[-1] == Send(message=batch(4)), "and the next is not even read"
+    assert play(link, BatchesReady()) == []
+    assert play(link, taken(2)) == [ForgetBatches(spool=SPOOL, number=2), after(4)]
+    assert play(link, read(5)) == [Send(message=batch(5)), after(5)]
+    assert play(link, read(6)) == [Send(message=batch(6))]
+
+
+def test_much_on_its_way_is_enough() -> None:
+    """What the host answers about its rules waits behind no more than this."""
+    link = talking()
+    assert play(link, BatchesReady(), read(1, size=300_000))[1:] == [Send(message=batch(1, size=300_000))]
+    assert play(link, taken(1)) == [ForgetBatches(spool=SPOOL, number=1), after(1)]
+
+
+def test_another_conversation_begins_with_the_oldest() -> None:
+    link = talking()
+    play(link, BatchesReady(), read(1), read(2))
+    assert play(link, Lost(why="gone", now=1.0), read(3)) == [Wake(seconds=0.2)]
+    assert play(link, BatchesReady()) == []
+    assert play(link, tick(5.0), CONNECTED, said(welcome(epoch=5)))[2:] == [
+        Remember(memory=Memory(term=7, epoch=5)), FIRST,
+    ]  # fmt: skip
+    assert play(link, read(1)) == [Send(message=batch(1)), after(1)]
+    assert play(link, taken(2)) == [ForgetBatches(spool=SPOOL, number=2)], "it has kept what it could not answer"
+
+
+def test_batches_of_an_earlier_spool_are_answered_by_its_name() -> None:
+    link = talking()
+    play(link, BatchesReady(), read(7, spool=OLDER), read(1), read(2), read(3))
+    assert play(link, taken(2)) == [ForgetBatches(spool=SPOOL, number=2), after(3)]
+    assert play(link, NONE, taken(7, OLDER)) == [ForgetBatches(spool=OLDER, number=7)]
+
+
+def test_rules_are_obeyed_while_batches_are_on_their_way() -> None:
+    link = talking()
+    play(link, BatchesReady(), read(1), read(2), read(3), read(4))
+    assert play(link, said(whole()), Enforced(number=1, digest=D1)) == [
+        Enforce(number=1, ruleset=b"r"), Send(message=Held(digest=D1, answers=1)),
+    ]  # fmt: skip
+
+
+def test_nothing_is_taken_before_the_welcome() -> None:
+    link = core()
+    play(link, BatchesReady(), tick(), CONNECTED)
+    assert play(link, taken(1)) == [HangUp(why="the controller says 'taken' out of turn")]
+
+
+def test_who_is_fenced_sends_no_batches() -> None:
+    link = talking()
+    play(link, said(Fenced(epoch=9)))
+    assert play(link, BatchesReady(), read(1)) == []
+
+
+def test_what_is_not_kept_is_sent_once_more() -> None:
+    link = talking()
+    play(link, BatchesReady(), read(1), read(2), read(3), NONE)
+    again = said(Taken(spool=SPOOL, number=1, again=True))
+    assert play(link, again) == [ForgetBatches(spool=SPOOL, number=1), after(1)]
+    assert play(link, read(2)) == [Send(message=batch(2)), after(2)]

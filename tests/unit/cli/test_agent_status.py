@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from datetime import UTC, datetime
 
+import msgspec
 import pytest
 from rich.console import Console
 
@@ -52,4 +53,35 @@ def test_programs_hear_all_of_it() -> None:
     assert status_fields(reply(link(trouble="t")))["link"] == {
         "connected": False, "url": "wss://c1:8744", "epoch": 3, "term": 4, "fenced": False, "trouble": "t",
         "certificateUntil": "2026-03-01T12:00:00+00:00", "clockSkewSeconds": None,
+    }  # fmt: skip
+
+
+def recorded(*, lost: int = 0, trouble: str = "") -> local.StatusReply:
+    records = local.RecordsStatus(
+        batches=2, records=50, bytes=8192, sent=1000, removed=lost, lost=lost, trouble=trouble
+    )  # fmt: skip
+    return msgspec.structs.replace(reply(None), records=records)
+
+
+@pytest.mark.parametrize(
+    ("told", "says"),
+    [
+        (recorded(), "50 records of traffic wait on disk (0.0 MB), 1000 sent."),
+        (recorded(lost=3), "50 records of traffic wait on disk (0.0 MB), 1000 sent, 3 lost."),
+        (
+            recorded(trouble="the disk is full"),
+            "50 records of traffic wait on disk (0.0 MB), 1000 sent: the disk is full.",
+        ),
+    ],
+)
+def test_what_is_recorded_of_traffic_is_told(told: local.StatusReply, says: str) -> None:
+    out = io.StringIO()
+    show_status(Console(file=out, width=200), told)
+    assert says in out.getvalue().splitlines()
+
+
+def test_programs_hear_of_records_too() -> None:
+    assert status_fields(reply(None))["records"] is None
+    assert status_fields(recorded(lost=1))["records"] == {
+        "batches": 2, "records": 50, "bytes": 8192, "sent": 1000, "removed": 1, "lost": 1, "trouble": "",
     }  # fmt: skip

@@ -21,10 +21,10 @@ from serai.datapath.flows import FlowTables
 from serai.datapath.layout import (
     DENIAL,
     DENIAL_KEY,
-    EVENT_DROP,
-    EVENT_ENDED,
     DROP_EVENT,
     ENDED_EVENT,
+    EVENT_DROP,
+    EVENT_ENDED,
     FLOW,
     FLOW_KEY,
     MAPS,
@@ -201,11 +201,15 @@ class FakeHost:
         self.denials.sweep(self.clock())
         self.flows.sweep(self.clock())
 
-    def tell(self) -> None:
+    def read(self) -> Iterator[None]:
+        """As ``Gates.read``."""
         self.samples.read()
-        for _ in self.flows.read(self.clock()):
-            pass
+        yield from self.flows.read(self.clock())
         self.metering.read_others(self.counted(), self.clock())
+
+    def tell(self) -> None:
+        for _ in self.read():
+            pass
         job = self.teller._take()
         self.teller._written(job, *job.write(self.teller._spool))
 

@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from fake_host import SECOND, FakeHost, Killed, Truth, played
 from hypothesis import HealthCheck, given, note, settings
 from hypothesis import strategies as st
 
-from fake_host import SECOND, FakeHost, Killed, Truth, played
 from serai.model.flow_record import DROP_COLUMNS, FLOW_COLUMNS, Event, Verdict
 from serai.wire.records import decode
 from serai.wire.remote import Records
@@ -132,7 +132,7 @@ class Scene:
 
 
 @pytest.fixture
-def world(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[list[Scene]]:
+def world(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Scene]]:
     scenes: list[Scene] = []
     with played(
         monkeypatch, lambda: scenes[-1].clock() if scenes else 0, lambda: [h.fate for s in scenes[-1:] for h in s.hosts]

@@ -51,10 +51,11 @@ def test_what_was_answered_was_let_pass_at_times() -> None:
     assert passed(told(EGRESS, DENIED, 0), told(INGRESS, ACCEPTED, 5)) is None
 
 
-def test_addresses_of_vms_make_no_difference() -> None:
-    both = [told(EGRESS, ACCEPTED), told(INGRESS, ACCEPTED, source_address=ip_address("10.0.0.1"))]
+def test_other_ports_and_addresses_are_of_another_kind() -> None:
+    both = [told(EGRESS, ACCEPTED), told(INGRESS, ACCEPTED)]
     assert len(kinds(both)) == 1
     assert len(kinds([*both, told(EGRESS, ACCEPTED, port=81)])) == 2
+    assert len(kinds([*both, told(EGRESS, ACCEPTED, source_address=ip_address("10.0.0.1"))])) == 2
 
 
 def tried(ports: range, unanswered: int) -> list[Kind]:

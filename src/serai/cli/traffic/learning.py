@@ -65,16 +65,20 @@ def suggest(scope: str, since: str, until: str, output: Path | None, *, json_: b
 @click.command(short_help="Replay what was seen against other policies.")
 @click.argument("directory", type=click.Path(path_type=Path, file_okay=False))
 @during("7d")
+@click.option("--prune", metavar="SCOPE", help="As if what is in SCOPE and stands in no file were deleted.")
 @JSON
-def whatif(directory: Path, since: str, until: str, *, json_: bool) -> None:
-    """Replay the traffic on record against the policies of DIRECTORY, and list what would newly be denied or allowed.
+def whatif(directory: Path, since: str, until: str, prune: str | None, *, json_: bool) -> None:
+    """Replay the traffic on record as if the files of DIRECTORY were applied, and list what would newly be denied or allowed.
 
-    DIRECTORY says everything, as for `serai check`. Exit status: 0 nothing would newly be denied, 1 something would.
+    Nothing is changed. Exit status: 0 nothing would newly be denied, 1 something would.
     """
     times = window(since, until)
     files = dict(read_directory(directory))
     body = flowapi.WhatIfRequest(
-        files=files, since=datetime.fromisoformat(times["since"]), until=datetime.fromisoformat(times["until"])
+        files=files,
+        prune=prune,
+        since=datetime.fromisoformat(times["since"]),
+        until=datetime.fromisoformat(times["until"]),
     )
     with connect() as client:
         found = client.ask("POST", "/v1/whatif", flowapi.WhatIf, body=body, seconds=_SECONDS)
@@ -105,6 +109,12 @@ def _show(found: flowapi.WhatIf) -> None:
                     Text(row.rule_after),
                 )
             to.print(table)
-    unknown = f"; {count(found.unknown)} could not be replayed: an end is gone" if found.unknown else ""
+    if found.more:
+        line(to, f"And {found.more} more.", style="dim")
+    for note in found.notes:
+        line(console(stderr=True), f"Note: {note}", style="yellow")
+    unknown = (
+        f"; {count(found.unknown)} could not be: an end is gone, or the record says too little" if found.unknown else ""
+    )
     line(to, f"{count(found.conversations)} kinds of conversations were replayed{unknown}.", style="dim")
     tell_complete(found.completeness)

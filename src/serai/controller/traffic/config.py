@@ -7,6 +7,7 @@ from typing import Annotated
 
 import msgspec
 
+from serai.flowstore.exporter import ExportSettings
 from serai.flowstore.schema import Retention
 from serai.flowstore.store import UrlError, address_of
 
@@ -32,6 +33,8 @@ class FlowSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     """What all of it may take: beyond, the oldest and finest goes first. Of a cluster nothing is removed for that."""
     journal_megabytes: Annotated[int, msgspec.Meta(ge=16)] = 2048
     """What may wait while the engine does not answer; beyond, hosts keep their records until it does."""
+    export: ExportSettings = msgspec.field(default_factory=ExportSettings)
+    """Who else is told."""
 
     def __post_init__(self) -> None:
         """Refuse an address that is none."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import collections
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Final
 
 import pyarrow as pa
@@ -16,6 +16,7 @@ import structlog
 
 from serai.controller.current import Current, Edition
 from serai.controller.traffic.naming import Batch, Named, Registers, named
+from serai.controller.traffic.totals import Totals
 from serai.flowstore.embedded import EngineError
 from serai.flowstore.journal import Entry, Journal, JournalError
 from serai.flowstore.store import FlowStore
@@ -51,7 +52,9 @@ class Intake:
         self._registers: Registers | None = None
         self._changes: list[tuple[float, Mapping[str, VirtualMachine], Update]] = []
         self._entries: asyncio.Queue[Entry] = asyncio.Queue()
-        self._listeners: list[Callable[[Named], None]] = []
+        self._listeners: list[Callable[[Named], Awaitable[None]]] = []
+        self.totals = Totals()
+        """What was recorded since the start."""
         self.trouble = ""
         """What is wrong; empty where nothing is."""
         self.taken = 0
@@ -62,8 +65,8 @@ class Intake:
         """Tell agents by ``send`` from now on."""
         self._send = send
 
-    def listen(self, listener: Callable[[Named], None]) -> None:
-        """Tell ``listener`` of all that is kept from now on; it must not take long."""
+    def listen(self, listener: Callable[[Named], Awaitable[None]]) -> None:
+        """Tell ``listener`` of all that is kept from now on, once; it must not take long."""
         self._listeners.append(listener)
 
     async def _follow(self, edition: Edition, update: Update) -> None:
@@ -167,7 +170,9 @@ class Intake:
             for when, vms, update in changes:
                 registers.change(when, vms, update.vms)
             found = named(batches, registers, self._known)
-            return found, self._journal.append(found.tables)
+            entry = self._journal.append(found.tables)
+            self.totals.add(found.tables)
+            return found, entry
 
         found, entry = await asyncio.to_thread(work)
         for name, numbers in found.numbers.items():
@@ -177,7 +182,7 @@ class Intake:
         self.taken += sum(batch.records.records for batch in batches)
         self._entries.put_nowait(entry)
         for listener in self._listeners:
-            listener(found)
+            await listener(found)
 
     # On
 

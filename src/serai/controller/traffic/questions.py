@@ -15,7 +15,7 @@ from serai.analysis.traffic.asked import Asked
 from serai.analysis.traffic.coverage import SILENT_SECONDS, Coverage, Told, coverage, told
 from serai.analysis.traffic.group import Group, GroupError
 from serai.analysis.traffic.records import Cursor, CursorError, names_of, next_cursor, numbers_of, records
-from serai.analysis.traffic.servicemap import edges, peers
+from serai.analysis.traffic.servicemap import conversations, edges, peers
 from serai.analysis.traffic.statement import OUTSIDE, Statement
 from serai.analysis.traffic.top import HEADINGS, top
 from serai.analysis.traffic.trend import SERIES, step_of, trend
@@ -177,6 +177,14 @@ class TrafficQuestions:
             ],
             more=(rows[0]["rows"] if rows else 0) - len(rows), since=span.since, until=span.until, completeness=await self._complete(who, asked.window),
         )  # fmt: skip
+
+    async def conversations(
+        self, who: Caller, span: Span, *, scope: Scope, limit: int
+    ) -> tuple[list[dict[str, Any]], dict[int, str], flowapi.Completeness]:
+        """Return all kinds of conversations that touch a scope, the texts of their rules, and how complete that is."""
+        asked = _within(dataclasses.replace(self._asked(who, span, 1), limit=limit), scope)
+        rows = await self._rows(conversations(asked))
+        return rows, await self._rules(rows), await self._complete(who, asked.window)
 
     # What all of them need
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Final
 
 import structlog
@@ -12,9 +12,11 @@ import structlog
 from serai.controller.current import Current
 from serai.controller.errors import UnavailableError
 from serai.controller.traffic.config import EMBEDDED, OFF, FlowSettings
+from serai.controller.traffic.exporting import Exporting
 from serai.controller.traffic.intake import Intake, Send
 from serai.flowstore.budget import keep_within
 from serai.flowstore.embedded import Engine, EngineError, engine
+from serai.flowstore.exporter import Told
 from serai.flowstore.journal import Journal, JournalError
 from serai.flowstore.store import FlowStore, address_of
 from serai.wire.remote import Records
@@ -37,6 +39,8 @@ class Traffic:
         self._trouble = "" if settings.store == OFF else "the flow store starts"
         journal = Journal(settings.directory / "journal", most_bytes=settings.journal_megabytes * 1_000_000)
         self._intake = Intake(current, journal, clock=clock)
+        self._exporting = Exporting(settings.export, clock=clock)
+        self._intake.listen(self._exporting.listen)
 
     @property
     def kept(self) -> bool:
@@ -65,6 +69,11 @@ class Traffic:
     def intake(self) -> Intake:
         """Where batches come in."""
         return self._intake
+
+    @property
+    def exported(self) -> Mapping[str, Told]:
+        """How it goes with those who are told of what is recorded, by address."""
+        return self._exporting.exporter.figures
 
     @property
     def trouble(self) -> str:
@@ -99,6 +108,7 @@ class Traffic:
                         tasks.create_task(_until_dead(running))
                     tasks.create_task(self._intake.run(store))
                     tasks.create_task(self._keep_within(store))
+                    tasks.create_task(self._exporting.run(store))
             except* (EngineError, JournalError) as group:
                 self._complain(str(_first(group)))
             except* Exception as group:  # noqa: BLE001 (policies must not pay for it)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from serai.model.address import Prefix, in_order
 from serai.model.policy import Direction, PortRange
 from serai.policy.traffic.narrow import Reach, prefixes, ranges
 from serai.policy.traffic.needs import Block, Edge, Needs, by_peer, by_subject
-from serai.policy.traffic.roster import Roster
+from serai.policy.traffic.roster import Roster, bits, mask_of
 from serai.policy.traffic.seen import Amount, covers, service_order, total
 from serai.policy.traffic.selection import Selection, Selector
 
@@ -41,19 +41,19 @@ class Draft:
 
 def drafts(needs: Needs, roster: Roster, selector: Selector) -> list[Draft]:
     """Return rules that admit all that is needed, so that none of them can be left out; by subject, in order."""
+    index = _Index(needs)
     tiles: dict[tuple[Selection, Peer], dict[PortRange, Amount]] = {}
     for service, edges in needs.by_service.items():
         for subject, peer in _tiles(edges, roster, selector):
-            reach = _reach(peer)
-            amounts = [amount for edge, amount in edges.items() if _has(subject, peer, edge, reach)]
+            amounts = index.of(subject, peer, service)
             if amounts:
-                tiles.setdefault((subject, peer), {})[service] = total(amounts)
+                tiles.setdefault((subject, peer), {})[service] = total(amounts.values())
     found = []
     for (subject, peer), services in tiles.items():
         for once in (False, True):
             mine = {service for service, amount in services.items() if (amount.connections == 1) is once}
             if mine:
-                found.append(_draft(needs, subject, peer, mine, once=once))
+                found.append(_draft(index, subject, peer, mine, once=once))
     return _needed(sorted(found, key=lambda draft: (draft.subject.order, draft.order)))
 
 
@@ -73,25 +73,44 @@ def _cut(block: Block, selector: Selector) -> Iterable[tuple[Selection, Peer]]:
     return [(subject, peer) for subject in selector.cover(block.subjects) for peer in peers]
 
 
-def _draft(needs: Needs, subject: Selection, peer: Peer, services: Iterable[PortRange], *, once: bool) -> Draft:
+class _Index:
+    """What is needed, by the VM that is judged."""
+
+    def __init__(self, needs: Needs) -> None:
+        self.direction = needs.direction
+        self._edges: dict[PortRange, dict[int, list[tuple[Edge, Amount]]]] = {}
+        self._vms: dict[PortRange, int] = {}
+        for service in sorted(needs.by_service, key=service_order):
+            mine = self._edges.setdefault(service, {})
+            for edge, amount in needs.by_service[service].items():
+                mine.setdefault(edge.vm, []).append((edge, amount))
+            self._vms[service] = mask_of(mine)
+
+    def within(self, ports: Sequence[PortRange]) -> Iterator[PortRange]:
+        """Go through the services that lie in some ranges, in order."""
+        return (service for service in self._edges if any(covers(each, service) for each in ports))
+
+    def of(self, subject: Selection, peer: Peer, service: PortRange) -> dict[Edge, Amount]:
+        """Return what is needed of one service between some ends."""
+        reach = Reach(() if isinstance(peer, Selection) else peer)
+        return {
+            edge: amount
+            for vm in bits(subject.chosen & self._vms[service])
+            for edge, amount in self._edges[service][vm]
+            if _is_peer(peer, edge, reach)
+        }
+
+
+def _draft(index: _Index, subject: Selection, peer: Peer, services: Iterable[PortRange], *, once: bool) -> Draft:
     ordered = tuple(sorted(services, key=service_order))
     ports = ranges(ordered)
-    reach = _reach(peer)
     seen = {
         (service, edge): amount
-        for service in sorted(needs.by_service, key=service_order)
-        if any(covers(each, service) for each in ports)
-        for edge, amount in needs.by_service[service].items()
-        if _has(subject, peer, edge, reach)
+        for service in index.within(ports)
+        for edge, amount in index.of(subject, peer, service).items()
     }
     return Draft(
-        direction=needs.direction,
-        subject=subject,
-        peer=peer,
-        services=ordered,
-        ports=ports,
-        once=once,
-        seen=seen,
+        direction=index.direction, subject=subject, peer=peer, services=ordered, ports=ports, once=once, seen=seen
     )
 
 
@@ -110,17 +129,11 @@ def _needed(found: list[Draft]) -> list[Draft]:
     return [found[number] for number in sorted(kept)]
 
 
-def _has(subject: Selection, peer: Peer, edge: Edge, reach: Reach) -> bool:
-    """Say whether a rule about these ends admits an edge."""
-    if not subject.chosen >> edge.vm & 1:
-        return False
+def _is_peer(peer: Peer, edge: Edge, reach: Reach) -> bool:
+    """Say whether the other end is meant; ``reach`` are the addresses that are."""
     if isinstance(peer, Selection):
         return edge.peer is not None and bool(peer.chosen >> edge.peer & 1)
     return edge.address in reach
-
-
-def _reach(peer: Peer) -> Reach:
-    return Reach(() if isinstance(peer, Selection) else peer)
 
 
 def _peer_order(peer: Peer) -> tuple[object, ...]:

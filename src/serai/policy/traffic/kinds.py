@@ -80,8 +80,7 @@ def kinds(conversations: Iterable[Conversation]) -> list[Kind]:
     """Put together what belongs together, in the order in which it comes."""
     found: dict[tuple[object, ...], list[Conversation]] = {}
     for c in conversations:
-        # An address that one gate tells of a VM and the other does not makes no difference.
-        key = c.source or c.source_address, c.target or c.target_address, c.protocol, c.port
+        key = c.source, c.source_address, c.target, c.target_address, c.protocol, c.port
         found.setdefault(key, []).append(c)
     return [Kind(tuple(each)) for each in found.values()]
 

@@ -81,6 +81,9 @@ def beyond(found: Beyond) -> Iterator[str]:
 def _stands(policy: Policy, world: World, scope: Scope) -> bool:
     if policy.tier is not Tier.TENANT or policy.staged:
         return False
+    about = policy.subject.scope
+    if not (about.contains(scope) or scope.contains(about)):
+        return False
     vms = (vm for vm in world.vms.values() if scope.contains(vm.scope))
     return any(policy.subject.contains(vm.scope, vm.labels) for vm in vms)
 

@@ -23,7 +23,7 @@ class Conversation:
     source: str | None
     """Path of the VM that opened them; None where no VM had the address."""
     source_address: Address | None = None
-    """None: not told, one of the VM's own."""
+    """None: not told, one of the VM's own. Of one conversation, both gates tell it or none does."""
     target: str | None
     """Path of the VM that they were opened to; None where no VM had the address."""
     target_address: Address | None = None

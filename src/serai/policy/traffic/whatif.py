@@ -43,6 +43,20 @@ class Row:
     rule_after: str
     """What decides there in the new one."""
 
+    @property
+    def about(self) -> tuple[str, ...]:
+        """All but the amounts."""
+        return (self.change, self.source, self.target, self.service, self.rule_before, self.rule_after)
+
+    def __add__(self, other: Row) -> Row:
+        """Join rows about the same: VMs that spoke over both versions of IP."""
+        return dataclasses.replace(
+            self,
+            connections=self.connections + other.connections,
+            bytes=self.bytes + other.bytes,
+            last=max(self.last, other.last),
+        )
+
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class WhatIf:
@@ -51,7 +65,7 @@ class WhatIf:
     rows: tuple[Row, ...]
     """Those newly denied first, the largest first."""
     conversations: int
-    """Kinds of conversations that were replayed: each pair of ends and service counts once, whoever told it."""
+    """Kinds of conversations that were replayed: ends, addresses as far as they are told, and service; each counts once, whoever told it."""
     unknown: int
     """Those that could not be: an end is gone, or the records do not tell ports apart that policies do."""
 
@@ -93,7 +107,7 @@ def whatif(old_world: World, new_world: World, conversations: Iterable[Conversat
     old, new = Gates(old_world), Gates(new_world)
     edges = [_dynamic_edges(world) for world in (old_world, new_world)]
     replayed = unknown = 0
-    rows = []
+    rows: dict[tuple[object, ...], Row] = {}
     for kind in kinds(conversations):
         conversation = kind.told[0]
         ends = old.finder.find(conversation), new.finder.find(conversation)
@@ -110,8 +124,10 @@ def whatif(old_world: World, new_world: World, conversations: Iterable[Conversat
             continue
         replayed += 1
         if fates[0].outcome is not fates[1].outcome:
-            rows.append(_row(kind, *fates))
-    return WhatIf(rows=tuple(sorted(rows, key=_order)), conversations=replayed, unknown=unknown)
+            row = _row(kind, *fates)
+            known = rows.get(row.about)
+            rows[row.about] = known + row if known else row
+    return WhatIf(rows=tuple(sorted(rows.values(), key=_order)), conversations=replayed, unknown=unknown)
 
 
 def _fate(gates: Gates, ends: Ends, protocol: int, port: int) -> _Fate:
@@ -151,7 +167,7 @@ def _row(kind: Kind, old: _Fate, new: _Fate) -> Row:
 
 
 def _order(row: Row) -> tuple[object, ...]:
-    return (row.change is Change.ALLOWED, -row.bytes, -row.connections, row.source, row.target, row.service)
+    return (row.change is Change.ALLOWED, -row.bytes, -row.connections, *row.about)
 
 
 def _ports(conversation: Conversation, edges: list[dict[int, set[int]]]) -> list[int]:

@@ -24,6 +24,7 @@ from serai.controller.errors import ForbiddenError, InvalidError, NotFoundError,
 from serai.controller.main import Running, controller
 from serai.controller.traffic.config import FlowSettings
 from serai.controller.traffic.questions import Span
+from serai.flowstore.exporter import ExportSettings
 from serai.model.address import pack
 from serai.model.flow_record import FLOW_COLUMNS, layout
 from serai.model.inventory import vnic_id
@@ -357,3 +358,22 @@ def test_who_keeps_nothing_says_so(tmp_path: Path) -> None:
 def test_settings_are_looked_at() -> None:
     with pytest.raises(ValueError, match=r"or write 'embedded' or 'off'"):
         FlowSettings(store="postgresql://x")
+
+
+def test_others_are_told_and_figures_are_kept(tmp_path: Path) -> None:
+    async def test() -> None:
+        told = tmp_path / "told.jsonl"
+        async with running(tmp_path, export=ExportSettings(ocsf=f"file://{told}")) as (made, hearing):
+            await kept(
+                made, hearing, "a", batch(1, [row(1, 2), row(3, 1, verdict=1, out=60, into=0)], at=moment(), lost=2)
+            )
+            await until(lambda: told.exists() and told.read_text().count("\n") == 2, "it is told")
+            assert "/acme/shop:web" in told.read_text()
+            figures = (await made.service.metrics(ADMIN)).decode()
+            for line in (
+                'serai_flow_records_total{host="a"} 2.0', 'serai_flow_records_lost_total{host="a"} 2.0', 'serai_traffic_bytes_total{tenant="acme"} 1500.0',
+                'serai_traffic_denied_packets_total{tenant="globex"} 3.0', f'serai_export_records_total{{to="file://{told}"}} 2.0',
+            ):  # fmt: skip
+                assert line in figures, figures
+
+    asyncio.run(test())

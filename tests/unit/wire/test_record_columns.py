@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from serai.model.flow_record import BATCH_RECORDS, DROP_COLUMNS, FLOW_COLUMNS, SIGHTING_COLUMNS, Column, layout
+from serai.model.flow_record import BATCH_RECORDS, DROP_COLUMNS, FLOW_COLUMNS, SIGHTING_COLUMNS, Column, Kind, layout
 from serai.wire.records import RecordsError, decode, encode
 from serai.wire.remote import AGENT_LIMIT
 
@@ -47,8 +47,9 @@ def test_what_is_written_is_read(columns: dict[str, Column], count: int) -> None
     written = rows(count, columns)
     table = decode(encode(written, columns), columns, **MOST)
     assert table.column_names == list(columns)
-    for name in columns:
-        expected = [value.tobytes() for value in written[name]] if columns[name].kind.value == "V16" else written[name].tolist()
+    for name, column in columns.items():
+        raw = column.kind is Kind.ADDRESS
+        expected = [value.tobytes() for value in written[name]] if raw else written[name].tolist()
         assert table[name].to_pylist() == expected
 
 
@@ -119,7 +120,10 @@ PLAIN = zstd.decompress(encode(rows(5, DROP_COLUMNS), DROP_COLUMNS))
 
 
 @settings(max_examples=300, deadline=None)
-@given(changes=st.lists(st.tuples(st.integers(0, len(PLAIN) - 1), st.integers(0, 255)), min_size=1, max_size=8), cut=st.integers(0, 200))
+@given(
+    changes=st.lists(st.tuples(st.integers(0, len(PLAIN) - 1), st.integers(0, 255)), min_size=1, max_size=8),
+    cut=st.integers(0, 200),
+)
 def test_what_is_damaged_is_refused_or_harmless(changes: list[tuple[int, int]], cut: int) -> None:
     damaged = bytearray(PLAIN)
     for at, value in changes:
