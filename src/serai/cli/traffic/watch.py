@@ -37,6 +37,7 @@ def watch(scope: str, group: str, window: str, narrowed: str) -> None:
         raise NoTerminalError("there is no terminal to draw on: `serai top` and `serai flows --follow` print")
     # Slow to load: whoever asks for help, or completes a word, waits for none of it.
     from serai.cli.traffic.live.app import WatchApp  # noqa: PLC0415
+    from serai.cli.traffic.live.way import Way  # noqa: PLC0415
 
     with connect() as client:
-        WatchApp(client, scope=scope, group=group, window=window, narrowed=narrowed).run()
+        WatchApp(client, Way(scope, group=group, window=window, narrowed=narrowed)).run()

@@ -11,10 +11,11 @@ from typing import ClassVar, Final, cast
 from textual import on
 from textual.app import App, ComposeResult
 from textual.binding import Binding, BindingType
-from textual.containers import Horizontal, Vertical
+from textual.containers import Horizontal
+from textual.css.query import NoMatches
 from textual.events import Resize
 from textual.message import Message
-from textual.widgets import Footer, Input, Static
+from textual.widgets import Footer, Input
 
 from serai.cli.traffic.figures import rate
 from serai.cli.traffic.live.drawing import (
@@ -25,9 +26,10 @@ from serai.cli.traffic.live.drawing import (
     line_rows,
     longest_end,
 )
+from serai.cli.traffic.live.entry import Entry
 from serai.cli.traffic.live.listing import Listing
 from serai.cli.traffic.live.looks import BAD, CSS, DIM, GOOD, THEME, WARM
-from serai.cli.traffic.live.panes import Details, Entry, Graphs, Head, Help, Trouble
+from serai.cli.traffic.live.panes import Details, Graphs, Head, Help, Trouble
 from serai.cli.traffic.live.poller import SECONDS, Answer, Poller, passes
 from serai.cli.traffic.live.question import Asks, Denial, Keys, Line, Trial, View
 from serai.cli.traffic.live.way import Way
@@ -66,29 +68,10 @@ class WatchApp(App[None]):
         Binding("q,ctrl+c", "quit", "Quit", key_display="q"),
     ]
 
-    def __init__(
-        self,
-        client: Asks,
-        *,
-        scope: str = "/",
-        group: str = "vm",
-        window: str = "10m",
-        narrowed: str = "",
-        seconds: float = SECONDS,
-    ) -> None:
-        """Look at a scope.
-
-        Args:
-            client: asked in another thread, and nowhere else.
-            scope: where to begin.
-            group: ``vm``, ``tenant``, ``scope`` or ``label:KEY``.
-            window: one of ``WINDOWS``.
-            narrowed: a filter.
-            seconds: between two answers.
-        """
+    def __init__(self, client: Asks, way: Way, *, seconds: float = SECONDS) -> None:
+        """Look at where a way begins; ``client`` is asked in another thread, ``seconds`` after each answer again."""
         super().__init__()
-        self._way = Way(scope, group=group, window=window, narrowed=narrowed)
-        self._paused = self._writing = False
+        self._way, self._paused = way, False
         self._view: View | None = None
         self._heard: datetime | None = None
         self._error: ClientError | None = None
@@ -104,9 +87,7 @@ class WatchApp(App[None]):
         yield Listing(id="lower", classes="pane", heading=partial(denial_heading, 0))
         yield Listing(id="records", classes="pane", heading=lambda _: "")
         yield Details(id="details", classes="pane", markup=False)
-        with Vertical(id="entry"):
-            yield Static(id="wrong", markup=False)
-            yield Entry(placeholder="a filter, such as vm=web-1 and dport=443; none: everything", id="filter")
+        yield Entry(id="entry")
         yield Footer(show_command_palette=False)
 
     def on_mount(self) -> None:
@@ -144,7 +125,7 @@ class WatchApp(App[None]):
         lines = self.query_one("#records" if records else "#lines", Listing)
         if prefer is not None:
             lines.show((), empty=_ASKING, prefer=prefer)
-        if not self._writing:
+        if not self.query_one(Entry).is_open:
             lines.focus()
         self._titles()
         self._head()
@@ -168,7 +149,10 @@ class WatchApp(App[None]):
 
     @on(Answered)
     def _answered(self, message: Answered) -> None:
-        answer = message.answer
+        with contextlib.suppress(NoMatches):  # the person has gone, and the panes are being taken away
+            self._take_in(message.answer)
+
+    def _take_in(self, answer: Answer) -> None:
         if answer.error is not None and not isinstance(answer.error, ClientError):
             raise answer.error
         match answer.question:
@@ -236,7 +220,7 @@ class WatchApp(App[None]):
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         """Say which keys there are: while a filter is written, those of its line only."""
         del parameters
-        return not self._writing or action not in _BESIDE_ENTRY
+        return action not in _BESIDE_ENTRY or not any(entry.is_open for entry in self.query(Entry))
 
     @on(Listing.Chosen)
     def _opened(self, message: Listing.Chosen) -> None:
@@ -278,11 +262,7 @@ class WatchApp(App[None]):
 
     def action_filter(self) -> None:
         """Let somebody write a filter."""
-        self._writing = True
-        self.query_one("#entry").add_class("shown")
-        entry = self.query_one("#filter", Input)
-        entry.value = self._way.narrowed
-        entry.focus()
+        self.query_one(Entry).open(self._way.narrowed)
         self.refresh_bindings()
 
     def action_help(self) -> None:
@@ -295,10 +275,8 @@ class WatchApp(App[None]):
         self._poller.once(Trial(message.value.strip()))
 
     def _tried(self, text: str, error: ClientError | None) -> None:
-        wrong = self.query_one("#wrong", Static)
-        wrong.set_class(error is not None, "shown")
         if error is not None:
-            wrong.update(str(error))
+            self.query_one(Entry).complain(str(error))
             return
         self._way.narrowed = text
         self.action_leave()
@@ -306,8 +284,6 @@ class WatchApp(App[None]):
 
     def action_leave(self) -> None:
         """Leave the filter as it was."""
-        self._writing = False
-        self.query_one("#entry").remove_class("shown")
-        self.query_one("#wrong").remove_class("shown")
+        self.query_one(Entry).close()
         self.query_one("#records" if self._way.here.kind == "records" else "#lines", Listing).focus()
         self.refresh_bindings()

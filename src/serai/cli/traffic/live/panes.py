@@ -10,7 +10,7 @@ from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.screen import ModalScreen
 from textual.widget import Widget
-from textual.widgets import Input, Static
+from textual.widgets import Static
 
 from serai.cli.traffic.columns import ends, shortened, why
 from serai.cli.traffic.figures import chart, count, rate, size
@@ -180,15 +180,6 @@ class Trouble(Static):
             return
         since = f" What is shown is from {heard.astimezone():%H:%M:%S}." if heard else ""
         self.update(f"No answer: {error}. It is asked again and again.{since}")
-
-
-class Entry(Input):
-    """Where a filter is written."""
-
-    BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("enter", "submit", "Use it"),
-        Binding("escape", "app.leave", "Leave it"),
-    ]
 
 
 class Help(ModalScreen[None]):
