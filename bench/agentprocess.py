@@ -41,7 +41,7 @@ class AgentProcess:
     """A running agent."""
 
     def __init__(self, process: subprocess.Popen[bytes], state: Path) -> None:
-        """Use ``running``."""
+        """Watch ``process``, which has its files in ``state``; ``running`` starts one."""
         self._process = process
         self._state = state
 

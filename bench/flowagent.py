@@ -8,37 +8,31 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import itertools
 import os
 import tempfile
 import threading
 import time
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping
 from pathlib import Path
 from typing import Final
 
 import numpy as np
 
-from bench import tenants
+from bench import spooled, tenants
 from bench.agentprocess import PINS, AgentProcess, AgentProcessError, running
 from bench.metric import Metric
 from bench.topology import Bridge, End, Pair, ifindex, isolated
 from bench.traffic import udp_frame
-from serai.agent.batches import Batch
 from serai.agent.config import Limits
 from serai.agent.lastgood import LastGood
-from serai.datapath import frames
 from serai.datapath.gates import Gates
 from serai.datapath.layout import FLOW, FLOW_KEY
 from serai.datapath.maps import Array, Map
 from serai.model.address import pack
-from serai.model.flow_record import BATCH_RECORDS, FLOW_COLUMNS
 from serai.model.ports import TCP, UDP
 from serai.model.ruleset import GuardedVnic, HostRuleset, Step
 from serai.policy.compile import compile_host
 from serai.wire.local import RecordsStatus
-from serai.wire.records import decode
-from serai.wire.remote import Records, decode_from_agent
 
 VNICS: Final = 100
 FLOWS: Final = 1000
@@ -57,7 +51,6 @@ _FIRST_PORT: Final = 10_000
 _REMOTE: Final = bytes(10) + b"\xff\xff" + bytes([203, 0, 113, 7])
 _PORTS_AT: Final = 34  # in a frame: behind Ethernet and IPv4
 _FULL: Final = 0.95
-_MOST_BYTES: Final = 16 * 1024 * 1024
 
 
 def measure() -> Iterator[Metric]:
@@ -69,7 +62,9 @@ def measure() -> Iterator[Metric]:
     with tempfile.TemporaryDirectory() as name:
         flood = yield from _measured(Path(name))
         # Not before: whoever decodes has threads from then on, and nobody leaves a mount namespace who has threads.
-        told = sum(_opened(batch) for path in _files(Path(name) / "records") for batch in _read(path))
+        told = sum(
+            spooled.begun(batch, UDP) for path in spooled.files(Path(name) / "records") for batch in spooled.read(path)
+        )
     uncounted = max(0, 2 * flood.opened - told - flood.lost)
     yield Metric(name="flows.agent_flood_uncounted", value=uncounted, unit="flows", goal=0)
 
@@ -186,20 +181,14 @@ def _wait_until_told(agent: AgentProcess, moment: float) -> None:
     """
     until = time.monotonic() + _PATIENCE_SECONDS
     while time.monotonic() < until:
-        files = _files(agent.records)
+        files = spooled.files(agent.records)
         # An interval has many batches, and the agent says that they are there when all of them are.
         if files and _status(agent).batches == len(files):
-            latest = next(_read(files[-1]))
-            if latest.since >= moment and _interval(files, latest.until) <= VNICS * FLOWS / _FULL:
+            latest = next(spooled.read(files[-1]))
+            if latest.since >= moment and spooled.in_interval(files, latest.until) <= VNICS * FLOWS / _FULL:
                 return
         time.sleep(_ASK_SECONDS)
     raise AgentProcessError("the agent does not tell all that there is of traffic")
-
-
-def _interval(files: Sequence[Path], until: float) -> int:
-    """Return how many records the latest interval has, which ends then."""
-    batches = (batch for path in reversed(files) for batch in _read(path))
-    return sum(batch.records for batch in itertools.takewhile(lambda batch: batch.until == until, batches))
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -280,26 +269,6 @@ def _flood(pairs: list[Pair]) -> int:
                     pass
         time.sleep(_BEAT_SECONDS / 10)
     return opened
-
-
-def _files(directory: Path) -> list[Path]:
-    """Return the batches that are whole, in their order."""
-    found = [(batch, path) for path in directory.glob("*") if (batch := Batch.of(path)) and path.suffix != ".new"]
-    return [path for _, path in sorted(found)]
-
-
-def _read(path: Path) -> Iterator[Records]:
-    for piece in frames.read(path.read_bytes()):
-        message = decode_from_agent(bytes(piece))
-        if isinstance(message, Records):
-            yield message
-
-
-def _opened(batch: Records) -> int:
-    """How many of the flood's flows a batch says to have begun."""
-    rows = decode(batch.flows, FLOW_COLUMNS, most_rows=BATCH_RECORDS, most_bytes=_MOST_BYTES)
-    mine = rows["protocol"].to_numpy() == UDP
-    return int(rows["connections"].to_numpy()[mine].sum())
 
 
 def main() -> None:
