@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import Callable, Sequence
-from typing import Final, Protocol
+from typing import Final
 from urllib.parse import urlsplit
 
 import pyarrow as pa
@@ -22,22 +22,6 @@ _DOUBT_SECONDS: Final = 0.05
 _CONNECT_SECONDS, _DRAIN_SECONDS, _CLOSE_SECONDS = 5.0, 10.0, 1.0
 
 Clock = Callable[[], float]
-
-
-class Collector(Protocol):
-    """Where messages go."""
-
-    async def send(self, piece: Piece) -> None:
-        """Send some records.
-
-        Raises:
-            OSError: the collector is away; the same piece may be sent again.
-        """
-        ...
-
-    async def away(self) -> None:
-        """Know that it is away: what it was told before it may not know when it is back."""
-        ...
 
 
 def collector_of(url: str, clock: Clock) -> Udp | Tcp:
@@ -73,11 +57,11 @@ class Udp:
         self._row = 0
 
     def prepare(self, table: pa.Table, names: Names) -> tuple[Sequence[Piece], int]:
-        """Return what to send of some records, and how many of them are not told."""
+        """See ``Target``: frames that are not IP are not told."""
         return _pieces(table, names, self.most_bytes)
 
     async def send(self, piece: Piece) -> None:
-        """See ``Collector``."""
+        """See ``Target``."""
         to = self._socket or await self._open()
         now = self._clock()
         if self._session.due(piece.host, now):
@@ -116,12 +100,12 @@ class Udp:
                 return
 
     async def away(self) -> None:
-        """See ``Collector``. The socket stays, and with it the session and its numbers."""
+        """See ``Target``. The socket stays, and with it the session and its numbers."""
         self._session.forget()
         self._doubtful = True
 
     async def close(self) -> None:
-        """Let go of it."""
+        """See ``Target``."""
         if self._socket:
             self._socket.close()
             self._socket = None
@@ -139,11 +123,11 @@ class Tcp:
         self._streams: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
 
     def prepare(self, table: pa.Table, names: Names) -> tuple[Sequence[Piece], int]:
-        """Return what to send of some records, and how many of them are not told."""
+        """See ``Target``: frames that are not IP are not told."""
         return _pieces(table, names, self.most_bytes)
 
     async def send(self, piece: Piece) -> None:
-        """See ``Collector``."""
+        """See ``Target``."""
         reader, writer = self._streams or await self._connect()
         if reader.at_eof() or writer.is_closing():
             raise ConnectionResetError("the collector has closed the connection")
@@ -164,13 +148,13 @@ class Tcp:
         return self._streams
 
     async def away(self) -> None:
-        """See ``Collector``. The next piece connects anew."""
+        """See ``Target``. The next piece connects anew."""
         if self._streams:
             self._streams[1].transport.abort()
             self._streams = None
 
     async def close(self) -> None:
-        """Send what is on its way, and let go of it."""
+        """See ``Target``. What is on its way goes first."""
         if not self._streams:
             return
         writer = self._streams[1]

@@ -6,8 +6,8 @@ import asyncio
 import collections
 import contextlib
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
-from typing import Annotated, Any, Final, Protocol
+from collections.abc import Callable, Mapping
+from typing import Annotated, Any, Final, Generic
 
 import msgspec
 import pyarrow as pa
@@ -16,6 +16,7 @@ import structlog
 from serai.analysis.export.names import Names
 from serai.flowstore.collector import collector_of
 from serai.flowstore.jsonlines import JsonLines, path_of
+from serai.flowstore.target import P, Target
 
 _log = structlog.get_logger(__name__)
 
@@ -55,26 +56,6 @@ class ExportSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
                 raise ValueError(f"ocsf: {error}") from error
 
 
-class Target(Protocol):
-    """Somebody who is told."""
-
-    def prepare(self, table: pa.Table, names: Names) -> tuple[Sequence[Any], int]:
-        """Return parcels for ``send``, each with its number of ``records``, and how many records are not told. Takes time, and no part in I/O."""
-        ...
-
-    async def send(self, parcel: Any) -> None:  # noqa: ANN401 (each has its own)
-        """Send a parcel, or raise OSError."""
-        ...
-
-    async def away(self) -> None:
-        """Know that a parcel could not be sent."""
-        ...
-
-    async def close(self) -> None:
-        """Let go."""
-        ...
-
-
 @dataclasses.dataclass(slots=True, kw_only=True)
 class Told:
     """How it goes with one target, in records."""
@@ -89,10 +70,10 @@ class Told:
     """Why it does not go on just now; empty where it does."""
 
 
-class _Line:
+class _Line(Generic[P]):
     """What waits for one target."""
 
-    def __init__(self, name: str, target: Target, most: int) -> None:
+    def __init__(self, name: str, target: Target[P], most: int) -> None:
         self.name, self.target, self._most = name, target, most
         self.told = Told()
         self._waiting: collections.deque[tuple[pa.Table, Names]] = collections.deque()
@@ -131,12 +112,12 @@ class _Line:
                 self.told.sent += parcel.records
                 self.told.waiting -= parcel.records
                 left -= parcel.records
-        except Exception:  # noqa: BLE001  # the records after these are told all the same
+        except Exception:  # noqa: BLE001 (the records after these are told all the same)
             _log.exception("records could not be exported", to=self.name)
             self.told.dropped += left
             self.told.waiting -= left
 
-    async def _send(self, parcel: Any) -> None:  # noqa: ANN401 (as above)
+    async def _send(self, parcel: P) -> None:
         pause = _PAUSE_SECONDS
         while True:
             try:
@@ -163,7 +144,7 @@ class Exporter:
 
     def __init__(self, settings: ExportSettings, *, clock: Callable[[], float], version: str) -> None:
         """Tell nobody yet. ``clock`` gives seconds since 1970, ``version`` is this program's."""
-        targets: dict[str, Target] = {url: collector_of(url, clock) for url in settings.ipfix}
+        targets: dict[str, Target[Any]] = {url: collector_of(url, clock) for url in settings.ipfix}
         if settings.ocsf:
             targets[settings.ocsf] = JsonLines(
                 path_of(settings.ocsf),

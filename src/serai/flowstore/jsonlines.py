@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import dataclasses
 import os
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
@@ -47,23 +48,24 @@ class JsonLines:
         """Touch nothing yet. ``files`` earlier ones are kept; ``version`` is this program's, for the events."""
         self._path, self._most_bytes, self._files, self._version = path, most_bytes, files, version
         self._descriptor = -1
+        self._lock = threading.Lock()  # a write that is not waited for any more goes on all the same
 
     def prepare(self, table: pa.Table, names: Names) -> tuple[Sequence[Block], int]:
-        """Return what to write of some records, and how many of them are not told: none."""
+        """See ``Target``: all of them are told."""
         parts = (table.slice(at, _BLOCK_RECORDS) for at in range(0, table.num_rows, _BLOCK_RECORDS))
         return [
             Block(lines=lines(part, names, version=self._version), records=part.num_rows) for part in parts
         ], 0  # fmt: skip
 
     async def send(self, block: Block) -> None:
-        """Write lines, all of them or none.
-
-        Raises:
-            OSError: they cannot be written.
-        """
+        """See ``Target``: all of the lines are written, or none."""
         await asyncio.to_thread(self._write, block.lines)
 
     def _write(self, raw: bytes) -> None:
+        with self._lock:
+            self._append(raw)
+
+    def _append(self, raw: bytes) -> None:
         size = self._opened()
         if size and size + len(raw) > self._most_bytes:
             self._turn_over()
@@ -107,10 +109,14 @@ class JsonLines:
             os.close(self._descriptor)
             self._descriptor = -1
 
+    def _close(self) -> None:
+        with self._lock:
+            self._let_go()
+
     async def away(self) -> None:
-        """Open it anew the next time."""
-        self._let_go()
+        """See ``Target``. It is opened anew the next time."""
+        await self.close()
 
     async def close(self) -> None:
-        """Let go of it."""
-        self._let_go()
+        """See ``Target``."""
+        await asyncio.to_thread(self._close)
