@@ -23,7 +23,7 @@ from serai.cli.traffic.live.app import WatchApp
 from serai.cli.traffic.live.entry import Entry
 from serai.cli.traffic.live.listing import Listing
 from serai.cli.traffic.live.panes import Help
-from serai.cli.traffic.live.place import Condition, Place, end_is, service_is
+from serai.cli.traffic.live.place import Condition, Place, service_is
 from serai.cli.traffic.live.poller import Answer, Poller
 from serai.cli.traffic.live.question import Question, View
 from serai.cli.traffic.live.way import Way
@@ -137,7 +137,7 @@ def test_one_looks_closer_down_to_a_record_and_back() -> None:
             await watch.press("down", "enter")
             assert "203.0.113.9 tcp/443" in watch.screen()
             assert watch.network.last("flows")["filter"] == (
-                'vm="/acme/shop:db" and remote="203.0.113.9" and service="tcp/443" and verdict="accepted"'
+                'src="203.0.113.9" and dst="/acme/shop:db" and service="tcp/443" and verdict="accepted"'
             )
             assert "/acme/shop:web-1/nic0 on host-1" in watch.screen()
             assert "port 50000" in watch.screen()
@@ -360,7 +360,6 @@ def test_places_write_filters() -> None:
     scope = place.into("tenant", "acme")
     assert scope is not None
     assert scope.scope == "/acme"
-    assert end_is("peer", "10.0.0.1").near == 'remote="10.0.0.1"'
     for service in ("-", "tcp/443", "icmp/8.0", "47", "tcp"):
         assert parse(service_is(service).near)
 

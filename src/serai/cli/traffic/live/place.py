@@ -96,11 +96,6 @@ def short(path: str) -> str:
     return path.rpartition(":")[2] if path.startswith("/") else path
 
 
-def end_is(field: str, name: str) -> Condition:
-    """Say which end it is: ``vm`` and ``peer`` by path, ``remote`` by address."""
-    return Condition("remote" if field == "peer" and not name.startswith("/") else field, name)
-
-
 def service_is(service: str) -> Condition:
     """Say which service it is; a dash stands for what was not IP."""
     return Condition("protocol", "0") if service == "-" else Condition("service", service)

@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from typing import Any, Final, Protocol, TypeVar
 
 from serai.cli.traffic.columns import ends
-from serai.cli.traffic.live.place import WINDOWS, Condition, Place, end_is, service_is, short
+from serai.cli.traffic.live.place import WINDOWS, Condition, Place, service_is, short
 from serai.wire import flowapi
 
 T = TypeVar("T")
@@ -185,10 +185,13 @@ def _line(place: Place, edge: flowapi.MapEdge) -> Line:
     """Tell an edge of a map from the side of one VM."""
     opened = edge.source == place.vm
     peer = edge.target if opened else edge.source
-    conditions = [Condition("vm", place.vm), service_is(edge.service), Condition("verdict", edge.verdict)]
-    if not peer.startswith("("):
-        conditions.insert(1, end_is("peer", peer))
-    goes = place.to_records(f"{short(peer)} {edge.service}", *conditions)
+    # What one side denies, the other never hears of: records of both are looked at.
+    sides = [
+        Condition(field, end) for field, end in (("src", edge.source), ("dst", edge.target)) if not end.startswith("(")
+    ]
+    goes = place.to_records(
+        f"{short(peer)} {edge.service}", *sides, service_is(edge.service), Condition("verdict", edge.verdict)
+    )
     return Line(
         name=peer, bytes=edge.bytes, packets=edge.packets, goes=goes, arrow="→" if opened else "←", service=edge.service, verdict=edge.verdict
     )  # fmt: skip
