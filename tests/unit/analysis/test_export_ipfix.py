@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from typing import Any
 
@@ -155,6 +156,20 @@ def test_messages_are_filled() -> None:
     raw = messages(made.table(), Names(), UDP_BYTES)
     hosts = len({row["host"] for row in made.rows})
     assert len(raw) <= hosts + hosts + sum(map(len, raw)) / (UDP_BYTES - 250)
+
+
+def test_a_hundred_thousand_records_a_second_are_encoded() -> None:
+    made = traffic(4, conversations=3000)
+    names = Names()
+    names.learn(made.names())
+    many = pa.concat_tables([made.table()] * 5).combine_chunks()
+
+    def seconds() -> float:
+        began = time.process_time()
+        messages(many, names, UDP_BYTES)
+        return time.process_time() - began
+
+    assert many.num_rows / min(seconds() for _ in range(3)) > 100_000
 
 
 def test_a_host_is_the_same_domain_everywhere() -> None:
