@@ -58,6 +58,7 @@ class Running:
     store: Store
     keys: Keys
     traffic: Traffic
+    agents: Agents
 
 
 @contextlib.asynccontextmanager
@@ -113,7 +114,14 @@ async def controller(config: Config) -> AsyncIterator[Running]:
         ):
             _log.info("controller is ready", url=config.url, agents=config.agents_url)
             yield Running(
-                config=config, service=service, shard=shard, hosts=hosts, store=store, keys=keys, traffic=traffic
+                config=config,
+                service=service,
+                shard=shard,
+                hosts=hosts,
+                store=store,
+                keys=keys,
+                traffic=traffic,
+                agents=agents,
             )
     finally:
         current.close()

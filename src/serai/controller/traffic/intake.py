@@ -116,7 +116,12 @@ class Intake:
 
     async def _take(self) -> None:
         while True:
-            await self._news.wait()
+            try:
+                async with asyncio.timeout(_AGAIN_SECONDS if self._held else None):
+                    await self._news.wait()
+            except TimeoutError:
+                self._release()
+                continue
             if self._records < _MOST_RECORDS:
                 await asyncio.sleep(_PAUSE_SECONDS)
             self._news.clear()
