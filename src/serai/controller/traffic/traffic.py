@@ -10,7 +10,7 @@ from typing import Final
 import structlog
 
 from serai.controller.current import Current
-from serai.controller.errors import UnavailableError
+from serai.controller.errors import NotFoundError, UnavailableError
 from serai.controller.traffic.config import EMBEDDED, OFF, FlowSettings
 from serai.controller.traffic.exporting import Exporting
 from serai.controller.traffic.intake import Intake, Send
@@ -57,10 +57,11 @@ class Traffic:
         """The flow store.
 
         Raises:
-            UnavailableError: it cannot be asked just now, or there is none.
+            NotFoundError: there is none.
+            UnavailableError: it cannot be asked just now.
         """
         if not self.kept:
-            raise UnavailableError("this controller keeps no records of traffic: set [flows] store in its config")
+            raise NotFoundError("this controller keeps no records of traffic: set [flows] store in its config")
         if self._store is None:
             raise UnavailableError(self._trouble, retry_seconds=2)
         return self._store

@@ -20,7 +20,7 @@ import pytest
 from serai.access.decide import Caller
 from serai.access.roles import Grant, Role
 from serai.controller.config import Config
-from serai.controller.errors import ForbiddenError, InvalidError, NotFoundError, UnavailableError
+from serai.controller.errors import ForbiddenError, InvalidError, NotFoundError
 from serai.controller.main import Running, controller
 from serai.controller.traffic.config import FlowSettings
 from serai.controller.traffic.questions import Span
@@ -347,7 +347,7 @@ def test_who_keeps_nothing_says_so(tmp_path: Path) -> None:
     async def test() -> None:
         async with running(tmp_path, store="off") as (made, hearing):
             made.traffic.records("a", batch(1, [row(1, 2)], at=moment()))
-            with pytest.raises(UnavailableError, match="keeps no records"):
+            with pytest.raises(NotFoundError, match="keeps no records"):
                 await made.service.flows(ADMIN, span(), limit=1, after=None)
             assert hearing.taken == []
             assert (await made.service.health()).ok
