@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from typing import get_args
 
 from serai.access.decide import Caller
 from serai.analysis.filter import FilterError, parse
@@ -46,6 +47,8 @@ class FakeTraffic:
 
     async def top(self, who: Caller, span: Span, *, by: str, group: str, limit: int) -> flowapi.Top:
         del who, limit
+        if by not in get_args(flowapi.TopBy):
+            raise InvalidError(f"there are no top {by!r}")
         self._asked(span)
         names = {
             "talkers": ["/acme/shop:web-1"],
@@ -60,6 +63,8 @@ class FakeTraffic:
 
     async def trend(self, who: Caller, span: Span, *, of: str, by: str, steps: int) -> flowapi.Trend:
         del who, steps
+        if by not in get_args(flowapi.TrendBy):
+            raise InvalidError(f"there is no trend by {by!r}")
         self._asked(span)
         if of == "nobody":
             raise NotFoundError("no traffic of a VM 'nobody' is on record")
