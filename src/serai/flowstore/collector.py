@@ -15,8 +15,8 @@ from serai.analysis.export.names import Names
 
 _AGAIN_SECONDS, _AGAIN_MESSAGES = 60.0, 1000
 """How often templates are told again over UDP: a collector that starts anew waits no longer for them."""
-_BURST, _BURST_SECONDS = 32, 0.001
-"""Messages in a row, and the rest after them: the buffers of collectors are small, and what does not fit in is lost."""
+_BURST, _BURST_SECONDS = 16, 0.004
+"""Messages in a row, and the rest after them: a socket has room for some ninety unless its collector asks for more, and what does not fit in is lost."""
 _DOUBT_SECONDS: Final = 0.05
 """How long to wait for the answer that nobody is there, before the first records."""
 _CONNECT_SECONDS, _DRAIN_SECONDS, _CLOSE_SECONDS = 5.0, 10.0, 1.0
@@ -51,7 +51,7 @@ class Udp:
     def __init__(self, host: str, port: int, *, clock: Clock) -> None:
         """Look for nobody yet."""
         self._host, self._port, self._clock = host, port, clock
-        self._session = Session(again_seconds=_AGAIN_SECONDS, again_messages=_AGAIN_MESSAGES)
+        self._session = _datagrams()
         self._socket: socket.socket | None = None
         self._doubtful = True
         self._row = 0
@@ -109,6 +109,8 @@ class Udp:
         if self._socket:
             self._socket.close()
             self._socket = None
+        # The next socket has another port, which makes another session: what was told in this one nobody knows there.
+        self._session, self._doubtful = _datagrams(), True
 
 
 class Tcp:
@@ -165,6 +167,10 @@ class Tcp:
         except OSError:
             writer.transport.abort()
         self._streams = None
+
+
+def _datagrams() -> Session:
+    return Session(again_seconds=_AGAIN_SECONDS, again_messages=_AGAIN_MESSAGES)
 
 
 def _pieces(table: pa.Table, names: Names, most_bytes: int) -> tuple[Sequence[Piece], int]:

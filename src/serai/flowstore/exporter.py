@@ -89,6 +89,13 @@ class _Line(Generic[P]):
             self.idle.clear()
             self._news.set()
 
+    def drop_all(self) -> None:
+        """Drop what waits, and what was at hand when it was stopped."""
+        self._waiting.clear()
+        self.told.dropped += self.told.waiting
+        self.told.waiting = 0
+        self.idle.set()
+
     async def run(self) -> None:
         """Tell it all that comes, until cancelled."""
         while True:
@@ -189,6 +196,5 @@ class Exporter:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         self._tasks = []
         for line in self._lines:
-            line.told.dropped += line.told.waiting
-            line.told.waiting = 0
+            line.drop_all()
             await line.target.close()

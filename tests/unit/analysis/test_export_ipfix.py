@@ -195,13 +195,27 @@ def test_templates_are_told_again_when_they_get_old_and_numbers_go_on() -> None:
             assert len(reader.read(session.message(piece, NOW)).records) == 2
             session.sent(piece)
         assert session.due("host-1", NOW)
-    assert reader.expected[domain_of("host-1")] == 2 * (1 + 3 * 2)
+    assert reader.expected[domain_of("host-1")] == 1 + 2 * 3 * 2
     session.introduced("host-1", NOW)
     assert session.due("host-1", NOW + 60)
     assert session.due("host-1", NOW - 60)  # a clock that was set back
     session.introduced("host-1", NOW)
     session.forget()
     assert session.due("host-1", NOW)
+
+
+def test_what_a_host_is_called_is_told_first_and_then_seldom() -> None:
+    session, reader = Session(again_seconds=60), Reader()
+
+    def named() -> bool:
+        read = reader.read(session.introduction("host-1", NOW))
+        session.introduced("host-1", NOW)
+        assert len(read.templates) == 7
+        return bool(read.options)
+
+    assert [number for number in range(130) if named()] == [0, 60, 120]
+    session.forget()
+    assert named()
 
 
 def test_the_number_of_records_begins_anew_after_the_last() -> None:

@@ -203,6 +203,53 @@ def test_connections_are_made_anew_and_templates_told_once_in_each() -> None:
     asyncio.run(test())
 
 
+def test_a_socket_opened_anew_is_a_session_of_its_own() -> None:
+    rows = [row for row in recorded(60) if row["protocol"]]
+    seen: dict[int, Reader] = {}
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as collector:
+        collector.bind(("127.0.0.1", 0))
+        collector.setblocking(False)
+
+        async def test() -> None:
+            settings = ExportSettings(ipfix=(f"udp://127.0.0.1:{collector.getsockname()[1]}",))
+            found = Exporter(settings, clock=time.time, version="1.2.3")
+            for times in (1, 2):
+                found.start()
+                await found.offer(table(rows), NOBODY)
+                await until(lambda times=times: found.sent == times * len(rows))  # type: ignore[misc]
+                await found.close()
+                with contextlib.suppress(BlockingIOError):
+                    while True:
+                        raw, (_, port) = collector.recvfrom(2000)
+                        seen.setdefault(port, Reader()).read(raw)  # templates are known, numbers begin at 0
+
+        asyncio.run(test())
+    assert len(seen) == 2
+
+
+def test_what_waits_when_it_is_closed_is_dropped_once(tmp_path: Path) -> None:
+    (tmp_path / "log").write_text("no directory")
+    rows = recorded(30)
+
+    async def test() -> None:
+        settings = ExportSettings(ocsf=f"file://{tmp_path}/log/flows.jsonl")
+        found = Exporter(settings, clock=time.time, version="1.2.3")
+        found.start()
+        for _ in range(3):
+            await found.offer(table(rows), NOBODY)
+        await until(lambda: found.figures[settings.ocsf].trouble)
+        await found.close(seconds=0.01)
+        assert (found.sent, found.dropped) == (0, 3 * len(rows))
+        (tmp_path / "log").unlink()
+        found.start()
+        await found.offer(table(rows), NOBODY)
+        await until(lambda: found.sent == len(rows))
+        await found.close()
+        assert found.figures[settings.ocsf] == Told(sent=len(rows), dropped=3 * len(rows))
+
+    asyncio.run(test())
+
+
 def test_who_is_away_holds_up_nobody_and_what_is_too_much_is_counted(tmp_path: Path) -> None:
     rows = recorded(100)
     away, file = f"tcp://127.0.0.1:{free_port(socket.SOCK_STREAM)}", f"file://{tmp_path}/flows.jsonl"

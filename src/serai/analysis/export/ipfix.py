@@ -59,6 +59,8 @@ _WHY: Final = {
 _IDLE, _ACTIVE, _ENDED = 1, 2, 3
 """flowEndReason: nothing came any more; it goes on, this was only the interval; its end was seen."""
 _FIN_OR_RST: Final = 0b101
+_NAMED_EVERY: Final = 60
+"""From one introduction that names the host to the next: collectors that know no options, as nfcapd, take that record for one that was lost."""
 _INITIATOR: Final = 1
 """biflowDirection: the source is who opened it (RFC 5103, 6.3)."""
 
@@ -244,15 +246,11 @@ class Session:
     """Messages for one collector: a transport session (RFC 7011, 2). Ask for a message, send it, and say that it was sent."""
 
     def __init__(self, *, again_seconds: float = 0, again_messages: int = 0) -> None:
-        """Begin.
-
-        Args:
-            again_seconds: how old templates get before they are told again, as UDP needs it (RFC 7011, 10.3.6); 0: never.
-            again_messages: how many messages may follow before they are; 0: any number.
-        """
+        """Begin. Templates this old, or followed by this many messages, are told again, as UDP needs it (RFC 7011, 10.3.6); 0: never."""
         self._again_seconds, self._again_messages = again_seconds, again_messages
         self._sequence: dict[str, int] = {}
         self._told: dict[str, tuple[float, int]] = {}
+        self._introductions: dict[str, int] = {}
 
     def due(self, host: str, now: float) -> bool:
         """Say whether a host's ``introduction`` must go first; ``now`` is seconds since 1970, here and below."""
@@ -263,14 +261,15 @@ class Session:
         return old or 0 < self._again_messages <= messages
 
     def introduction(self, host: str, now: float) -> bytes:
-        """Return the message that tells what a host's records consist of, and what it is called."""
-        name = struct.pack(">I", domain_of(host)) + _text(host)
-        return self._message(host, _SPECIFIERS + _set(HOST_TEMPLATE, name), now)
+        """Return the message that tells what a host's records consist of and, the first time and then seldom, what it is called."""
+        name = _set(HOST_TEMPLATE, struct.pack(">I", domain_of(host)) + _text(host))
+        return self._message(host, _SPECIFIERS + (name if self._names(host) else b""), now)
 
     def introduced(self, host: str, now: float) -> None:
         """Know that the introduction was sent."""
         self._told[host] = now, 0
-        self._advance(host, 1)
+        self._advance(host, int(self._names(host)))
+        self._introductions[host] = self._introductions.get(host, 0) + 1
 
     def message(self, piece: Piece, now: float) -> bytes:
         """Return the message of some records."""
@@ -285,6 +284,11 @@ class Session:
     def forget(self) -> None:
         """Introduce every host again: the collector may have started anew."""
         self._told.clear()
+        self._introductions.clear()
+
+    def _names(self, host: str) -> bool:
+        """Say whether the next introduction names the host."""
+        return self._introductions.get(host, 0) % _NAMED_EVERY == 0
 
     def _message(self, host: str, sets: bytes, now: float) -> bytes:
         sequence = self._sequence.get(host, 0)
