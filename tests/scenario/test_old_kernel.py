@@ -31,7 +31,7 @@ PROGRAM = Path(__file__).with_name("packet_tests.py")
 MODULES = ("tun", "veth", "bridge", "sch_ingress", "cls_bpf")
 COMMANDS = ("ip", "tc", "bridge", "bpftool")
 TIMEOUT_SECONDS = 600
-EVERY = 1 if os.environ.get("OLD_KERNEL") == "all" else 4
+EVERY = 1 if os.environ.get("OLD_KERNEL") == "all" else 6
 # Each sends thousands of packets, or must be faster than a clock.
 TOO_LONG = {
     "test_a_flood_of_denied_packets",
