@@ -22,6 +22,8 @@ from serai.flowstore.schema import DATABASE, VERSION, Retention, Topology, state
 READERS: Final = 4
 _CONNECT_SECONDS: Final = 5
 _ANSWER_SECONDS: Final = 120
+_SAID: Final = "Received ClickHouse exception"
+"""What the client begins with when the engine has answered, and the answer is no."""
 _PORT, _SECURE_PORT = 8123, 8443
 
 T = TypeVar("T")
@@ -152,6 +154,8 @@ class FlowStore:
         try:
             return job(self._client(who))
         except DatabaseError as error:
+            if not str(error).startswith(_SAID):  # nobody said anything: the connection failed
+                raise EngineError("the flow store does not answer") from error
             text = str(error).partition("DB::Exception: ")[2] or str(error)
             kind = QuestionError if who == "reader" else EngineError
             raise kind(f"the flow store says no: {text.partition(' (for url')[0][:400]}") from error
