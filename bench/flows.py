@@ -6,11 +6,10 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
 import tempfile
 import time
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Final
 
@@ -18,6 +17,7 @@ import numpy as np
 import pyarrow as pa
 
 from bench import flowagent
+from bench.flowstore import flow_store
 from bench.flowtraffic import Answers, Population, records
 from bench.metric import Metric
 from serai.analysis.filter import Clause, parse
@@ -29,7 +29,6 @@ from serai.analysis.traffic.statement import Statement
 from serai.analysis.traffic.top import top
 from serai.analysis.traffic.trend import trend
 from serai.analysis.traffic.window import Window
-from serai.flowstore.embedded import engine
 from serai.flowstore.store import FlowStore
 from serai.model.tenancy import Scope
 
@@ -102,7 +101,7 @@ async def _store() -> list[Metric]:
     answers = Answers(population, start, start + DAY)
     questions = Questions(population, start, np.random.default_rng(4))
     with tempfile.TemporaryDirectory(prefix="serai-flows-", dir=os.environ.get("SERAI_BENCH_DIRECTORY")) as directory:
-        async with _opened(Path(directory)) as store:
+        async with flow_store(Path(directory) / "engine") as store:
             for name in ("endpoints", "vnics", "rules"):
                 await store.insert(name, getattr(population, name)())
             began = time.monotonic()
@@ -127,17 +126,6 @@ async def _store() -> list[Metric]:
                     )
                 )
             return found
-
-
-@contextlib.asynccontextmanager
-async def _opened(directory: Path) -> AsyncIterator[FlowStore]:
-    async with engine(directory / "engine") as running:
-        store = FlowStore(running.address)
-        try:
-            await store.prepare()
-            yield store
-        finally:
-            await asyncio.to_thread(store.close)
 
 
 async def _fill(store: FlowStore, tables: Iterator[pa.Table], questions: Questions) -> float:

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import dataclasses
 import random
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
 import pyarrow as pa
 
+from bench.flowstore import flow_store
 from serai.analysis.register import Endpoint, endpoint_number
-from serai.flowstore.embedded import engine
 from serai.flowstore.store import FlowStore
 from serai.model.flow_record import FLOW_COLUMNS, Kind
 from serai.model.policy import RuleRef
@@ -42,18 +41,6 @@ SCHEMA = pa.schema(
     ]
 )
 RULES = [RuleRef(f"/acme:shop/ingress/rule-{number}") for number in range(4)]
-
-
-@contextlib.asynccontextmanager
-async def flow_store(directory: Path) -> AsyncIterator[FlowStore]:
-    """A real engine of its own, with empty tables."""
-    async with engine(directory) as running:
-        store = FlowStore(running.address)
-        try:
-            await store.prepare()
-            yield store
-        finally:
-            await asyncio.to_thread(store.close)
 
 
 def with_store(directory: Path, ask: Callable[[FlowStore], Awaitable[T]]) -> T:

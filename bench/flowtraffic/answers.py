@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 
 from bench.flowtraffic.population import Population
 from bench.flowtraffic.rows import SLOT_SECONDS, Rows
-from serai.analysis.filter import FIRST_EPHEMERAL
 from serai.model.address import unpack
 from serai.model.flow_record import Verdict
+from serai.model.ports import FIRST_DYNAMIC
 
 Array = NDArray[Any]
 
@@ -165,7 +165,7 @@ class Answers:
         for row in rows.group_by(keys).aggregate([(name, "sum") for name in SUMS]).to_pylist():
             ends = names[row["vm"]], names[row["peer"]] if row["peer"] else str(unpack(row["remote"]))
             source, target = ends[:: -1 if row["direction"] else 1]
-            service = row["service"] if row["service"] < FIRST_EPHEMERAL else 0  # as rollups keep it
+            service = row["service"] if row["service"] < FIRST_DYNAMIC else 0  # as rollups keep it
             sums = found.setdefault((source, target, row["protocol"], service, row["verdict"]), [0, 0, 0])
             sums[0] += row["bytes_out_sum"] + row["bytes_in_sum"]
             sums[1] += row["packets_out_sum"] + row["packets_in_sum"]

@@ -73,7 +73,6 @@ class Found:
 class _Layer:
     """Some VMs in arrays, sorted for looking up; and whose earlier entries count no more."""
 
-    paths: frozenset[str]
     ids: Array
     """Of vNICs, in order."""
     number: Array
@@ -191,7 +190,7 @@ def _layer(vms: Iterable[VirtualMachine], gone: Iterable[VirtualMachine], names:
     hashes, place = _last(_hashes(keys))
     holder_vm = of_vnic[of_address[place]]
     return _Layer(
-        paths=frozenset(columns.paths), ids=ids, number=np.where(alive[vnic_vm], numbers[vnic_vm], 0).astype("<u8"),
+        ids=ids, number=np.where(alive[vnic_vm], numbers[vnic_vm], 0).astype("<u8"),
         tenant=np.where(alive[vnic_vm], tenant[vnic_vm], 0).astype("<i4"), network=np.where(alive[vnic_vm], networks[columns.vnic_network[at]], 0).astype("<i4"),
         domain=domain[at], hashes=hashes, keys=keys[place], holder=np.where(alive[holder_vm], numbers[holder_vm], 0).astype("<u8"),
         holder_tenant=tenant[holder_vm].astype("<i4"),

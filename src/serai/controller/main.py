@@ -8,7 +8,7 @@ import dataclasses
 import os
 import signal
 import time
-from collections.abc import AsyncIterator, Coroutine, Iterator
+from collections.abc import AsyncIterator, Coroutine
 from datetime import UTC, datetime
 from typing import Any
 
@@ -37,6 +37,7 @@ from serai.controller.traffic.questions import TrafficQuestions
 from serai.controller.traffic.traffic import Traffic
 from serai.controller.views import Views
 from serai.controller.witnesses import Witnesses
+from serai.serving import Server
 from serai.store.engine import address
 from serai.store.store import Store
 from serai.wire import remote
@@ -154,7 +155,7 @@ async def _first_start(people: People, config: Config, keys: Keys) -> None:
 @contextlib.asynccontextmanager
 async def _served(service: Service, config: Config, keys: Keys) -> AsyncIterator[None]:
     """Answer people's requests."""
-    server = _Server(
+    server = Server(
         uvicorn.Config(
             make_app(service, config.limits), host=config.address, port=config.port, ssl_certfile=keys.server, ssl_keyfile=keys.server_key,
             log_config=None, access_log=False, server_header=False, timeout_graceful_shutdown=2, lifespan="on",
@@ -162,23 +163,13 @@ async def _served(service: Service, config: Config, keys: Keys) -> AsyncIterator
     )  # fmt: skip
     serving = asyncio.create_task(server.serve())
     try:
-        while not server.started:
-            if serving.done():
-                serving.result()
-                raise OSError(f"people cannot be listened to at {config.address}:{config.port}")
-            await asyncio.sleep(0.01)
+        if not await server.began(serving):
+            serving.result()
+            raise OSError(f"people cannot be listened to at {config.address}:{config.port}")
         yield
     finally:
         server.should_exit = True
         await serving
-
-
-class _Server(uvicorn.Server):
-    """Leaves signals to whoever runs the process."""
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        yield
 
 
 @contextlib.asynccontextmanager

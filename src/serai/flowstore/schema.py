@@ -10,6 +10,7 @@ import dataclasses
 from collections.abc import Iterator, Mapping
 from typing import Final
 
+from serai.analysis.traffic.rollup import ECHO, kept_service
 from serai.model.flow_record import DROP_COLUMNS, FLOW_COLUMNS, SIGHTING_COLUMNS, Column, Kind
 
 DATABASE: Final = "serai"
@@ -29,12 +30,6 @@ _SMALL: Final = frozenset(
 )
 """Columns whose values use few of their bits: T64 leaves the others out."""
 _SUMS: Final = ("packets_out", "packets_in", "bytes_out", "bytes_in", "connections")
-_ECHO: Final = "(direction = 1 AND peer != 0 AND verdict = 0)"
-"""A conversation between two guarded VMs is told at both ends: what the other end tells of what was opened to it is an echo.
-
-Pairs keep echoes from other tenants only, marked: then a tenant's own rows tell all of its conversations, and rows that are no echo those of
-the site.
-"""
 _WINDOW: Final = 10_000
 """Inserts whose tokens are remembered: one that is tried again is not counted twice."""
 
@@ -183,7 +178,7 @@ def views() -> Iterator[View]:
     """Go through what fills the rollups."""
     raw = "sum(flows.packets_out) AS packets_out, sum(flows.packets_in) AS packets_in, sum(flows.bytes_out) AS bytes_out, sum(flows.bytes_in) AS bytes_in, sum(flows.connections) AS connections"
     keys = "tenant, vm, protocol, service, direction, verdict"
-    service = "if(service < 49152, service, 0) AS service"
+    service = kept_service("service")
     again = raw.replace("flows.", "s.")
     yield View(
         target="vm_10s", source="flows",
@@ -201,8 +196,8 @@ def views() -> Iterator[View]:
     pair = "tenant, echo, vm, peer, remote, protocol, service, direction, verdict, rule"
     yield View(
         target="pair_1m", source="flows",
-        select=f"SELECT toStartOfMinute(at) AS t, tenant, {_ECHO} AS echo, vm, peer, if(peer = 0, flows.remote, toIPv6('::')) AS remote, protocol, {service}, direction, verdict, rule, {raw},"
-        f" sum(flows.unanswered) AS unanswered, sum(flows.refused) AS refused, min(at) AS first, max(at) AS last FROM flows WHERE NOT {_ECHO} OR abroad GROUP BY t, {pair}",
+        select=f"SELECT toStartOfMinute(at) AS t, tenant, {ECHO} AS echo, vm, peer, if(peer = 0, flows.remote, toIPv6('::')) AS remote, protocol, {service}, direction, verdict, rule, {raw},"
+        f" sum(flows.unanswered) AS unanswered, sum(flows.refused) AS refused, min(at) AS first, max(at) AS last FROM flows WHERE NOT {ECHO} OR abroad GROUP BY t, {pair}",
     )  # fmt: skip
     yield View(
         target="pair_1h", source="pair_1m",
@@ -211,7 +206,7 @@ def views() -> Iterator[View]:
     )  # fmt: skip
     yield View(
         target="protocol_10s", source="flows",
-        select=f"SELECT toStartOfInterval(at, INTERVAL 10 SECOND) AS t, tenant, protocol, verdict, {raw} FROM flows WHERE NOT {_ECHO} GROUP BY t, tenant, protocol, verdict",
+        select=f"SELECT toStartOfInterval(at, INTERVAL 10 SECOND) AS t, tenant, protocol, verdict, {raw} FROM flows WHERE NOT {ECHO} GROUP BY t, tenant, protocol, verdict",
     )  # fmt: skip
     yield View(
         target="coverage_1m", source="batches",

@@ -13,13 +13,15 @@ PROTOCOLS = {"icmp": ICMP, "icmpv6": ICMPV6, "sctp": SCTP, "tcp": TCP, "udp": UD
 
 WITH_PORTS = frozenset({TCP, UDP, SCTP})
 """The protocols whose packets carry a port at each end."""
+FIRST_DYNAMIC = 49152
+"""From here on ports are for the passing use of anybody, and nobody is assigned one (RFC 6335, 6)."""
+LAST_PORT = 65535
 ECHO_REQUEST = {ICMP: 8 << 8, ICMPV6: 128 << 8}
 """The "port" of a ping, by protocol: the one message of either that opens anything."""
 
 _NAMES = {number: name for name, number in PROTOCOLS.items()}
 _PORTS = re.compile(r"([0-9]{1,5})(?:-([0-9]{1,5}))?")
 _ICMP = re.compile(r"([0-9]{1,3})(?:\.([0-9]{1,3}))?")
-_LAST_PORT = 65535
 _LAST_BYTE = 255
 
 
@@ -55,7 +57,7 @@ def format_ports(ports: PortRange) -> str:
     if ports.protocol == ANY_PROTOCOL:
         return "any"
     name = _NAMES.get(ports.protocol, str(ports.protocol))
-    if (ports.first, ports.last) == (0, _LAST_PORT):
+    if (ports.first, ports.last) == (0, LAST_PORT):
         return name
     if ports.protocol in ECHO_REQUEST:
         kind, code = divmod(ports.first, 256)
@@ -72,8 +74,8 @@ def _with_ports(text: str, protocol: int, ports: str | None) -> PortRange:
         message = f"{text!r} is not a port: write {name}/443, {name}/8000-8099, or {name} alone for every port"
         raise ValueError(message)
     first, last = int(match[1]), int(match[2] or match[1])
-    if last > _LAST_PORT or first > _LAST_PORT:
-        message = f"{text!r} is not a port: ports go from 0 to {_LAST_PORT}"
+    if last > LAST_PORT or first > LAST_PORT:
+        message = f"{text!r} is not a port: ports go from 0 to {LAST_PORT}"
         raise ValueError(message)
     if first > last:
         message = f"{text!r} is empty: the range runs backwards"

@@ -7,8 +7,8 @@ import pyarrow as pa
 import pytest
 
 from bench.flowtraffic import ROWS, SLOT_SECONDS, Answers, Edge, Population, records
+from serai.analysis.columns import addresses
 from serai.analysis.register import Register
-from serai.controller.traffic.naming import _addresses
 from serai.model.address import unpack
 from serai.model.flow_record import FLOW_COLUMNS, NAMED_COLUMNS, Kind
 
@@ -90,7 +90,7 @@ def test_time_goes_on_and_hosts_tell_all_of_an_interval_at_once(told: tuple[pa.T
 
 def test_names_are_those_that_the_inventory_gives(told: tuple[pa.Table, Answers], population: Population) -> None:
     table = told[0].slice(100_000, 50_000).combine_chunks()
-    found = Register.of(population.machines()).find(column(table, "vnic"), _addresses(table, "remote"))
+    found = Register.of(population.machines()).find(column(table, "vnic"), addresses(table, "remote"))
     denied = column(table, "verdict") == 1
     for name in ("vm", "peer", "abroad"):
         assert (column(table, name) == getattr(found, name)).all(), name

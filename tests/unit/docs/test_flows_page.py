@@ -6,7 +6,7 @@ import pytest
 from pages import Page
 
 from serai.analysis.filter import DEEPEST, FIELDS, LONGEST, Field, FilterError, Operator, parse
-from serai.analysis.filter.sql import FIRST_EPHEMERAL
+from serai.model.ports import FIRST_DYNAMIC
 
 PAGE = Page.read("docs/FLOWS.md")
 BLOCKS = [fence.text for fence in PAGE.section("Filters").fences("text")]
@@ -47,7 +47,7 @@ def test_errors_that_are_shown_are_what_is_said(block: str) -> None:
 def test_bounds_are_those_of_the_code() -> None:
     assert f"at most {LONGEST} characters" in PAGE.text
     assert f"in one another {DEEPEST} deep" in PAGE.text
-    assert f"from {FIRST_EPHEMERAL} up" in PAGE.text
+    assert f"from {FIRST_DYNAMIC} up" in PAGE.text
 
 
 @pytest.mark.parametrize("field", FIELDS.values(), ids=FIELDS)

@@ -11,7 +11,8 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from flowing import flow_store, traffic, with_store
+from bench.flowstore import flow_store
+from flowing import traffic, with_store
 from serai.flowstore.budget import Part, chosen, keep_within, parts_of
 from serai.flowstore.embedded import EngineError, engine
 from serai.flowstore.journal import Journal, JournalError

@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 
+from bench.flowstore import flow_store
 from flow_oracle import Oracle
-from flowing import Row, Traffic, flow_store, traffic
+from flowing import Row, Traffic, traffic
 from serai.analysis.filter import parse
 from serai.analysis.traffic.asked import Asked
 from serai.analysis.traffic.group import Group

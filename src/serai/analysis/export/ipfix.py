@@ -15,7 +15,7 @@ from typing import Any, Final
 import numpy as np
 import pyarrow as pa
 
-from serai.analysis.export.columns import Array, addresses, is_mapped, numbers, places
+from serai.analysis.columns import Array, addresses, is_mapped, numbers, places
 from serai.analysis.export.elements import (
     BARE,
     HOST_SPECIFIER,

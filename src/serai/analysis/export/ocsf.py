@@ -12,7 +12,7 @@ import msgspec
 import numpy as np
 import pyarrow as pa
 
-from serai.analysis.export.columns import addresses, numbers, places
+from serai.analysis.columns import addresses, numbers, places
 from serai.analysis.export.names import Names
 from serai.model.address import unpack
 from serai.model.flow_record import FLOW_COLUMNS, Event, Kind, Verdict

@@ -9,11 +9,11 @@ from serai.analysis.filter.fields import FIELDS, Field
 from serai.analysis.filter.grammar import DEEPEST, LONGEST, parse
 from serai.analysis.filter.kinds import Operator
 from serai.analysis.filter.oracle import Inventory, matches
-from serai.analysis.filter.sql import FIRST_EPHEMERAL, PAIR_COLUMNS, PROTOCOL_COLUMNS, VM_COLUMNS, Clause, clause
+from serai.analysis.filter.sql import PAIR_COLUMNS, PROTOCOL_COLUMNS, VM_COLUMNS, Clause, clause
 from serai.analysis.filter.tree import EVERYTHING, And, Filter, Not, Or, Term, term
 
 __all__ = [
-    "DEEPEST", "EVERYTHING", "FIELDS", "FIRST_EPHEMERAL", "LONGEST", "PAIR_COLUMNS", "PROTOCOL_COLUMNS", "VM_COLUMNS",
+    "DEEPEST", "EVERYTHING", "FIELDS", "LONGEST", "PAIR_COLUMNS", "PROTOCOL_COLUMNS", "VM_COLUMNS",
     "And", "Clause", "Field", "Filter", "FilterError", "Inventory", "Not", "NotKeptError", "Operator", "Or", "Term",
     "clause", "matches", "parse", "term",
 ]  # fmt: skip

@@ -18,7 +18,7 @@ from serai.analysis.filter.tree import And, Filter, Not, Or, Term
 from serai.analysis.filter.values import Value
 from serai.model.address import Prefix
 from serai.model.policy import ANY_PROTOCOL, PortRange
-from serai.model.ports import WITH_PORTS
+from serai.model.ports import FIRST_DYNAMIC, WITH_PORTS
 
 VM_COLUMNS: Final = frozenset({"tenant", "vm", "protocol", "service", "direction", "verdict"})
 """What filters can ask of the rollups by VM."""
@@ -26,8 +26,6 @@ PAIR_COLUMNS: Final = VM_COLUMNS | {"peer", "rule"}
 """Likewise of those by pair; their ``remote`` is not that of the records where a VM is at the other end."""
 PROTOCOL_COLUMNS: Final = frozenset({"tenant", "protocol", "verdict"})
 """Likewise of those by protocol."""
-FIRST_EPHEMERAL: Final = 49152
-"""Rollups keep services below it; all others they put together as service 0 (RFC 6335, 6: nobody is assigned these ports)."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -205,8 +203,8 @@ class _Writer:
         if (first, last) == (0, 0xFFFF):
             return f"({protocol})"
         self._need(term.field, "service")
-        if self._columns is not None and (first == 0 or last >= FIRST_EPHEMERAL):
-            raise NotKeptError(term.field, f" 0, nor from {FIRST_EPHEMERAL}")
+        if self._columns is not None and (first == 0 or last >= FIRST_DYNAMIC):
+            raise NotKeptError(term.field, f" 0, nor from {FIRST_DYNAMIC}")
         return f"({protocol} AND service {self._span(first, last)})"
 
     def _span(self, first: int, last: int) -> str:

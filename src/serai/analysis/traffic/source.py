@@ -6,12 +6,12 @@ import dataclasses
 from collections.abc import Callable
 from typing import Final
 
-from serai.analysis.filter import FIRST_EPHEMERAL, PAIR_COLUMNS, VM_COLUMNS, Filter, NotKeptError, clause
+from serai.analysis.filter import PAIR_COLUMNS, VM_COLUMNS, Filter, NotKeptError, clause
 from serai.analysis.traffic.asked import Asked
+from serai.analysis.traffic.rollup import ECHO, kept_service
 from serai.analysis.traffic.statement import EVERYTHING, Clause, both
 
 SUMS: Final = ("packets_out", "packets_in", "bytes_out", "bytes_in", "connections")
-_ECHO: Final = "(direction = 1 AND peer != 0 AND verdict = 0)"
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,11 +63,11 @@ def _raw_vm(rows: Clause) -> str:
 
 def _raw_pair(rows: Clause) -> str:
     return (
-        f"(SELECT {_BEGIN}, tenant, {_ECHO} AS echo, vm, peer, if(peer = 0, f.remote, toIPv6('::')) AS remote, protocol, {_SERVICE}, direction, verdict, rule,"
-        f" {', '.join(SUMS)}, unanswered, refused, at AS first, at AS last FROM (SELECT * FROM flows WHERE (NOT {_ECHO} OR abroad) AND {rows.sql}) AS f)"
+        f"(SELECT {_BEGIN}, tenant, {ECHO} AS echo, vm, peer, if(peer = 0, f.remote, toIPv6('::')) AS remote, protocol, {_SERVICE}, direction, verdict, rule,"
+        f" {', '.join(SUMS)}, unanswered, refused, at AS first, at AS last FROM (SELECT * FROM flows WHERE (NOT {ECHO} OR abroad) AND {rows.sql}) AS f)"
     )
 
 
 _BEGIN: Final = "toStartOfInterval(at, INTERVAL 10 SECOND) AS t"
-_SERVICE: Final = f"if(f.service < {FIRST_EPHEMERAL}, f.service, 0) AS service"
+_SERVICE: Final = kept_service("f.service")
 """As in rollups: one question has one answer, wherever it is looked up."""

@@ -17,6 +17,7 @@ __all__ = [
     "Clause",
     "Statement",
     "both",
+    "is_within",
     "numbers_within",
     "tenant_of",
     "within",
@@ -61,6 +62,11 @@ def within(column: str, scopes: Iterable[Scope] | None, *, prefix: str = "s") ->
         parameters |= {name: str(scope), f"{name}b": f"{scope}/"}
         conditions.append(f"{column} = {{{name}:String}} OR startsWith({column}, {{{name}b:String}})")
     return Clause(sql=" OR ".join(conditions) or "0", parameters=parameters)
+
+
+def is_within(scope: str, scopes: Iterable[Scope] | None) -> bool:
+    """Say of one scope what ``within`` says of a column."""
+    return scopes is None or any(each.contains(Scope(scope)) for each in scopes)
 
 
 def numbers_within(scopes: Iterable[Scope] | None, *, prefix: str = "s") -> Clause | None:

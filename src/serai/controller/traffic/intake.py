@@ -226,11 +226,6 @@ class Intake:
         """Whether the engine has all that was kept."""
         return not self._waiting and not self._journal.bytes
 
-    @property
-    def figures(self) -> Mapping[str, int]:
-        """How much was taken, and how much waits."""
-        return {"taken": self.taken, "waiting": self._records, "journal_bytes": self._journal.bytes}
-
 
 def _tables(entry: Entry) -> list[tuple[str, pa.Table]]:
     return list(entry.tables())

@@ -10,6 +10,7 @@ from ipaddress import ip_address
 from typing import Any, Final
 
 from serai.access.decide import Caller
+from serai.analysis.traffic.statement import is_within
 from serai.controller.changes import Changes
 from serai.controller.current import Current
 from serai.controller.questions import visible
@@ -105,7 +106,7 @@ class Learning:
 
 
 def _may_see(path: str, scopes: list[Scope] | None) -> bool:
-    return not path or scopes is None or any(scope.contains(Scope(path.rpartition(":")[0])) for scope in scopes)
+    return not path or is_within(path.rpartition(":")[0], scopes)
 
 
 def _conversation(row: Mapping[str, Any], rules: Mapping[int, str]) -> Conversation:

@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from serai.analysis.columns import addresses, numbers
 from serai.analysis.register import Found, Register
 from serai.model.flow_record import BATCH_RECORDS, DROP_COLUMNS, FLOW_COLUMNS, SIGHTING_COLUMNS
 from serai.model.inventory import VirtualMachine
@@ -90,14 +91,14 @@ def named(batches: Sequence[Batch], registers: Registers, known: Mapping[str, se
         marks.append(_mark(batch, flows.num_rows, told.lost))
         rules |= {RuleRef(text).id: text for text in told.rules if RuleRef(text).id not in known["rules"]}
         if flows.num_rows:
-            who = register.find(_numbers(flows, "vnic"), _addresses(flows, "remote"))
+            who = register.find(numbers(flows, "vnic"), addresses(flows, "remote"))
             found["flows"].append(_with_names(flows, batch.host, who, whole=True))
-            seen.append((register, _numbers(flows, "vnic"), who.vm, who.peer))
+            seen.append((register, numbers(flows, "vnic"), who.vm, who.peer))
         for name, table in beside.items():
             if table.num_rows:
-                who = register.find(_numbers(table, "vnic"), np.zeros((table.num_rows, 16), "u1"))
+                who = register.find(numbers(table, "vnic"), np.zeros((table.num_rows, 16), "u1"))
                 found[name].append(_with_names(table, batch.host, who, whole=False))
-                seen.append((register, _numbers(table, "vnic"), who.vm, who.peer))
+                seen.append((register, numbers(table, "vnic"), who.vm, who.peer))
     tables = {
         name: pa.concat_tables(parts).unify_dictionaries().combine_chunks() for name, parts in found.items() if parts
     }
@@ -105,27 +106,14 @@ def named(batches: Sequence[Batch], registers: Registers, known: Mapping[str, se
     if rules:
         names["rules"] = pa.table({"number": pa.array(list(rules), pa.uint64()), "text": list(rules.values())})
     tables["batches"] = pa.Table.from_pylist(marks, schema=_BATCHES)
-    numbers = {name: frozenset(table.column(0).to_pylist()) for name, table in names.items()}
-    return Named(tables=tables | names, numbers=numbers, faults=faults)
+    fresh = {name: frozenset(table.column(0).to_pylist()) for name, table in names.items()}
+    return Named(tables=tables | names, numbers=fresh, faults=faults)
 
 
 def _unread(told: Records, records: int) -> Losses:
     """Return what a batch says is lost, and its own records with it."""
     lost = told.lost
     return Losses(ring=lost.ring, drops=lost.drops, forgotten=lost.forgotten + records, spool=lost.spool)
-
-
-def _numbers(table: pa.Table, name: str) -> Array:
-    found: Array = table.column(name).to_numpy()
-    return found
-
-
-def _addresses(table: pa.Table, name: str) -> Array:
-    column = table.column(name).combine_chunks()
-    if isinstance(column, pa.ChunkedArray):
-        column = pa.concat_arrays(column.chunks)
-    raw = np.frombuffer(column.buffers()[1], "u1")
-    return raw[column.offset * 16 : (column.offset + len(column)) * 16].reshape(-1, 16)
 
 
 def _with_names(table: pa.Table, host: str, who: Found, *, whole: bool) -> pa.Table:

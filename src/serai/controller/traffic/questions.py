@@ -16,7 +16,7 @@ from serai.analysis.traffic.coverage import SILENT_SECONDS, Coverage, Told, cove
 from serai.analysis.traffic.group import Group, GroupError
 from serai.analysis.traffic.records import Cursor, CursorError, names_of, next_cursor, numbers_of, records
 from serai.analysis.traffic.servicemap import conversations, edges, peers
-from serai.analysis.traffic.statement import OUTSIDE, Statement
+from serai.analysis.traffic.statement import OUTSIDE, Statement, is_within
 from serai.analysis.traffic.top import HEADINGS, top
 from serai.analysis.traffic.trend import SERIES, step_of, trend
 from serai.analysis.traffic.window import Window
@@ -86,11 +86,7 @@ class TrafficQuestions:
         }
         vnics = {row["vnic"]: row["path"] for row in await self._named("vnics", (row["vnic"] for row in rows))}
         rules = await self._rules(rows)
-        visible = {
-            number: row
-            for number, row in endpoints.items()
-            if asked.seen is None or any(scope.contains(Scope(row["scope"])) for scope in asked.seen)
-        }
+        visible = {number: row for number, row in endpoints.items() if is_within(row["scope"], asked.seen)}
         full = len(rows) == asked.limit
         return flowapi.FlowPage(
             records=[record(row, visible, vnics, rules) for row in rows], after=str(next_cursor([row["at"] for row in rows], cursor)) if full else None,
@@ -203,11 +199,7 @@ class TrafficQuestions:
 
     async def _vm(self, asked: Asked, name: str) -> tuple[Clause, str, Scope]:
         """Find a VM, as it is and was: its numbers, its path, and its tenant's scope."""
-        found = [
-            row
-            for row in await self._rows(numbers_of(name))
-            if asked.seen is None or any(scope.contains(Scope(row["scope"])) for scope in asked.seen)
-        ]
+        found = [row for row in await self._rows(numbers_of(name)) if is_within(row["scope"], asked.seen)]
         paths = sorted({row["path"] for row in found})
         if not paths:
             raise NotFoundError(
@@ -258,7 +250,10 @@ class TrafficQuestions:
     async def _begins(self, window: Window) -> float | None:
         """Say since when anything is on record, where that is after the window begins."""
         first = await self._rows(
-            Statement(sql="SELECT toUInt32(min(coverage_1h.first)) AS first FROM coverage_1h", parameters={})
+            Statement(
+                sql="SELECT toUInt32(min(c.first)) AS first FROM coverage_1h AS c WHERE t = (SELECT t FROM coverage_1h ORDER BY t LIMIT 1)",
+                parameters={},
+            )
         )
         begins = first[0]["first"] if first else 0
         return float(begins) if begins > window.since + SILENT_SECONDS else None

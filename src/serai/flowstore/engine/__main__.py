@@ -7,12 +7,10 @@ and ends when its input does: it never outlives its controller.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
 import os
 import signal
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
@@ -20,16 +18,9 @@ import uvicorn
 
 from serai.flowstore.engine.http import Adapter
 from serai.flowstore.engine.sessions import Sessions
+from serai.serving import Server
 
 READERS: Final = 4
-
-
-class _Server(uvicorn.Server):
-    """Leaves signals to this program."""
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        yield
 
 
 async def serve(directory: Path, secrets: dict[str, str]) -> None:
@@ -41,7 +32,7 @@ async def serve(directory: Path, secrets: dict[str, str]) -> None:
     sessions = Sessions(directory, readers=READERS)
     try:
         await sessions.write("SELECT 1", "CSV", {})
-        server = _Server(
+        server = Server(
             uvicorn.Config(
                 Adapter(sessions, secrets), host="127.0.0.1", port=0, log_config=None, access_log=False, server_header=False,
                 timeout_keep_alive=60, timeout_graceful_shutdown=2, lifespan="off",
@@ -52,9 +43,7 @@ async def serve(directory: Path, secrets: dict[str, str]) -> None:
             loop.add_signal_handler(number, _stop, server)
         loop.add_reader(sys.stdin.fileno(), _look, server)
         serving = asyncio.create_task(server.serve())
-        while not server.started and not serving.done():  # noqa: ASYNC110 (uvicorn has no event for it)
-            await asyncio.sleep(0.005)
-        if server.started:
+        if await server.began(serving):
             port = server.servers[0].sockets[0].getsockname()[1]
             print(json.dumps({"port": port}), flush=True)  # noqa: T201 (its parent waits for it)
         await serving

@@ -10,9 +10,9 @@ from typing import Final, Self
 from serai.model.address import Address
 from serai.model.flow_record import Verdict
 from serai.model.policy import Direction, PortRange
-from serai.model.ports import ECHO_REQUEST, WITH_PORTS
+from serai.model.ports import ECHO_REQUEST, FIRST_DYNAMIC, LAST_PORT, WITH_PORTS
 
-DYNAMIC: Final = (49152, 65535)
+DYNAMIC: Final = (FIRST_DYNAMIC, LAST_PORT)
 """The first and the last port for the passing use of anybody (RFC 6335)."""
 
 
