@@ -10,6 +10,8 @@ from typing import Annotated, Final, TypeVar
 
 import msgspec
 
+from serai.model.migration import Facts, MoveId, Step, Ticket
+
 VERSION: Final = 1
 """Of these messages. Each end says its own, and speaks to none of another."""
 
@@ -131,6 +133,46 @@ class Taken(Message, tag="taken", frozen=True, kw_only=True):
     """Those behind it that were sent are not kept, and are to be sent once more."""
 
 
+class Moving(Message, tag="moving", frozen=True, kw_only=True):
+    """A move has come this far, as this host sees it; may be said again after the connection was gone."""
+
+    move: MoveId
+    step: Step
+    address: _Text = ""
+    """Of ``PREPARED``: where this host takes flows from the source, ``ADDRESS:PORT``."""
+    facts: Facts = Facts()
+    why: _Text = ""
+    """Of ``ABORTED``."""
+
+
+class Expect(Message, tag="expect", frozen=True, kw_only=True):
+    """This VM is about to come to you: take its flows from the source. Answered by ``Moving``: ``PREPARED``, or ``ABORTED``."""
+
+    ticket: Ticket
+    term: _Number
+    digest: _Digest
+    """Of the ruleset by which you will guard it: hold this one before you answer."""
+
+
+class Depart(Message, tag="depart", frozen=True, kw_only=True):
+    """Move this VM: the destination is ready. Answered by one ``Moving`` after the other."""
+
+    ticket: Ticket
+    term: _Number
+    address: _Text
+    """Where the destination takes flows."""
+    migrate: bool = True
+    """Have the hypervisor move the guest; otherwise somebody else does, and only flows are yours to carry."""
+
+
+class Forget(Message, tag="forget", frozen=True, kw_only=True):
+    """This move is over, or shall be: go back to where you were, where that can be done still."""
+
+    move: MoveId
+    term: _Number
+    why: _Text = ""
+
+
 class Welcome(Message, tag="welcome", frozen=True, kw_only=True):
     """The controller begins."""
 
@@ -189,8 +231,10 @@ class Fenced(Message, tag="fenced", frozen=True, kw_only=True):
     epoch: _Number
 
 
-FromAgent = Hello | Seen | Held | Renew | Records
-FromController = Welcome | Witness | Whole | Difference | Renewed | Elsewhere | Fenced | Taken
+FromAgent = Hello | Seen | Held | Renew | Records | Moving
+FromController = (
+    Welcome | Witness | Whole | Difference | Renewed | Elsewhere | Fenced | Taken | Expect | Depart | Forget
+)
 
 M = TypeVar("M")
 

@@ -1,0 +1,1 @@
+"""Pure: how a VM moves, where it may be, and which hosts may be moved between."""
