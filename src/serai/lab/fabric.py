@@ -1,4 +1,4 @@
-"""The wires: an underlay switch, one VXLAN and bridge per network on each host, and the users outside."""
+"""The wires: an underlay switch, one VXLAN and bridge per network on each host, the controller's machine, and the users outside."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -30,7 +30,7 @@ _SETTINGS = (
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Endpoint:
-    """A namespace with a card on the underlay and some networks in VXLAN over it."""
+    """A namespace with a card on the underlay and some (or no) networks in VXLAN over it."""
 
     namespace: str
     underlay: IPv4Address
@@ -45,11 +45,14 @@ def vxlan_interface(network: LabNetwork) -> str:
 
 
 def endpoints(plan: LabPlan) -> tuple[Endpoint, ...]:
-    """Everything that hangs on the underlay: the hosts, then the users outside of each network."""
+    """Everything that hangs on the underlay: the hosts, the controller, then the users outside of each network."""
     hosts = [
         Endpoint(namespace=plan.host_namespace(host.name), underlay=host.underlay, networks=plan.networks, bridged=True)
         for host in plan.hosts
     ]
+    controller = Endpoint(
+        namespace=plan.controller_namespace, underlay=plan.controller_underlay, networks=(), bridged=False
+    )
     outsides = [
         Endpoint(
             namespace=plan.outside_namespace(network.name),
@@ -59,7 +62,7 @@ def endpoints(plan: LabPlan) -> tuple[Endpoint, ...]:
         )
         for network in plan.networks
     ]
-    return (*hosts, *outsides)
+    return (*hosts, controller, *outsides)
 
 
 def switch_commands(plan: LabPlan) -> list[str]:
