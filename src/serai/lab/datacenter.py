@@ -14,7 +14,6 @@ from serai.inventory.files import read_directory
 from serai.lab.controller import LabController
 from serai.lab.error import LabError
 from serai.lab.host import HypervisorHost
-from serai.lab.hostfiles import PKI
 from serai.lab.image import default_image_directory
 from serai.lab.lifecycle import Lab, LabStatus
 from serai.lab.policies import EXAMPLES, PolicyDirectory, plan_of
@@ -158,7 +157,7 @@ class DataCenter:
 
     def _bring_in(self, host: HypervisorHost) -> None:
         """Have a host join, and start its agent."""
-        settings = f'record_seconds = {RECORD_SECONDS}\n'
+        settings = f"record_seconds = {RECORD_SECONDS}\n"
         host.path(_AGENT_CONFIG).write_text(settings)
         token = self.controller.join_token(host.name)
         command = [sys.executable, "-m", "serai.cli.main", "agent", "join", self.controller.url]

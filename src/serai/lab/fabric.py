@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from ipaddress import IPv4Address
 from pathlib import Path
 
@@ -18,7 +19,8 @@ _OVERLAY_MTU = 1500
 _VXLAN_PORT = 4789
 _SWITCH = "switch"
 _SYSCTL = Path("/proc/sys/net")
-# First no IPv6 on anything made later (taps too), and no packet filter between bridge ports.
+# First no IPv6 on anything made later (taps too: hosts have no business in their guests' networks), and no packet filter
+# between bridge ports.
 _SETTINGS = (
     ("ipv6/conf/default/disable_ipv6", "1"),
     ("ipv6/conf/all/disable_ipv6", "1"),
@@ -136,6 +138,12 @@ def make_fabric(plan: LabPlan, state: LabState, progress: Callable[[str], None])
     for endpoint in endpoints(plan):
         _batch(["ip", "-n", endpoint.namespace], endpoint_commands(plan, endpoint))
         _batch(["bridge", "-n", endpoint.namespace], flooding_commands(plan, endpoint))
+    for network in plan.networks:
+        if network.outside6 is not None:
+            outside, vxlan = plan.outside_namespace(network.name), vxlan_interface(network)
+            switch = _SYSCTL / "ipv6/conf" / vxlan / "disable_ipv6"
+            call_in_namespace(outside, partial(switch.write_text, "0"))
+            _batch(["ip", "-n", outside], [f"address add {network.outside6} dev {vxlan} nodad"])
 
 
 def remove_namespace(name: str) -> None:

@@ -2,7 +2,7 @@
 
 import re
 from dataclasses import dataclass
-from ipaddress import IPv4Address, IPv4Interface, IPv4Network, ip_network
+from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Interface, ip_network
 
 _NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,30}[a-z0-9])?")
 _MAC = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}")
@@ -36,6 +36,8 @@ class LabNetwork:
     subnet: IPv4Network
     outside: IPv4Address
     """Address, inside the subnet, of the namespace that stands for users outside the data center."""
+    outside6: IPv6Interface | None = None
+    """Their IPv6 address, where the network has a subnet of that version."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -52,6 +54,7 @@ class LabGuest:
     host: str
     """Name of the host it starts on."""
     memory_mib: int = 96
+    address6: IPv6Interface | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -10,7 +10,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 
 from serai.analysis.naming import NamedRow
-from serai.lab.ipv4 import address_of
+from serai.lab.addresses import address_of
 from serai.lab.outside import TICK_PORT, TickSession, flood_udp
 from serai.lab.tour.findings import Migration
 from serai.lab.tour.stage import Stage, since

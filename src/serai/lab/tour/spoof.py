@@ -7,9 +7,9 @@ import dataclasses
 import secrets
 from collections.abc import Mapping
 
+from serai.lab.addresses import address_of
 from serai.lab.console import GuestShell
 from serai.lab.error import LabError
-from serai.lab.ipv4 import address_of
 from serai.lab.sniff import FrameSniffer
 from serai.lab.tour.findings import Spoof
 from serai.lab.tour.matrix import SERVICES, verdict_on
