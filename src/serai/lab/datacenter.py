@@ -146,6 +146,15 @@ class DataCenter:
         """How the hosts and VMs are."""
         return self.lab.status()
 
+    def wait_told(self) -> None:
+        """Wait until the controller has been told what has happened until now, or 20 s: what is missing then shows in its answers."""
+        time.sleep(2 * RECORD_SECONDS)  # an interval may have begun just now, and takes its time to be told
+        deadline = time.monotonic() + _ANSWER_SECONDS
+        while time.monotonic() < deadline:
+            if all(s and s.records and not s.records.batches for s in self.statuses().values()):
+                return
+            time.sleep(_POLL_SECONDS)
+
     def rows(self, world: World, *hosts: str) -> list[NamedRow]:
         """What the gates of these hosts (none given: of all) have counted."""
         replies = {
