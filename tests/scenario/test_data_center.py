@@ -158,11 +158,11 @@ def test_no_agent_no_start_and_a_guarded_one_with_it(center: DataCenter) -> None
         with pytest.raises(LabError, match="gates cannot be made ready"):
             center.lab.start_guest(guest.domain)
         with pytest.raises(AgentError):
-            center.controller.status(guest.host)
+            center.agent_status(guest.host)
     finally:
         center.start_agent(guest.host)
     center.lab.start_guest(guest.domain)
-    status = center.controller.status(guest.host)
+    status = center.agent_status(guest.host)
     assert [g.vnic for g in status.gates if g.domain == guest.domain] == ["/globex/crm:db/eth0"]
 
     async def wait() -> None:
