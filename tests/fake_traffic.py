@@ -55,7 +55,8 @@ class FakeTraffic:
             "pairs": ["/acme/shop:web-1", "/acme/shop:db"],
             "denied": ["/acme/shop:web-1", "/acme/shop:db", "tcp/22", "/acme:shop/egress/db"],
         }
-        rows = [flowapi.TopRow(names=names.get(by, ["tcp"]), bytes=3_000_000, packets=2000, connections=10)]
+        last = AT if by == "denied" else None
+        rows = [flowapi.TopRow(names=names.get(by, ["tcp"]), bytes=3_000_000, packets=2000, connections=10, last=last)]
         total = flowapi.TopRow(names=[], bytes=4_000_000, packets=4000, connections=12)
         return flowapi.Top(
             by=by, group=group, headings=[f"name {at}" for at, _ in enumerate(rows[0].names)], rows=rows, total=total, since=span.since, until=span.until, completeness=COMPLETE

@@ -122,6 +122,8 @@ class TopRow(Body, frozen=True, kw_only=True):
     packets: int
     connections: int
     """That began in that time."""
+    last: datetime | None = None
+    """Of ``denied``: when it was seen last."""
 
 
 class Top(Body, frozen=True, kw_only=True):

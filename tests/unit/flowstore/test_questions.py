@@ -143,8 +143,14 @@ def test_pairs_services_and_what_is_denied(at: Asking, narrow: str) -> None:
             return plain.ends(row, group)
 
         assert sums(at.rows(top("pairs", Group.of(group), question)), "names") == plain.sums(passed, ends)
-        told = sums(at.rows(top("denied", Group.of(group), question)), "names", "protocol", "service", "rule")
-        assert told == plain.sums(denied, lambda row: (ends(row), row["protocol"], kept(row), row["rule"]))
+
+        def refused(row: Row) -> Any:
+            return ends(row), row["protocol"], kept(row), row["rule"]
+
+        rows = at.rows(top("denied", Group.of(group), question))
+        assert sums(rows, "names", "protocol", "service", "rule") == plain.sums(denied, refused)
+        last = {(tuple(row["names"]), row["protocol"], row["service"], row["rule"]): row["last"] for row in rows}
+        assert last == {key: max(row["at"] for row in denied if refused(row) == key) for key in last}
         services = sums(at.rows(top("services", Group.of("vm"), question)), "protocol", "service")
         assert services == plain.sums(passed, lambda row: (row["protocol"], kept(row)))
         protocols = sums(at.rows(top("protocols", Group.of("vm"), question)), "protocol")

@@ -30,7 +30,7 @@ def top(by: str, group: Group, asked: Asked) -> Statement:
     """Ask for the most of something, largest first.
 
     Rows have ``names`` (a list), ``bytes``, ``packets``, ``connections``, and the totals of all there is: ``all_bytes``, ``all_packets``,
-    ``all_connections``. Protocols and services come as numbers: ``protocol``, ``service``; rules as ``rule``.
+    ``all_connections``. Protocols and services come as numbers: ``protocol``, ``service``; rules as ``rule``. What is denied has ``last`` (seconds since 1970).
     """
     if by in _BYTES:
         return _ends(by, group, asked)
@@ -67,9 +67,14 @@ def _pairs(by: str, group: Group, asked: Asked) -> Statement:
     source, names = pair_source(asked), group.names(asked.seen)
     where = both(source.where, _DENIED if by == "denied" else _PASSED)
     more, order = (", protocol, service, rule", "packets") if by == "denied" else ("", "bytes")
+    summed, again = (
+        (f"{_BOTH}, max(p.last) AS last", f"{_SUMMED}, toUInt32(max(s.last)) AS last")
+        if by == "denied"
+        else (_BOTH, _SUMMED)
+    )
     sql = (
-        f"SELECT [{opener_of(group)}, {target_of(group)}] AS names{more}, {_SUMMED}, {_ALL}"
-        f" FROM (SELECT vm, peer, remote, direction{more}, {_BOTH} FROM {source.table} AS p WHERE {where.sql} GROUP BY vm, peer, remote, direction{more}) AS s"
+        f"SELECT [{opener_of(group)}, {target_of(group)}] AS names{more}, {again}, {_ALL}"
+        f" FROM (SELECT vm, peer, remote, direction{more}, {summed} FROM {source.table} AS p WHERE {where.sql} GROUP BY vm, peer, remote, direction{more}) AS s"
         f" ANY LEFT JOIN {names.sql} AS a ON a.number = s.vm ANY LEFT JOIN {names.sql} AS b ON b.number = s.peer"
         f" GROUP BY names{more} ORDER BY {order} DESC, names{more} LIMIT {{limit:UInt32}}"
     )

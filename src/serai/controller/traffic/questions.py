@@ -108,7 +108,12 @@ class TrafficQuestions:
         ]
         return flowapi.Top(
             by=kind, group=str(grouped), headings=headings,
-            rows=[flowapi.TopRow(names=_names(kind, row, rules), bytes=row["bytes"], packets=row["packets"], connections=row["connections"]) for row in rows],
+            rows=[
+                flowapi.TopRow(
+                    names=_names(kind, row, rules), bytes=row["bytes"], packets=row["packets"], connections=row["connections"], last=moment(row["last"]) if kind == "denied" else None
+                )
+                for row in rows
+            ],
             total=flowapi.TopRow(names=[], bytes=total["all_bytes"], packets=total["all_packets"], connections=total["all_connections"]),
             since=span.since, until=span.until, completeness=await self._complete(who, asked.window),
         )  # fmt: skip
