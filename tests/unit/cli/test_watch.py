@@ -393,6 +393,14 @@ def test_places_write_filters() -> None:
     scope = place.into("tenant", "acme")
     assert scope is not None
     assert scope.scope == "/acme"
+    for group, name in (("host", "hv-1"), ("host", "(none)"), ("network", "/acme:front")):
+        on = Place.at("/acme").into(group, name)
+        assert on is not None
+        assert parse(on.near("vm=a"))
+        assert parse(on.either("", Condition("verdict", "denied")))
+    on = place.into("host", "hv-1")
+    assert on is not None
+    assert (on.title, on.near(""), on.either("")) == ("hv-1", 'host="hv-1"', 'host="hv-1"')
     for service in ("-", "tcp/443", "icmp/8.0", "47", "tcp"):
         assert parse(service_is(service).near)
 
