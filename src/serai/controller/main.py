@@ -34,7 +34,7 @@ from serai.controller.questions import Questions
 from serai.controller.service import Service
 from serai.controller.shard import Shard
 from serai.controller.standing import Standing
-from serai.controller.traffic.questions import TrafficQuestions
+from serai.controller.traffic.asking import Asking
 from serai.controller.traffic.traffic import Traffic
 from serai.controller.views import Views
 from serai.controller.witnesses import Witnesses
@@ -96,7 +96,7 @@ async def controller(config: Config, people: socket.socket | None = None) -> Asy
         service = Service(
             store, current, shard=shard, people=known, hosts=hosts, standing=Standing(store, current, shard), audit=audit, witnesses=witnesses, views=Views(store, current),
             changes=Changes(store, current, preview=shard.preview, clock=_now), questions=Questions(current),
-            traffic=traffic, asked=TrafficQuestions(traffic, clock=_now), clock=_now,
+            traffic=traffic, asking=Asking(traffic, clock=_now), clock=_now,
         )  # fmt: skip
         await _first_start(known, config, keys)
         gatekeeper = Gatekeeper(store, shard, hosts)

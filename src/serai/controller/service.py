@@ -24,8 +24,10 @@ from serai.controller.questions import Questions
 from serai.controller.refusals import Refusals
 from serai.controller.shard import Shard
 from serai.controller.standing import Standing, may_see_hosts
+from serai.controller.traffic.asking import Asking, Span
+from serai.controller.traffic.counted import CounterQuestions
 from serai.controller.traffic.learning import Learning
-from serai.controller.traffic.questions import Span, TrafficQuestions
+from serai.controller.traffic.questions import TrafficQuestions
 from serai.controller.traffic.traffic import Traffic
 from serai.controller.views import Views, proposal_of, require
 from serai.controller.witnesses import Witnesses
@@ -62,7 +64,7 @@ class Service:
         standing: Standing,
         questions: Questions,
         traffic: Traffic,
-        asked: TrafficQuestions,
+        asking: Asking,
         audit: Audit,
         witnesses: Witnesses,
         clock: Callable[[], datetime],
@@ -71,8 +73,9 @@ class Service:
         self._store, self._current, self._shard, self._clock = store, current, shard, clock
         self._people, self._changes, self._views, self._hosts = people, changes, views, hosts
         self._questions, self._audit, self._standing = questions, audit, standing
-        self._witnesses, self._traffic, self._asked = witnesses, traffic, asked
-        self._learning = Learning(current, changes, asked, clock=clock)
+        self._witnesses, self._traffic, self._asked = witnesses, traffic, TrafficQuestions(asking)
+        self._counted = CounterQuestions(asking)
+        self._learning = Learning(current, changes, self._asked, clock=clock)
         self._refusals = Refusals(store.people)
 
     async def run(self) -> None:
@@ -280,6 +283,14 @@ class Service:
     async def spoke(self, who: Caller, span: Span, *, vm: str, limit: int) -> flowapi.Who:
         """Say with whom a VM spoke."""
         return await self._asked.who(who, span, vm=vm, limit=limit)
+
+    async def drops(self, who: Caller, span: Span, *, of: str, limit: int) -> flowapi.Drops:
+        """Say what gates dropped, and why."""
+        return await self._counted.drops(who, span, of=of, limit=limit)
+
+    async def sightings(self, who: Caller, span: Span, *, vm: str) -> flowapi.Sightings:
+        """Say what the links of a VM needed to work."""
+        return await self._counted.sightings(who, span, vm=vm)
 
     # The audit log
 

@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Protocol
 
 from serai.access.decide import Caller
-from serai.controller.traffic.questions import Span
+from serai.controller.traffic.asking import Span
 from serai.wire import api, flowapi
 
 
@@ -186,6 +186,14 @@ class Facade(Protocol):
 
     async def spoke(self, who: Caller, span: Span, *, vm: str, limit: int) -> flowapi.Who:
         """Say with whom a VM spoke."""
+        ...
+
+    async def drops(self, who: Caller, span: Span, *, of: str, limit: int) -> flowapi.Drops:
+        """Say what gates dropped, and why."""
+        ...
+
+    async def sightings(self, who: Caller, span: Span, *, vm: str) -> flowapi.Sightings:
+        """Say what the links of a VM needed to work."""
         ...
 
     async def audit(
