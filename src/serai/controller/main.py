@@ -29,6 +29,7 @@ from serai.controller.oidc import Oidc
 from serai.controller.parallel import compile_in_parallel
 from serai.controller.passwords import Passwords, new_hasher
 from serai.controller.people import People
+from serai.controller.placing.placing import Placing
 from serai.controller.questions import Questions
 from serai.controller.service import Service
 from serai.controller.shard import Shard
@@ -91,7 +92,7 @@ async def controller(config: Config) -> AsyncIterator[Running]:
         traffic = Traffic(config.flows, current, clock=time.time)
         service = Service(
             store, current, shard=shard, people=people, hosts=hosts, standing=Standing(store, current, shard), audit=audit, witnesses=witnesses, views=Views(store, current),
-            changes=Changes(store, current, preview=shard.preview, clock=_now), questions=Questions(current),
+            changes=Changes(store, current, preview=shard.preview, clock=_now), questions=Questions(current), placing=Placing(current, shard),
             traffic=traffic, asked=TrafficQuestions(traffic, clock=_now), clock=_now,
         )  # fmt: skip
         await _first_start(people, config, keys)
