@@ -24,6 +24,7 @@ from serai.controller.errors import (
     ProposalClosedError,
     StaleError,
 )
+from serai.controller.placing.report import expected, report
 from serai.model.audit_trail import AuditTrail
 from serai.model.checkpoint import Checkpoint, CheckpointError
 from serai.model.decode import decode
@@ -32,7 +33,7 @@ from serai.model.tenancy import ROOT, Scope
 from serai.model.world import World
 from serai.model.yaml_nodes import read_stream
 from serai.policy.questions import form
-from serai.wire import api
+from serai.wire import api, placementapi
 from serai.wire.oidc import hashed
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
@@ -366,6 +367,13 @@ class FakeService(FakeTraffic):
     async def wait(self, who: Caller, revision: int, seconds: float) -> api.Status:
         await asyncio.sleep(min(seconds, 0.01) if revision > len(self.made) else 0)
         return await self.status(who)
+
+    # Where VMs may run
+
+    async def placement(self, who: Caller) -> placementapi.PlacementReport:
+        del who
+        world = self._world(self.in_force)
+        return report(world, expected(world), revision=len(self.made))
 
     # Questions
 

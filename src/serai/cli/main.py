@@ -35,6 +35,7 @@ _VERBS = {
     "login": ("login", "login", "Log in to a controller."),
     "map": ("traffic.servicemap", "map_", "Draw which groups talk to which."),
     "people": ("people", "people", "Say who may do what."),
+    "placement": ("placement", "placement", "Say where VMs may run."),
     "plan": ("apply", "plan", "Say what applying files would do."),
     "proposals": ("proposals", "proposals", "List changes that wait for a second person."),
     "prove": ("prove", "prove", "Prove that policies keep the invariants."),

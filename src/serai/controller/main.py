@@ -30,6 +30,7 @@ from serai.controller.oidc import Oidc
 from serai.controller.parallel import compile_in_parallel
 from serai.controller.passwords import Passwords, new_hasher
 from serai.controller.people import People
+from serai.controller.placing.placing import Placing
 from serai.controller.questions import Questions
 from serai.controller.service import Service
 from serai.controller.shard import Shard
@@ -95,7 +96,7 @@ async def controller(config: Config, people: socket.socket | None = None) -> Asy
         traffic = Traffic(config.flows, current, clock=time.time)
         service = Service(
             store, current, shard=shard, people=known, hosts=hosts, standing=Standing(store, current, shard), audit=audit, witnesses=witnesses, views=Views(store, current),
-            changes=Changes(store, current, preview=shard.preview, clock=_now), questions=Questions(current),
+            changes=Changes(store, current, preview=shard.preview, clock=_now), questions=Questions(current), placing=Placing(current, shard),
             traffic=traffic, asking=Asking(traffic, clock=_now), clock=_now,
         )  # fmt: skip
         await _first_start(known, config, keys)

@@ -20,6 +20,7 @@ from serai.controller.errors import ConflictError, ForbiddenError, InvalidError,
 from serai.controller.figures import figures
 from serai.controller.hosts import Hosts
 from serai.controller.people import People
+from serai.controller.placing.placing import Placing
 from serai.controller.questions import Questions
 from serai.controller.refusals import Refusals
 from serai.controller.shard import Shard
@@ -38,7 +39,7 @@ from serai.policy.compiler.numbering import CollisionError
 from serai.store.errors import JoinError, NotWaitingError, PersonError, ProposalError, StoreError
 from serai.store.records import Entry, Proposal
 from serai.store.store import Store
-from serai.wire import api, flowapi
+from serai.wire import api, flowapi, placementapi
 
 _log = structlog.get_logger(__name__)
 
@@ -62,6 +63,7 @@ class Service:
         views: Views,
         hosts: Hosts,
         standing: Standing,
+        placing: Placing,
         questions: Questions,
         traffic: Traffic,
         asking: Asking,
@@ -74,7 +76,7 @@ class Service:
         self._people, self._changes, self._views, self._hosts = people, changes, views, hosts
         self._questions, self._audit, self._standing = questions, audit, standing
         self._witnesses, self._traffic, self._asked = witnesses, traffic, TrafficQuestions(asking)
-        self._counted = CounterQuestions(asking)
+        self._counted, self._placing = CounterQuestions(asking), placing
         self._learning = Learning(current, changes, self._asked, clock=clock)
         self._refusals = Refusals(store.people)
 
@@ -236,6 +238,12 @@ class Service:
     async def ca(self) -> str:
         """Give the certificate of the site's CA, in PEM."""
         return self._hosts.ca
+
+    # Where VMs may run
+
+    async def placement(self, who: Caller) -> placementapi.PlacementReport:
+        """Say what is wrong about where VMs are, and whom hosts can meet."""
+        return await _answered(self._placing.report(who))
 
     # Questions
 

@@ -15,6 +15,7 @@ import structlog
 
 from serai.controller.core import Controller, Event, HostLeft, HostReported, Refusal, SendRuleset, WorldChanged
 from serai.controller.current import Current, Edition
+from serai.controller.whereabouts import Sign
 from serai.model.inventory import Mac, VnicId
 from serai.model.update import Update
 from serai.model.world import World
@@ -151,6 +152,10 @@ class Shard:
         """Return the vNICs that the gates of a host guard, as its agent says."""
         known = self._known.get(host)
         return known.vnics if known else frozenset()
+
+    def signs(self) -> dict[str, frozenset[Sign]]:
+        """Return what each host reports: what is behind its taps, and what its gates guard. Who does not lead knows of none."""
+        return {host: known.macs | known.vnics for host, known in self._known.items()}
 
     @property
     def news(self) -> asyncio.Event:

@@ -1,4 +1,7 @@
-"""What keeps a VM from a host: each names the tag, the rule or the pool that does."""
+"""What keeps a VM from a host: each names the tag, the rule or the pool that does.
+
+A name that is empty stands for what whoever is told may not know.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +18,7 @@ class HostLacksTag:
     tag: str
 
     def __str__(self) -> str:
-        return f"host {self.host} does not carry the tag {self.tag}"
+        return f"{_host(self.host)} does not carry the tag {self.tag}"
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,7 +46,7 @@ class ExclusiveHost:
     rule: str
 
     def __str__(self) -> str:
-        return f"host {self.host} takes only VMs with the tag {self.tag} (PlacementRule {self.rule})"
+        return f"{_host(self.host)} takes only VMs with the tag {self.tag} (PlacementRule {self.rule})"
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,7 +63,7 @@ class KeptApart:
 
     def __str__(self) -> str:
         more = f" and {self.more} more" if self.more else ""
-        return f"host {self.host} has {self.other}{more}, to be kept apart from it (PlacementRule {self.rule})"
+        return f"{_host(self.host)} has {self.other or 'another VM'}{more}, to be kept apart from it (PlacementRule {self.rule})"
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,7 +78,7 @@ class OtherPool:
     """That of the host that the VM runs on."""
 
     def __str__(self) -> str:
-        return f"it runs in {_pool(self.own)}, and host {self.host} is in {_pool(self.pool)}: VMs move within one"
+        return f"it runs in {_pool(self.own)}, and {_host(self.host)} is in {_pool(self.pool)}: VMs move within one"
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,6 +95,17 @@ class NoHost:
 
 
 Obstacle = HostLacksTag | NetworkLacksTag | ExclusiveHost | KeptApart | OtherPool | NoHost
+
+
+def withheld(obstacle: Obstacle, *, host: bool, other: bool) -> Obstacle:
+    """Return an obstacle without the name of the host, and without that of another VM."""
+    if host and not isinstance(obstacle, NetworkLacksTag | NoHost):
+        obstacle = dataclasses.replace(obstacle, host="")
+    return dataclasses.replace(obstacle, other="") if other and isinstance(obstacle, KeptApart) else obstacle
+
+
+def _host(name: str) -> str:
+    return f"host {name}" if name else "its host"
 
 
 def _pool(name: str | None) -> str:

@@ -11,7 +11,7 @@ from typing import Protocol
 
 from serai.access.decide import Caller
 from serai.controller.traffic.asking import Span
-from serai.wire import api, flowapi
+from serai.wire import api, flowapi, placementapi
 
 
 class Facade(Protocol):
@@ -144,6 +144,10 @@ class Facade(Protocol):
 
     async def wait(self, who: Caller, revision: int, seconds: float) -> api.Status:
         """Wait until all hosts that are connected hold a revision, or the time is over."""
+        ...
+
+    async def placement(self, who: Caller) -> placementapi.PlacementReport:
+        """Say what is wrong about where VMs are, and whom hosts can meet."""
         ...
 
     async def can(self, who: Caller, body: api.Question) -> api.Answer:
