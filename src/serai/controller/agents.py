@@ -26,6 +26,7 @@ from serai.wire.pki import HOST_LIFE, HostIdentity, identity_of_der
 from serai.wire.remote import (
     VERSION,
     Elsewhere,
+    Entering,
     Fenced,
     FromController,
     Held,
@@ -236,6 +237,8 @@ class Agents:
                 self._listener.held(host, message)
             case Records():
                 self._listener.told(host, message)
+            case Entering():
+                self._listener.entering(host, message)
             case Renew():
                 await self._renew(session, message.csr)
             case Hello():  # hear() has seen to that

@@ -10,7 +10,7 @@ from typing import Annotated, Final, TypeVar
 
 import msgspec
 
-from serai.model.migration import Facts, MoveId, Step, Ticket
+from serai.model.migration import MOST_VNICS, Facts, MoveId, Step, Ticket
 
 VERSION: Final = 1
 """Of these messages. Each end says its own, and speaks to none of another."""
@@ -145,6 +145,37 @@ class Moving(Message, tag="moving", frozen=True, kw_only=True):
     """Of ``ABORTED``."""
 
 
+class Card(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
+    """A network card of a domain."""
+
+    mac: _Mac
+    bridge: Annotated[str, msgspec.Meta(max_length=64)] = ""
+    """What it is attached to; empty: the definition does not say."""
+
+
+class Entering(Message, tag="entering", frozen=True, kw_only=True):
+    """The hypervisor is about to run this: may it? Answered by ``Entry``."""
+
+    number: Annotated[int, msgspec.Meta(ge=1)]
+    """The answer names it."""
+    domain: Annotated[str, msgspec.Meta(max_length=256)]
+    cards: Annotated[list[Card], msgspec.Meta(max_length=MOST_VNICS)]
+    incoming: bool
+    """It comes from another host."""
+    encrypted: bool | None = None
+    """Its memory comes over TLS; None: this host cannot tell."""
+
+
+class Entry(Message, tag="entry", frozen=True, kw_only=True):
+    """The answer: it may, unless there are objections."""
+
+    answers: Annotated[int, msgspec.Meta(ge=1)]
+    vm: _Text
+    """Path of the VM that it is; empty: nobody has declared it."""
+    objections: Annotated[list[_Text], msgspec.Meta(max_length=256)]
+    warnings: Annotated[list[_Text], msgspec.Meta(max_length=256)]
+
+
 class Expect(Message, tag="expect", frozen=True, kw_only=True):
     """This VM is about to come to you: take its flows from the source. Answered by ``Moving``: ``PREPARED``, or ``ABORTED``."""
 
@@ -231,9 +262,9 @@ class Fenced(Message, tag="fenced", frozen=True, kw_only=True):
     epoch: _Number
 
 
-FromAgent = Hello | Seen | Held | Renew | Records | Moving
+FromAgent = Hello | Seen | Held | Renew | Records | Moving | Entering
 FromController = (
-    Welcome | Witness | Whole | Difference | Renewed | Elsewhere | Fenced | Taken | Expect | Depart | Forget
+    Welcome | Witness | Whole | Difference | Renewed | Elsewhere | Fenced | Taken | Expect | Depart | Forget | Entry
 )
 
 M = TypeVar("M")

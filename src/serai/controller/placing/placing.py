@@ -9,12 +9,12 @@ from serai.access.decide import Caller, scopes
 from serai.access.verbs import Verb
 from serai.controller.current import Current
 from serai.controller.errors import ForbiddenError
+from serai.controller.placing.found import Owners
 from serai.controller.placing.report import expected, report
 from serai.controller.shard import Shard
 from serai.controller.standing import may_see_hosts
 from serai.controller.views import may_see
-from serai.controller.whereabouts import Sign, signs_of
-from serai.model.inventory import VirtualMachine
+from serai.controller.whereabouts import Sign
 from serai.model.world import World
 from serai.wire import placementapi
 
@@ -25,7 +25,7 @@ class Placing:
     def __init__(self, current: Current, shard: Shard) -> None:
         """Ask these."""
         self._current, self._shard = current, shard
-        self._owners: tuple[Mapping[str, VirtualMachine], Mapping[Sign, str]] = ({}, {})
+        self._owners = Owners()
 
     async def report(self, who: Caller) -> placementapi.PlacementReport:
         """Say what is wrong about where VMs are, of those that this person may see, and whom hosts can meet.
@@ -49,8 +49,5 @@ class Placing:
 
     def _reported(self, world: World, signs: Mapping[str, frozenset[Sign]]) -> dict[str, str]:
         """Return the host that each VM is reported on; of several, amid a move, the last by name."""
-        known, owners = self._owners
-        if known is not world.vms:
-            owners = {sign: path for path, vm in world.vms.items() for sign in signs_of(vm)}
-            self._owners = world.vms, owners
+        owners = self._owners.of(world.vms)
         return {owners[sign]: host for host in sorted(signs) for sign in signs[host] if sign in owners}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Protocol
 
-from serai.wire.remote import Held, Hello, Records, Sight
+from serai.wire.remote import Entering, Held, Hello, Records, Sight
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,6 +88,9 @@ class Listener(Protocol):
 
     def told(self, host: str, records: Records) -> None:
         """A host tells what its gates have counted."""
+
+    def entering(self, host: str, entering: Entering) -> None:
+        """A host asks whether a VM may run there."""
 
     def left(self, host: str) -> None:
         """The agent is gone."""
