@@ -409,7 +409,7 @@ class TestMoves:
         assert play(link, MoveTold(moving=word(Step.PREPARED))) == []
         assert Send(message=word(Step.PREPARED)) in play(link, tick(), CONNECTED, said(welcome()))
         assert play(link, MoveTold(moving=word(Step.LIVE))) == [Send(message=word(Step.LIVE))]
-        assert play(link, MoveTold(moving=word(Step.LIVE))) == [], "once"
+        assert play(link, MoveTold(moving=word(Step.LIVE))) == [Send(message=word(Step.LIVE))], "it was asked again"
         assert play(link, MoveTold(moving=word(Step.COPIED, "b"))) == [Send(message=word(Step.COPIED, "b"))]
         again = play(link, Lost(why="", now=0.0), tick(11.0), CONNECTED, said(welcome(), 11.0))
         assert [command for command in again if isinstance(command, Send)][1:] == [

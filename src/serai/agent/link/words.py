@@ -24,8 +24,6 @@ class Words:
 
     def told(self, moving: Moving, *, talking: bool) -> list[Command]:
         """Know a later word about a move, and say it."""
-        if self._latest.get(moving.move) == moving:
-            return []
         self._latest.pop(moving.move, None)
         self._latest[moving.move] = moving
         if len(self._latest) > MOST:
