@@ -78,8 +78,8 @@ class Taken(Message, tag="taken", frozen=True, kw_only=True):
     """Not taken, because its rules allow no such connection."""
 
 
-class Runs(Message, tag="runs", frozen=True, kw_only=True):
-    """The guest runs at the destination."""
+class Live(Message, tag="live", frozen=True, kw_only=True):
+    """The guest runs at the destination, and its gates there forward."""
 
 
 class Abort(Message, tag="abort", frozen=True, kw_only=True):
@@ -93,7 +93,7 @@ class Closed(Message, tag="closed", frozen=True, kw_only=True):
 
 
 FromSource = Begin | Flows | Turn | Abort
-FromDestination = Taken | Runs | Closed | Abort
+FromDestination = Taken | Live | Closed | Abort
 
 In = TypeVar("In", bound=FromSource | FromDestination)
 Out = TypeVar("Out", bound=FromSource | FromDestination)

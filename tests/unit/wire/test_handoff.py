@@ -25,7 +25,7 @@ from serai.wire.handoff import (
     DestinationEnd,
     Flows,
     HandoffError,
-    Runs,
+    Live,
     SourceEnd,
     Taken,
     Turn,
@@ -121,7 +121,7 @@ def test_two_hosts_talk_and_each_knows_who_the_other_is(site: Site) -> None:
     assert there.wrong == ["the other end has ended the conversation"]
 
 
-@pytest.mark.parametrize("message", [Taken(number=3, flows=2, refused=1), Runs(), Closed(), Abort(why="w")])
+@pytest.mark.parametrize("message", [Taken(number=3, flows=2, refused=1), Live(), Closed(), Abort(why="w")])
 def test_what_a_destination_says_is_read_back(message: handoff.FromDestination) -> None:
     assert handoff._FROM_DESTINATION.decode(msgspec.msgpack.encode(message)) == message
 
@@ -215,7 +215,7 @@ def raw(body: bytes, length: int | None = None) -> bytes:
     [
         (raw(b""), "no message"),
         (raw(b"nonsense"), "no message"),
-        (raw(msgspec.msgpack.encode(Runs())), "no message"),
+        (raw(msgspec.msgpack.encode(Live())), "no message"),
         (raw(msgspec.msgpack.encode({"say": "begin", "version": 1, "move": "A" * 32, "epoch": 1})), "no message"),
         (raw(msgspec.msgpack.encode({"say": "begin", "version": 1, "move": MOVE, "epoch": -1})), "no message"),
         (raw(msgspec.msgpack.encode({"say": "begin", "version": 1, "move": MOVE, "epoch": 1, "x": 1})), "no message"),
