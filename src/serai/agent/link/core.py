@@ -30,6 +30,7 @@ from serai.agent.link.events import (
     Lost,
     MakeRequest,
     Memory,
+    MoveTold,
     Received,
     Refused,
     Remember,
@@ -42,12 +43,16 @@ from serai.agent.link.events import (
 )
 from serai.agent.link.outbox import Outbox
 from serai.agent.link.witness import newer
+from serai.agent.link.words import Words
 from serai.wire.remote import (
     PARTS_LIMIT,
     VERSION,
+    Depart,
     Difference,
     Elsewhere,
+    Expect,
     Fenced,
+    Forget,
     FromAgent,
     FromController,
     Held,
@@ -112,9 +117,12 @@ class LinkCore:
         self._url = ""
         self._number = 0
         self._outbox = Outbox()
+        self._words = Words()
         self._said: Holding | None = None
         self._latest: Holding | None = None
         self._life = (0.0, float("inf"))
+        self._lacking = self._lacked = False
+        """The certificate is of before: another is wanted now; it was wanted once (a controller of before gives no other)."""
         self._asked = False
         self._renew_at = 0.0
         self._refused = False
@@ -192,6 +200,8 @@ class LinkCore:
                 return self._outbox.ready(talking=self._phase is Phase.TALKING)
             case BatchRead():
                 return self._outbox.read(event.batch) if self._phase is Phase.TALKING else []
+            case MoveTold():
+                return self._words.told(event.moving, talking=self._phase is Phase.TALKING)
 
     def _tick(self, event: Ticked) -> list[Command]:
         match self._phase:
@@ -203,8 +213,9 @@ class LinkCore:
                 since, until = self._life
                 # By the controller's clock: its own may be what keeps this host from renewing in time.
                 due = event.clock + (self._skew or 0.0) >= (since + until) / 2
-                if due and event.now >= self._renew_at:
+                if (due or self._lacking) and event.now >= self._renew_at:
                     self._asked, self._renew_at = True, event.now + RENEW_AGAIN_SECONDS
+                    self._lacking = False
                     return [MakeRequest()]
             case _:
                 pass
@@ -258,6 +269,8 @@ class LinkCore:
                 return self._take(sent)
             case Phase.TALKING, Taken() as taken:
                 return self._outbox.taken(taken)
+            case Phase.TALKING, (Expect() | Depart() | Forget()) as order if order.term == self._memory.term:
+                return self._words.order(order)
             case Phase.TALKING, Renewed(certificate=certificate) if self._asked:
                 self._asked = False
                 return [Install(certificate=certificate)]
@@ -287,7 +300,13 @@ class LinkCore:
         self._memory = dataclasses.replace(before, term=welcome.term, epoch=welcome.epoch)
         told = self._witness(welcome.checkpoint) if welcome.checkpoint else []
         changed = not told and self._memory != before
-        return [*told, *([Remember(memory=self._memory)] if changed else []), *self._tell(), *self._outbox.begin()]
+        return [
+            *told,
+            *([Remember(memory=self._memory)] if changed else []),
+            *self._tell(),
+            *self._words.begin(),
+            *self._outbox.begin(),
+        ]
 
     def _witness(self, checkpoint: str) -> list[Command]:
         self._troubles.pop("audit", None)
@@ -359,6 +378,8 @@ class LinkCore:
 
     def _hold(self, event: CertificateHeld) -> list[Command]:
         self._life = event.since, event.until
+        self._lacking = not event.listens and not self._lacked
+        self._lacked = self._lacked or not event.listens
         self._troubles.pop("certificate", None)
         if self._phase is Phase.RENEWING:
             self._phase, self._due = Phase.WAITING, 0.0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 
-from serai.wire.remote import FromAgent, FromController, Records, Sight
+from serai.wire.remote import Depart, Expect, Forget, FromAgent, FromController, Moving, Records, Sight
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,6 +99,8 @@ class CertificateHeld:
 
     since: float
     until: float
+    listens: bool = True
+    """It is good for being reached by other hosts; one of before is not, and is renewed soon."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -132,6 +134,13 @@ class BatchRead:
     """None: there is no other."""
 
 
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class MoveTold:
+    """This is the host's latest word about a move."""
+
+    moving: Moving
+
+
 Event = (
     Connected
     | Received
@@ -145,6 +154,7 @@ Event = (
     | Ticked
     | BatchesReady
     | BatchRead
+    | MoveTold
 )
 
 # Commands
@@ -234,6 +244,13 @@ class ForgetBatches:
     number: int
 
 
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Move:
+    """Have this done about a move; ``MoveTold`` follows, again and again."""
+
+    order: Expect | Depart | Forget
+
+
 Command = (
     Dial
     | Wake
@@ -247,4 +264,5 @@ Command = (
     | RenewApart
     | ReadBatch
     | ForgetBatches
+    | Move
 )

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Protocol
 
-from serai.wire.remote import Records, Sight
+from serai.wire.remote import Depart, Expect, Forget, Moving, Records, Sight
 
 
 class HostPort(Protocol):
@@ -45,3 +46,16 @@ class BatchPort(Protocol):
 
     async def wait_ready(self) -> None:
         """Wait until there is another batch than when it was last waited for."""
+
+
+class MovePort(Protocol):
+    """Who moves the host's VMs, and takes those that come."""
+
+    def order(self, order: Expect | Depart | Forget) -> None:
+        """Do this, and tell how far it has come."""
+
+    def said(self) -> Sequence[Moving]:
+        """Return the latest word about each move that is not forgotten."""
+
+    async def next_word(self) -> Moving:
+        """Wait for a word that nobody has waited for yet."""

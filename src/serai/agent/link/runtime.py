@@ -35,6 +35,8 @@ from serai.agent.link.events import (
     Lost,
     MakeRequest,
     Memory,
+    Move,
+    MoveTold,
     ReadBatch,
     Received,
     Refused,
@@ -47,15 +49,16 @@ from serai.agent.link.events import (
     Wake,
 )
 from serai.agent.link.memory import MemoryFile, MemoryFileError
-from serai.agent.link.port import BatchPort, HostPort
+from serai.agent.link.port import BatchPort, HostPort, MovePort
 from serai.agent.refused import RefusedError
 from serai.agent.renew import RenewError, renew
+from serai.model.migration import Step
 from serai.wire.channel import TIMING, AgentChannel, ChannelError, Timing
 from serai.wire.dial import dial
 from serai.wire.local import LinkStatus
 from serai.wire.pki import HostIdentity
 from serai.wire.private import PrivateFileError
-from serai.wire.remote import MessageError
+from serai.wire.remote import Depart, Expect, Forget, MessageError, Moving
 
 _log = structlog.get_logger(__name__)
 
@@ -86,10 +89,15 @@ class LinkConfig:
 class Link:
     """One host's link to the controller that leads, for as long as it runs."""
 
-    def __init__(self, port: HostPort, config: LinkConfig, batches: BatchPort | None = None) -> None:
-        """Speak for the host behind ``port``, and send its ``batches``; nothing is set in motion yet."""
+    def __init__(
+        self, port: HostPort, config: LinkConfig, batches: BatchPort | None = None, moves: MovePort | None = None
+    ) -> None:
+        """Speak for the host behind ``port``, send its ``batches``, have ``moves`` made; nothing is set in motion yet."""
         self._port = port
         self._batches = batches
+        self._moves = moves
+        self.local_address = ""
+        """By which this host reaches controllers, when last it did."""
         self._config = config
         self._identity = Identity(config.state / "identity")
         self._memory = MemoryFile(config.state / "link.json")
@@ -170,6 +178,10 @@ class Link:
         if self._batches is not None:
             self._take(BatchesReady())
             self._start(self._watch_batches(self._batches))
+        if self._moves is not None:
+            for moving in self._moves.said():
+                self._take(MoveTold(moving=moving))
+            self._start(self._watch_moves(self._moves))
         while True:
             source, event = await self._mail.get()
             if (
@@ -228,6 +240,16 @@ class Link:
             case ForgetBatches():
                 if self._batches is not None:
                     self._batches.taken(command.spool, command.number)
+            case Move():
+                return self._move(command.order)
+        return None
+
+    def _move(self, order: Expect | Depart | Forget) -> Event | None:
+        if self._moves is not None:
+            self._moves.order(order)
+        elif not isinstance(order, Forget):
+            why = f"nobody on host {self._config.host} moves VMs"
+            return MoveTold(moving=Moving(move=order.ticket.move, step=Step.ABORTED, why=why))
         return None
 
     def _remember(self, memory: Memory) -> None:
@@ -305,12 +327,17 @@ class Link:
             await batches.wait_ready()
             await self._mail.put((None, BatchesReady()))
 
+    async def _watch_moves(self, moves: MovePort) -> None:
+        while True:
+            await self._mail.put((None, MoveTold(moving=await moves.next_word())))
+
     async def _converse(self, url: str) -> None:
         me = asyncio.current_task()
         why, refused = "the connection is gone", False
         try:
             async with await dial(url, self._identity.context(), timing=self._config.timing) as channel:
                 self._channel = channel
+                self.local_address = channel.local_address
                 await self._mail.put((me, Connected(holding=self._holding(), now=_now())))
                 while True:
                     message = await channel.receive()
@@ -334,7 +361,8 @@ class Link:
 
 
 def _life(certificate: HostIdentity) -> CertificateHeld:
-    return CertificateHeld(since=certificate.since.timestamp(), until=certificate.until.timestamp())
+    since, until = certificate.since.timestamp(), certificate.until.timestamp()
+    return CertificateHeld(since=since, until=until, listens=certificate.listens)
 
 
 def _now() -> float:
