@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import enum
 import re
 import tomllib
 from collections.abc import Mapping, Sequence
@@ -27,6 +28,13 @@ class ConfigError(ValueError):
     """The config file cannot be used; the message names the file, the place and what to write."""
 
 
+class Alone(enum.StrEnum):
+    """What becomes of VMs that are started while nobody can be asked about them."""
+
+    START = "start"
+    VETO = "veto"
+
+
 class Limits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How much there may be of what, and where controllers are: the config file."""
 
@@ -42,6 +50,10 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """How often what the gates count is told, once the host has joined a site."""
     records_megabytes: Annotated[int, msgspec.Meta(ge=1, le=1 << 20)] = 256
     """How much of that the host's disk keeps while no controller takes it; beyond, the oldest goes, and is counted."""
+    without_controller: Alone = Alone.START
+    """What becomes of VMs that are started here while no controller answers: ``start``, or ``veto``."""
+    without_agent: Alone = Alone.VETO
+    """The same while no agent runs; the libvirt hook reads it from the usual file."""
     controllers: Annotated[Sequence[str], msgspec.Meta(max_length=64)] = ()
     """Where controllers are for people, ``https://name:port``: what they told when the host joined, unless something stands here."""
     agents: Annotated[Sequence[str], msgspec.Meta(max_length=64)] = ()

@@ -36,6 +36,7 @@ from serai.agent.core import (
     TapVanished,
     Ticked,
 )
+from serai.agent.entry import Desk
 from serai.agent.host import Host
 from serai.agent.lastgood import LastGood
 from serai.agent.lock import AgentLock
@@ -46,11 +47,13 @@ from serai.datapath.layout import VERSION
 from serai.datapath.libbpf import KernelError
 from serai.datapath.queue import flush
 from serai.inventory.domains import DefinitionError, tapless, taps_of
+from serai.inventory.qemu_conf import forces_tls
 from serai.model.inventory import Mac, VnicId
 from serai.model.ruleset import HostRuleset
 from serai.model.ruleset_delta import Delta
 from serai.wire import local
 from serai.wire.notify import tell_ready
+from serai.wire.remote import Entering, Entry
 
 if TYPE_CHECKING:
     from serai.agent.link.runtime import Link
@@ -80,6 +83,9 @@ class Runtime:
         self._started = time.monotonic()
         self._discarding: asyncio.TimerHandle | None = None
         self._restored = 0
+        self._desk = Desk(
+            self._ask, joined=self._joined, encrypted=self._encrypted, alone=config.limits.without_controller
+        )
 
     async def run(self) -> None:
         """Guard this host until cancelled.
@@ -170,13 +176,12 @@ class Runtime:
 
     def _make_teller(self, gates: Gates) -> Teller:
         config, limits = self._config, self._config.limits
-        joined = config.state / "identity" / "host.pem"
         told = TellingConfig(
             directory=config.state / "records", seconds=limits.record_seconds, most_bytes=limits.records_megabytes << 20,
             boot=_boot(),
         )  # fmt: skip
         expects_a_site = bool(limits.controllers or limits.agents)
-        return Teller(gates, told, wanted=lambda: expects_a_site or joined.exists(), ruleset=lambda: self._core.ruleset)
+        return Teller(gates, told, wanted=lambda: expects_a_site or self._joined(), ruleset=lambda: self._core.ruleset)
 
     async def _keep_link(self) -> None:
         from serai.agent.link.runtime import Link, LinkConfig  # noqa: PLC0415  # as above
@@ -319,6 +324,8 @@ class Runtime:
                 return self._apply(lambda: (HostRuleset.decode(request.ruleset), None))
             case local.Change():
                 return self._apply(lambda: self._changed(request.delta))
+            case local.Enter():
+                return await self._desk.enter(request.definition, incoming=request.incoming)
             case local.Guard():
                 return self._guard(request.definition)
             case local.Release():
@@ -369,6 +376,16 @@ class Runtime:
             link=self._link.status() if self._link else None,
             records=self._teller.status() if self._teller else None,
         )
+
+    async def _ask(self, entering: Entering) -> Entry | None:
+        return await self._link.ask(entering) if self._link else None
+
+    def _joined(self) -> bool:
+        return (self._config.state / "identity" / "host.pem").exists()
+
+    def _encrypted(self, _domain: str) -> bool | None:
+        """Whether a domain that comes can come over TLS only; None: libvirt here would take it in clear, too."""
+        return True if forces_tls() else None
 
     def _samples(self) -> local.SamplesReply:
         self._kernel.samples.read()

@@ -43,6 +43,15 @@ class Change(msgspec.Struct, tag_field="ask", tag="change", frozen=True, kw_only
     delta: bytes
 
 
+class Enter(msgspec.Struct, tag_field="ask", tag="enter", frozen=True, kw_only=True):
+    """This domain is about to be prepared here: may it run on this host?"""
+
+    definition: str
+    """The domain's XML."""
+    incoming: bool = False
+    """It comes from another host."""
+
+
 class Guard(msgspec.Struct, tag_field="ask", tag="guard", frozen=True, kw_only=True):
     """This domain is about to run: have gates on its taps before you answer."""
 
@@ -83,7 +92,7 @@ class ImportFlows(msgspec.Struct, tag_field="ask", tag="import", frozen=True, kw
     flows: bytes
 
 
-Request = Status | Apply | Change | Guard | Release | Rows | Samples | ExportFlows | ImportFlows | HandedOver
+Request = Status | Apply | Change | Enter | Guard | Release | Rows | Samples | ExportFlows | ImportFlows | HandedOver
 
 
 class GateStatus(msgspec.Struct, frozen=True, kw_only=True):
@@ -179,6 +188,13 @@ class ApplyReply(msgspec.Struct, frozen=True, kw_only=True):
     digest: str
 
 
+class EnterReply(msgspec.Struct, frozen=True, kw_only=True):
+    """What there is against it; nothing: it may."""
+
+    objections: list[str] = []
+    warnings: list[str] = []
+
+
 class GuardReply(msgspec.Struct, frozen=True, kw_only=True):
     """Which taps are guarded, and behind which nobody is known (their gates are closed)."""
 
@@ -227,9 +243,11 @@ class Failure(msgspec.Struct, frozen=True, kw_only=True):
     error: str
 
 
-Reply = StatusReply | ApplyReply | GuardReply | RowsReply | SamplesReply | ExportReply | ImportReply | Done
+Reply = StatusReply | ApplyReply | EnterReply | GuardReply | RowsReply | SamplesReply | ExportReply | ImportReply | Done
 
-R = TypeVar("R", StatusReply, ApplyReply, GuardReply, RowsReply, SamplesReply, ExportReply, ImportReply, Done)
+R = TypeVar(
+    "R", StatusReply, ApplyReply, EnterReply, GuardReply, RowsReply, SamplesReply, ExportReply, ImportReply, Done
+)
 
 
 def encode(message: Request | Reply | Failure) -> bytes:

@@ -22,6 +22,7 @@ from serai.agent.link.events import (
     Dial,
     Enforce,
     Enforced,
+    EntryWanted,
     Event,
     HangUp,
     Holding,
@@ -38,6 +39,7 @@ from serai.agent.link.events import (
     RenewApart,
     RequestMade,
     Send,
+    TellEntry,
     Ticked,
     Wake,
 )
@@ -50,6 +52,7 @@ from serai.wire.remote import (
     Depart,
     Difference,
     Elsewhere,
+    Entry,
     Expect,
     Fenced,
     Forget,
@@ -200,6 +203,8 @@ class LinkCore:
                 return self._outbox.ready(talking=self._phase is Phase.TALKING)
             case BatchRead():
                 return self._outbox.read(event.batch) if self._phase is Phase.TALKING else []
+            case EntryWanted():  # whoever waits for an answer does not for long
+                return self._send(event.entering) if self._phase is Phase.TALKING else []
             case MoveTold():
                 return self._words.told(event.moving, talking=self._phase is Phase.TALKING)
 
@@ -271,6 +276,8 @@ class LinkCore:
                 return self._outbox.taken(taken)
             case Phase.TALKING, (Expect() | Depart() | Forget()) as order if order.term == self._memory.term:
                 return self._words.order(order)
+            case Phase.TALKING, Entry() as entry:
+                return [TellEntry(entry=entry)]
             case Phase.TALKING, Renewed(certificate=certificate) if self._asked:
                 self._asked = False
                 return [Install(certificate=certificate)]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 
-from serai.wire.remote import Depart, Expect, Forget, FromAgent, FromController, Moving, Records, Sight
+from serai.wire.remote import Depart, Entering, Entry, Expect, Forget, FromAgent, FromController, Moving, Records, Sight
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -141,6 +141,13 @@ class MoveTold:
     moving: Moving
 
 
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class EntryWanted:
+    """The hypervisor waits for word whether a VM may run here."""
+
+    entering: Entering
+
+
 Event = (
     Connected
     | Received
@@ -155,6 +162,7 @@ Event = (
     | BatchesReady
     | BatchRead
     | MoveTold
+    | EntryWanted
 )
 
 # Commands
@@ -251,6 +259,13 @@ class Move:
     order: Expect | Depart | Forget
 
 
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class TellEntry:
+    """This is the word that somebody waits for."""
+
+    entry: Entry
+
+
 Command = (
     Dial
     | Wake
@@ -265,4 +280,5 @@ Command = (
     | ReadBatch
     | ForgetBatches
     | Move
+    | TellEntry
 )

@@ -26,6 +26,7 @@ from serai.agent.link.events import (
     Dial,
     Enforce,
     Enforced,
+    EntryWanted,
     Event,
     ForgetBatches,
     HangUp,
@@ -45,6 +46,7 @@ from serai.agent.link.events import (
     RenewApart,
     RequestMade,
     Send,
+    TellEntry,
     Ticked,
     Wake,
 )
@@ -58,13 +60,15 @@ from serai.wire.dial import dial
 from serai.wire.local import LinkStatus
 from serai.wire.pki import HostIdentity
 from serai.wire.private import PrivateFileError
-from serai.wire.remote import Depart, Expect, Forget, MessageError, Moving
+from serai.wire.remote import Depart, Entering, Entry, Expect, Forget, MessageError, Moving
 
 _log = structlog.get_logger(__name__)
 
 _TICK_SECONDS = 1.0
 _LOOK_SECONDS = 2.0
 """How often one looks whether this host has joined."""
+_ENTRY_SECONDS = 5.0
+"""How long a hypervisor waits for the controller's word about a VM."""
 _SETTLE_SECONDS = 0.05
 """What changes about a host in one go is told in one message."""
 _AFTER_A_FAULT_SECONDS = 5.0
@@ -96,6 +100,7 @@ class Link:
         self._port = port
         self._batches = batches
         self._moves = moves
+        self._waiting: dict[int, asyncio.Future[Entry]] = {}
         self.local_address = ""
         """By which this host reaches controllers, when last it did."""
         self._config = config
@@ -131,6 +136,19 @@ class Link:
 
     def _unlinked(self) -> LinkStatus:
         return LinkStatus(connected=False, url="", epoch=0, term=0, fenced=False, trouble=self._trouble)
+
+    async def ask(self, entering: Entering) -> Entry | None:
+        """Ask the controller whether a VM may run here; None: nobody answers, or not in time."""
+        if self._core is None or self._core.phase is not Phase.TALKING:
+            return None
+        waiting = self._waiting[entering.number] = asyncio.get_running_loop().create_future()
+        try:
+            self._take(EntryWanted(entering=entering))
+            return await asyncio.wait_for(waiting, _ENTRY_SECONDS)
+        except TimeoutError:
+            return None
+        finally:
+            del self._waiting[entering.number]
 
     async def run(self) -> None:
         """Keep the link, until cancelled. Nothing that goes wrong with it ends the agent."""
@@ -242,6 +260,10 @@ class Link:
                     self._batches.taken(command.spool, command.number)
             case Move():
                 return self._move(command.order)
+            case TellEntry():
+                waiting = self._waiting.get(command.entry.answers)
+                if waiting is not None and not waiting.done():
+                    waiting.set_result(command.entry)
         return None
 
     def _move(self, order: Expect | Depart | Forget) -> Event | None:
