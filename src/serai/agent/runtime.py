@@ -213,9 +213,8 @@ class Runtime:
 
     def _watch_gates(self) -> None:
         """Look whether every gate is still where it was put, and put back those that are not."""
-        alive = {ifindex for ifindex, _ in socket.if_nameindex()}
-        for ifindex in sorted(self._core.attached & alive):
-            if not self._kernel.is_attached(ifindex):
+        for ifindex in sorted(self._core.attached):
+            if not self._kernel.is_attached(ifindex) and _exists(ifindex):  # else its TapVanished is on the way
                 self._restored += 1
                 _log.error("something has taken the gate off a tap: putting it back", ifindex=ifindex)
                 self._try(GateLost(ifindex=ifindex))
@@ -455,6 +454,14 @@ class Runtime:
             raise RefusedError(message) from error
         except ValueError as error:
             raise RefusedError(str(error)) from error
+
+
+def _exists(ifindex: int) -> bool:
+    try:
+        socket.if_indextoname(ifindex)
+    except OSError:
+        return False
+    return True
 
 
 def _boot() -> str:

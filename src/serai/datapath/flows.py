@@ -14,7 +14,7 @@ from serai.datapath.idle import idle_class, idle_ns
 from serai.datapath.layout import FLOW, FLOW_KEY
 from serai.datapath.ledger import Ledger
 from serai.datapath.libbpf import KernelError
-from serai.datapath.maps import Array, Map, comparable
+from serai.datapath.maps import Array, Map, comparable, joined, pick
 from serai.datapath.metering import Metering
 from serai.datapath.rows import rows
 from serai.datapath.slots import Slots
@@ -194,10 +194,10 @@ class FlowTables:
             self._due[vnic] = now_ns + int(left[~over].min(initial=int(self.idle_ns.min())))
         if not over.any():
             return (keys[:0], flows[:0]), (keys, flows)
-        lives = keys[~over], flows[~over]
+        lives = pick(keys, ~over), pick(flows, ~over)
         table = self._tables[vnic]
-        self._metering.ending(vnic, keys[over], flows[over], now_ns)
-        keys, flows = table.take(keys[over])
+        self._metering.ending(vnic, pick(keys, over), pick(flows, over), now_ns)
+        keys, flows = table.take(pick(keys, over))
         over = self._left_ns(keys, flows, now_ns) <= 0
         table.update(keys[~over], flows[~over])  # their ports began another connection just now
         self._metering.ended(np.full(int(over.sum()), vnic, "<u8"), keys[over], flows[over], now_ns)
@@ -294,6 +294,5 @@ class _Ended:
 
 
 def _joined(parts: Sequence[Flows]) -> Flows:
-    """Several arrays as one; without a type numpy would turn fields of network byte order into native ones."""
     keys, flows = zip(*parts, strict=True)
-    return np.concatenate(keys, dtype=FLOW_KEY), np.concatenate(flows, dtype=FLOW)
+    return joined(keys, FLOW_KEY), joined(flows, FLOW)
