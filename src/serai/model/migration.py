@@ -95,3 +95,5 @@ class Receipt(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     facts: Facts
     why: _Text = ""
     """Why it was aborted."""
+    unheard: list[_Name] = []
+    """Hosts that have not told how it ended: what they counted is not in ``facts``."""

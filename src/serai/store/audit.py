@@ -11,10 +11,10 @@ import sqlalchemy as sa
 
 from serai.model.audit_trail import AuditTrail
 from serai.model.checkpoint import Checkpoint, CheckpointError, Verify
-from serai.model.merkle import leaf_hash
+from serai.model.merkle import consistency_proof, inclusion_proof, leaf_hash
 from serai.model.tenancy import ROOT, Scope
 from serai.store.ledger import ONLY, Ledger, whole
-from serai.store.records import AuditLine, AuditPage, AuditVerdict
+from serai.store.records import AuditLine, AuditPage, AuditProof, AuditVerdict
 from serai.store.schema import AUDIT, HEAD
 
 _BATCH: Final = 1000
@@ -58,6 +58,28 @@ class Audit:
         async with self._ledger.reading() as connection:
             note = await connection.execute(sa.select(HEAD.c.checkpoint).where(HEAD.c.id == ONLY))
             return str(note.scalar_one())
+
+    async def proof(self, seq: int, since: int) -> AuditProof:
+        """Return what proves that a record is in the log as its latest checkpoint has it, and that this continues the log of size ``since``.
+
+        Raises:
+            LookupError: there is no such record, or the log was never so large.
+            StoreError: the database does not answer.
+        """
+        hashes: list[bytes] = []
+        async with self._ledger.reading() as connection:
+            head = (await connection.execute(sa.select(HEAD.c.size, HEAD.c.checkpoint).where(HEAD.c.id == ONLY))).one()
+            body = (await connection.execute(sa.select(AUDIT.c.body).where(AUDIT.c.seq == seq))).scalar_one_or_none()
+            if body is None or since > head.size:
+                raise LookupError(f"the audit log has {head.size} records")
+            rows = await connection.stream(sa.select(AUDIT.c.hash).order_by(AUDIT.c.seq))
+            async for some in rows.scalars().partitions(_BATCH):
+                hashes += some
+        inclusion = await asyncio.to_thread(inclusion_proof, hashes, seq)
+        consistency = await asyncio.to_thread(consistency_proof, hashes, since) if since else []
+        return AuditProof(
+            body=body, seq=seq, checkpoint=head.checkpoint, inclusion=tuple(inclusion), consistency=tuple(consistency)
+        )
 
     async def verify(self, trusted: Iterable[str], verify: Verify) -> AuditVerdict:
         """Look at every record, and whether the log is what its own checkpoint, and earlier ones, say that it was.

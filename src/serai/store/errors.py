@@ -50,3 +50,7 @@ class DeposedError(StoreError):
 
 class PersonError(ValueError):
     """A person cannot be made so; the message says why."""
+
+
+class MoveError(ValueError):
+    """A move cannot be begun, or aborted; the message says why."""

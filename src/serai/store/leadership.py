@@ -18,7 +18,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from serai.store import times
 from serai.store.engine import file_of, translated
-from serai.store.errors import StoreError, UnavailableError
+from serai.store.errors import DeposedError, StoreError, UnavailableError
 from serai.store.ledger import Ledger, whole
 from serai.store.records import Leader
 from serai.store.schema import LEADERS
@@ -113,6 +113,20 @@ async def leader(ledger: Ledger, shard: str) -> Leader | None:
     async with ledger.reading() as connection:
         row = (await connection.execute(sa.select(LEADERS).where(LEADERS.c.shard == shard))).first()
     return Leader(url=row.url, term=row.term, since=times.read(row.since), compiled=row.compiled) if row else None
+
+
+async def require_term(connection: AsyncConnection, term: int | None) -> None:
+    """Let a transaction go on whose leader is one still; None: it is made by nobody as a leader.
+
+    Raises:
+        DeposedError: another term has begun.
+    """
+    if term is None:
+        return
+    # Until this is over, nobody begins another term.
+    terms = (await connection.execute(sa.select(LEADERS.c.term).with_for_update(read=True))).scalars().all()
+    if (latest := max(terms, default=0)) != term:
+        raise DeposedError(f"this controller led in term {term}, and it is term {latest} now: nothing was changed")
 
 
 def _named(shard: str) -> str:

@@ -92,7 +92,7 @@ class Ledger:
         """
         async with self.writing() as connection:
             row = (await connection.execute(sa.select(HEAD).where(HEAD.c.id == ONLY).with_for_update())).one()
-            act = Act(connection, revision=row.revision, hosts=row.hosts, detail=dict(entry.detail))
+            act = Act(connection, seq=row.size, revision=row.revision, hosts=row.hosts, detail=dict(entry.detail))
             yield act
             body = _body(row.size, act, entry, now)
             hashed = leaf_hash(body)
@@ -133,9 +133,13 @@ def whole(
 class Act:
     """Something that is being done."""
 
-    def __init__(self, connection: AsyncConnection, *, revision: int, hosts: int, detail: dict[str, Any]) -> None:
+    def __init__(
+        self, connection: AsyncConnection, *, seq: int, revision: int, hosts: int, detail: dict[str, Any]
+    ) -> None:
         """``revision`` and ``hosts`` are as they were; who sets them makes them otherwise."""
         self.connection = connection
+        self.seq = seq
+        """The number of its record in the audit log."""
         self.revision = revision
         self.hosts = hosts
         self.detail = detail

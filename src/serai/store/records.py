@@ -8,7 +8,9 @@ from datetime import datetime
 from typing import Any, Literal
 
 from serai.access.roles import Grant
+from serai.migration.states import State as MoveState
 from serai.model.key import Key
+from serai.model.migration import Facts, Receipt, Step, Ticket
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -181,6 +183,48 @@ class HostState:
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class MoveRecord:
+    """A move of a VM, as far as it has come."""
+
+    number: int
+    """Counts all moves."""
+    id: str
+    vm: str
+    """Its path."""
+    to: str
+    by: str
+    asked: datetime
+    epoch: int
+    """Counts the moves of this VM."""
+    state: MoveState
+    since: datetime
+    """It stands there since then."""
+    version: int = 1
+    """Counts its changes."""
+    reached: Step = Step.PLANNED
+    """How far it has come, at the most."""
+    source: str = ""
+    """Empty: that is looked at when its turn comes."""
+    ticket: Ticket | None = None
+    address: str = ""
+    """Where the destination takes flows."""
+    digest: str = ""
+    """What was attested of the destination before the source had its leave."""
+    here: Facts = dataclasses.field(default_factory=Facts)
+    """What the source has told."""
+    there: Facts = dataclasses.field(default_factory=Facts)
+    """What the destination has told."""
+    why: str = ""
+    """Why it is, or is being, aborted."""
+    abort: str | None = None
+    """Who wants it aborted."""
+    ended: datetime | None = None
+    receipt: Receipt | None = None
+    audit: int | None = None
+    """The number of the audit record that has the receipt."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Leader:
     """Who leads a shard."""
 
@@ -214,6 +258,20 @@ class AuditPage:
     records: Sequence[AuditLine]
     size: int
     after: int | None
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class AuditProof:
+    """What proves that a record is in the audit log, and that the log continues what it was."""
+
+    body: bytes
+    """The record."""
+    seq: int
+    checkpoint: str
+    """Signed, of all that there is."""
+    inclusion: tuple[bytes, ...]
+    consistency: tuple[bytes, ...]
+    """From the size that was asked about."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,11 +10,12 @@ import sqlalchemy as sa
 
 from serai.model.key import Key
 from serai.store import times
-from serai.store.errors import BehindError, DeposedError, NotWaitingError
+from serai.store.errors import BehindError, NotWaitingError
+from serai.store.leadership import require_term
 from serai.store.ledger import Act, Ledger, whole
 from serai.store.proposals import carry_out
 from serai.store.records import Commit, Committed, Entry, StoredResource
-from serai.store.schema import HEAD, HISTORY, LEADERS, RESOURCES, REVISIONS
+from serai.store.schema import HEAD, HISTORY, RESOURCES, REVISIONS
 
 _BATCH = 500
 """Rows of one statement."""
@@ -135,7 +136,7 @@ class Revisions:
         async with self._ledger.acting(commit.audit, now) as act:
             if act.revision != commit.head:
                 raise BehindError(act.revision)
-            await _require_leader(act, commit.term)
+            await require_term(act.connection, commit.term)
             number = act.revision + 1
             if commit.reverts is not None:
                 await _settle(act, commit.reverts)
@@ -163,15 +164,6 @@ class Revisions:
         """
         async with self._ledger.acting(entry, now) as act:
             await _settle(act, revision)
-
-
-async def _require_leader(act: Act, term: int | None) -> None:
-    if term is None:
-        return
-    # Until this is over, nobody begins another term.
-    terms = (await act.connection.execute(sa.select(LEADERS.c.term).with_for_update(read=True))).scalars().all()
-    if (latest := max(terms, default=0)) != term:
-        raise DeposedError(f"this controller led in term {term}, and it is term {latest} now: nothing was changed")
 
 
 async def _settle(act: Act, revision: int) -> None:

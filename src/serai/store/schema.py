@@ -15,6 +15,7 @@ from sqlalchemy import (
     MetaData,
     Table,
     Text,
+    text,
 )
 
 from serai.store.words import Words
@@ -164,6 +165,32 @@ LEADERS: Final = Table(
     Column("since", Text, nullable=False),
     Column("compiled", BigInteger, nullable=False),
 )
+
+MOVES: Final = Table(
+    "moves",
+    METADATA,
+    Column("number", Integer, primary_key=True),
+    Column("id", Text, nullable=False, unique=True),
+    Column("vm", Words, nullable=False),
+    Column("source", Words, nullable=False),
+    Column("destination", Words, nullable=False),
+    Column("by", Words, nullable=False),
+    Column("asked", Text, nullable=False),
+    Column("epoch", BigInteger, nullable=False),
+    Column("state", Text, nullable=False),
+    Column("since", Text, nullable=False),
+    Column("version", BigInteger, nullable=False),
+    Column("story", Text, nullable=False),
+    Column("abort", Words),
+    Column("ended", Text),
+    Column("receipt", Text),
+    Column("audit", BigInteger),
+    Index("ix_moves_vm", "vm", "number"),
+    Index(
+        "uq_moves_open", "vm", unique=True, sqlite_where=text("ended IS NULL"), postgresql_where=text("ended IS NULL")
+    ),
+)
+"""``story`` is what hosts have told so far, ``abort`` who wants it aborted, ``audit`` the record with the receipt. Of each VM one is open."""
 
 AUDIT: Final = Table(
     "audit",

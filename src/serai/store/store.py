@@ -16,6 +16,7 @@ from serai.store.hosts import Hosts
 from serai.store.leadership import Leadership, leader
 from serai.store.ledger import ONLY, Ledger, whole
 from serai.store.migrate import migrate
+from serai.store.moves import Moves
 from serai.store.people import People
 from serai.store.proposals import Proposals
 from serai.store.records import Leader, Marks
@@ -37,6 +38,8 @@ class Store:
         """People and their tokens."""
         self.hosts = Hosts(ledger)
         """Hosts and what is known of them."""
+        self.moves = Moves(ledger)
+        """Moves of VMs, and their receipts."""
         self.audit = Audit(ledger)
         """What was done."""
 
