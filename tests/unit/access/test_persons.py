@@ -6,7 +6,7 @@ import functools
 import itertools
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from serai.access import decide as decide_module
@@ -34,6 +34,7 @@ def rights(grants: tuple[Grant, ...], within: tuple[Grant, ...] | None = None) -
     return {(v, w) for v, w in itertools.product(Verb, THINGS) if isinstance(decide(caller, v, w), Allowed)}
 
 
+@settings(deadline=None)
 @given(
     st.sampled_from(SCOPES),
     st.fixed_dictionaries(dict.fromkeys(NAMES[:3], SETS)),
