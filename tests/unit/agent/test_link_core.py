@@ -20,6 +20,7 @@ from serai.agent.link.events import (
     Dial,
     Enforce,
     Enforced,
+    EntryWanted,
     Event,
     ForgetBatches,
     HangUp,
@@ -39,6 +40,7 @@ from serai.agent.link.events import (
     RenewApart,
     RequestMade,
     Send,
+    TellEntry,
     Ticked,
     Wake,
 )
@@ -51,6 +53,8 @@ from serai.wire.remote import (
     Depart,
     Difference,
     Elsewhere,
+    Entering,
+    Entry,
     Expect,
     Fenced,
     Forget,
@@ -426,6 +430,18 @@ class TestMoves:
         sent = [c for c in play(link, tick(), CONNECTED, said(welcome())) if isinstance(c, Send)][1:]
         assert len(sent) == MOST
         assert sent[-1].message == Moving(move=f"{MOST + 9:032x}", step=Step.ABORTED)
+
+
+def test_a_question_about_a_vm_is_asked_while_somebody_can_answer() -> None:
+    asked, answer = Entering(number=3, domain="web", cards=[], incoming=True), Entry(
+        answers=3, vm="/acme:web", objections=["no"], warnings=[]
+    )  # fmt: skip
+    assert play(core(), EntryWanted(entering=asked)) == []
+    link = talking()
+    assert play(link, EntryWanted(entering=asked)) == [Send(message=asked)]
+    assert play(link, said(answer)) == [TellEntry(entry=answer)]
+    again = play(link, Lost(why="", now=0.0), tick(11.0), CONNECTED, said(welcome(), 11.0))
+    assert Send(message=asked) not in again, "nobody waits any more"
 
 
 def test_a_certificate_of_before_is_renewed_once_and_at_once() -> None:
