@@ -19,6 +19,7 @@ from serai.datapath.diary import Diary
 from serai.datapath.events import Ring
 from serai.datapath.flows import FlowTables
 from serai.datapath.fragments import Fragments
+from serai.datapath.handoff import Flows, Handoff
 from serai.datapath.libbpf import KernelError
 from serai.datapath.maps import Array, Map, without
 from serai.datapath.metering import Metering, Remembered
@@ -72,6 +73,7 @@ class Gates:
         self._slots = Slots(gate.maps["slots"], gate.maps["meters"])
         self._records = Records(gate.maps)
         self._quota, self._rate = flow_quota, flow_rate
+        self._amid: dict[VnicId, int] = {}
         self._own = OwnIdentities(gate.maps["endpoints"])
         self.metering = Metering(Diary(records) if records else None, self._own.of)
         """What there is to tell of these gates."""
@@ -182,14 +184,31 @@ class Gates:
 
     def bind(self, bindings: Mapping[int, GuardedVnic]) -> None:
         """Tell the gates on these taps (by ifindex) whom they guard and by which rulesets; one step a gate."""
-        if bindings:
-            self._own.know(bindings.values())
-            self._records.write(
-                {
-                    ifindex: vnic_record(ifindex, vnic, self._slots.given[vnic.id], flow_rate=self._rate)
-                    for ifindex, vnic in bindings.items()
-                }
-            )
+        if not bindings:
+            return
+        self._own.know(bindings.values())
+        now_ns = time.monotonic_ns()
+        self._amid = {vnic: until_ns for vnic, until_ns in self._amid.items() if until_ns > now_ns}
+        self._records.write(
+            {
+                ifindex: vnic_record(
+                    ifindex,
+                    vnic,
+                    self._slots.given[vnic.id],
+                    flow_rate=self._rate,
+                    amid_until_ns=self._amid.get(vnic.id, 0),
+                )
+                for ifindex, vnic in bindings.items()
+            }
+        )
+
+    def take_amid(self, vnic: VnicId, until_ns: int) -> None:
+        """Have the gate that guards ``vnic``, from its next binding until then, take TCP connections whose beginning it has not seen.
+
+        Only those that policy accepts, in one orientation or the other: who opened them is not known. That is for VMs that come from
+        another host without all of their flows.
+        """
+        self._amid[vnic] = until_ns
 
     def unbind(self, ifindex: int) -> None:
         """Close the gate on this tap."""
@@ -254,6 +273,11 @@ class Gates:
         """Take over flows of another host; see ``FlowTables.take``."""
         self._hear_ends()
         return self.flows.take(flows, now_ns)
+
+    def take_over(self, handoff: Handoff, now_ns: int) -> tuple[int, Flows]:
+        """Take over flows of another host; see ``FlowTables.take_over``."""
+        self._hear_ends()
+        return self.flows.take_over(handoff, now_ns)
 
     def hand_over(self, vnic: VnicId) -> None:
         """Know that another host has taken the flows of ``vnic``: here they have not ended, they are there."""

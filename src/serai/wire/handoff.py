@@ -27,6 +27,8 @@ BEGIN_LIMIT: Final = 1024
 """The same of the first one: nothing is known yet of who sends it but that it is a host of the site."""
 PARTS: Final = 256
 """Parts of one message at the most."""
+LEASE_SECONDS: Final = 2.0
+"""How long a ``Turn`` opens the destination's gates, counted from when the destination said what it acknowledges, unless the guest runs there."""
 OPEN_SECONDS: Final = 5.0
 """How long connecting, shaking hands and the first message may take."""
 _UNSENT: Final = 2 * MESSAGE_LIMIT
@@ -65,7 +67,7 @@ class Turn(Message, tag="turn", frozen=True, kw_only=True):
 
     number: Annotated[int, msgspec.Meta(ge=1)]
     acknowledged: _Number
-    """The latest ``Taken`` that has come: what is told now was so after that one was said, and holds for a while from then on."""
+    """The latest ``Taken`` that has come: this was said after that one. See ``LEASE_SECONDS``."""
 
 
 class Taken(Message, tag="taken", frozen=True, kw_only=True):
