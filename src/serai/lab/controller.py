@@ -35,9 +35,9 @@ _POLL_SECONDS: Final = 0.05
 class LabController:
     """Making the object touches nothing."""
 
-    def __init__(self, plan: LabPlan, state: LabState) -> None:
-        """Describe the controller of the lab of this plan."""
-        self._plan, self._state = plan, state
+    def __init__(self, plan: LabPlan, state: LabState, entry: Mapping[str, str]) -> None:
+        """Describe the controller of the lab of this plan; ``entry``: its settings about VMs that come in."""
+        self._plan, self._state, self._entry = plan, state, entry
         self._directory = state.directory / _NAME
         self.log = self._directory / "controller.log"
         """Where it writes."""
@@ -143,6 +143,7 @@ class LabController:
         return self._directory / "people.toml"
 
     def _config(self) -> str:
+        entry = "".join(f'{name} = "{value}"\n' for name, value in self._entry.items())
         names = ", ".join(f'"{name}"' for name in (self._plan.controller_underlay, _LOOPBACK))
         return f"""\
 database = "sqlite:///{self._directory}/serai.db"
@@ -153,6 +154,8 @@ port = {_PORT}
 agents_port = {_AGENTS_PORT}
 client = "{self._directory}/client.toml"
 
+[entry]
+{entry}
 [flows]
 directory = "{self._directory}/flows"
 disk_gigabytes = 0.2

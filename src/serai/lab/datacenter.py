@@ -38,20 +38,25 @@ _POLL_SECONDS = 0.05
 class DataCenter:
     """Two hypervisor hosts, their VMs, an agent on each host, and the controller."""
 
-    def __init__(self, lab: Lab, policies: PolicyDirectory) -> None:
+    def __init__(self, lab: Lab, policies: PolicyDirectory, entry: Mapping[str, str] | None = None) -> None:
         """Compose the parts; ``plan`` and ``open`` do that."""
         self.lab = lab
         self.policies = policies
-        self.controller = LabController(lab.plan, lab.state)
+        self.controller = LabController(lab.plan, lab.state, entry or {})
 
     @classmethod
     def plan(
-        cls, source: Path = EXAMPLES, state: Path = DEFAULT_STATE_DIRECTORY, *, prefix: str = "serai-"
+        cls,
+        source: Path = EXAMPLES,
+        state: Path = DEFAULT_STATE_DIRECTORY,
+        *,
+        prefix: str = "serai-",
+        entry: Mapping[str, str] | None = None,
     ) -> DataCenter:
-        """Plan a data center after the files of ``source``; nothing is made yet."""
+        """Plan a data center after the files of ``source``; nothing is made yet. ``entry``: the controller's table of that name."""
         plan = plan_of(PolicyDirectory(source).load(), prefix=prefix)
         lab = Lab(plan, state, image_dir=default_image_directory())
-        return cls(lab, PolicyDirectory(state / "policies"))
+        return cls(lab, PolicyDirectory(state / "policies"), entry)
 
     @classmethod
     def open(cls, state: Path = DEFAULT_STATE_DIRECTORY) -> DataCenter:
