@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import Any, Literal
 
 from serai.access.roles import Grant
+from serai.model.host_facts import HostFacts
 from serai.model.key import Key
 
 
@@ -178,6 +179,16 @@ class HostState:
     """As of which what it holds was wanted last."""
     trouble: str
     vnics: int
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class ToldFacts:
+    """What a host has told that it is made of."""
+
+    host: str
+    told: datetime
+    """When it has said so last."""
+    facts: HostFacts
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
+from serai.model.host_facts import HostFacts
 from serai.wire.remote import Records, Sight
 
 
@@ -15,6 +16,9 @@ class HostPort(Protocol):
 
     def held(self) -> tuple[bytes | None, tuple[bytes, ...]]:
         """The digest of the ruleset that it holds, and those of its parts."""
+
+    def facts(self) -> HostFacts | None:
+        """What it is made of; None: that is not known yet."""
 
     def enforce(self, ruleset: bytes) -> bytes:
         """Enforce a ruleset (``HostRuleset.encode``), and return the digest of what is held then.
@@ -31,7 +35,7 @@ class HostPort(Protocol):
         """
 
     async def wait_changed(self) -> None:
-        """Wait until ``sight`` or ``held`` may be another than when it was last waited for."""
+        """Wait until ``sight``, ``held`` or ``facts`` may be another than when it was last waited for."""
 
 
 class BatchPort(Protocol):

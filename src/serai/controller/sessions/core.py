@@ -7,7 +7,19 @@ from typing import Final, Generic, TypeVar
 
 import msgspec
 
-from serai.wire.remote import VERSION, Difference, FromAgent, FromController, Held, Hello, Records, Renew, Seen, Whole
+from serai.wire.remote import (
+    VERSION,
+    Described,
+    Difference,
+    FromAgent,
+    FromController,
+    Held,
+    Hello,
+    Records,
+    Renew,
+    Seen,
+    Whole,
+)
 
 UNANSWERED: Final = 16
 """Rulesets that an agent may owe an answer for; nobody sends more."""
@@ -57,7 +69,7 @@ class Conversation:
                 if self._renewing:
                     raise OutOfTurnError("it asks for a certificate while it waits for one")
                 self._renewing = True
-            case Held() | Seen() | Records():
+            case Held() | Seen() | Described() | Records():
                 pass
 
     def admit(self) -> None:
