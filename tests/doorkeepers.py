@@ -7,6 +7,7 @@ from typing import Any
 
 from credentials import Site, now
 from serai.controller.sessions.roles import Admitted, Leader, Turned
+from serai.model.host_facts import HostFacts
 from serai.wire.remote import Held, Hello, Sight
 
 
@@ -68,6 +69,9 @@ class Listener:
 
     def seen(self, host: str, sight: Sight) -> None:
         self._tell(host, sight)
+
+    def described(self, host: str, facts: HostFacts) -> None:
+        self._tell(host, facts)
 
     def held(self, host: str, held: Held) -> None:
         self._tell(host, held)

@@ -9,6 +9,7 @@ import json
 from collections.abc import AsyncIterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 
+import msgspec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from fake_traffic import FakeTraffic
@@ -66,6 +67,8 @@ class FakeService(FakeTraffic):
         self.made_tokens: dict[str, api.Token] = {}
         self.states = [api.HostStatus(name="h1", joined=True, connected=True, behind=False, revision=1, since=NOW)]
         self.log: list[api.AuditRecord] = []
+        self.known_pools: list[placementapi.Pool] = []
+        self.admissions: dict[str, placementapi.Admission] = {}
         self.needs = 1
         self.changed = asyncio.Event()
         self.slow = 0.0
@@ -374,6 +377,18 @@ class FakeService(FakeTraffic):
         del who
         world = self._world(self.in_force)
         return report(world, expected(world), revision=len(self.made))
+
+    async def pools(self, who: Caller) -> placementapi.Pools:
+        del who
+        return placementapi.Pools(revision=len(self.made), pools=self.known_pools)
+
+    async def admission(self, who: Caller, pool: str, host: str) -> placementapi.Admission:
+        del who
+        if pool not in {each.name for each in self.known_pools}:
+            raise NotFoundError(f"there is no pool {pool!r}")
+        if host not in self.admissions:
+            raise NotFoundError(f"nothing is known of host {host!r}")
+        return msgspec.structs.replace(self.admissions[host], pool=pool)
 
     # Questions
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import importlib.metadata
 import os
 import socket
 import time
@@ -36,6 +37,7 @@ from serai.agent.core import (
     TapVanished,
     Ticked,
 )
+from serai.agent.describing import Describer
 from serai.agent.entry import Desk
 from serai.agent.host import Host
 from serai.agent.lastgood import LastGood
@@ -121,6 +123,7 @@ class Runtime:
                 tasks.create_task(self._listen())
                 tasks.create_task(self._teller.run())
                 tasks.create_task(self._keep_link())
+                tasks.create_task(self._describe())
                 tasks.create_task(server.serve_forever())
                 _log.info("agent guards this host", host=self._config.host, socket=str(self._config.socket))
                 tell_ready(os.environ)
@@ -180,8 +183,22 @@ class Runtime:
             directory=config.state / "records", seconds=limits.record_seconds, most_bytes=limits.records_megabytes << 20,
             boot=_boot(),
         )  # fmt: skip
-        expects_a_site = bool(limits.controllers or limits.agents)
-        return Teller(gates, told, wanted=lambda: expects_a_site or self._joined(), ruleset=lambda: self._core.ruleset)
+        return Teller(gates, told, wanted=self._has_a_site, ruleset=lambda: self._core.ruleset)
+
+    def _has_a_site(self) -> bool:
+        """Say whether this host has joined one, or is about to."""
+        limits = self._config.limits
+        return bool(limits.controllers or limits.agents) or self._joined()
+
+    async def _describe(self) -> None:
+        from serai.inventory.facts import collect  # noqa: PLC0415  # as above
+
+        agent, features = importlib.metadata.version("serai"), self._kernel.features()
+        await Describer(
+            lambda: collect(self._config.libvirt, agent=agent, features=features),
+            self._host.describe,
+            wanted=self._has_a_site,
+        ).run()
 
     async def _keep_link(self) -> None:
         from serai.agent.link.runtime import Link, LinkConfig  # noqa: PLC0415  # as above

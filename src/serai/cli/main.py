@@ -37,6 +37,7 @@ _VERBS = {
     "people": ("people", "people", "Say who may do what."),
     "placement": ("placement", "placement", "Say where VMs may run."),
     "plan": ("apply", "plan", "Say what applying files would do."),
+    "pool": ("pool", "pool", "Say which hosts VMs may move between."),
     "proposals": ("proposals", "proposals", "List changes that wait for a second person."),
     "prove": ("prove", "prove", "Prove that policies keep the invariants."),
     "reach": ("reach", "reach", "List who can open connections to whom."),

@@ -25,6 +25,7 @@ from serai.wire.listen import listen
 from serai.wire.pki import HOST_LIFE, HostIdentity, identity_of_der
 from serai.wire.remote import (
     VERSION,
+    Described,
     Elsewhere,
     Entering,
     Fenced,
@@ -233,6 +234,8 @@ class Agents:
         match message:
             case Seen():
                 self._listener.seen(host, message.sight)
+            case Described():
+                self._listener.described(host, message.facts)
             case Held():
                 self._listener.held(host, message)
             case Records():

@@ -30,7 +30,9 @@ from serai.controller.oidc import Oidc
 from serai.controller.parallel import compile_in_parallel
 from serai.controller.passwords import Passwords, new_hasher
 from serai.controller.people import People
+from serai.controller.placing.facts import Facts
 from serai.controller.placing.placing import Placing
+from serai.controller.placing.pools import Pools
 from serai.controller.questions import Questions
 from serai.controller.service import Service
 from serai.controller.shard import Shard
@@ -94,14 +96,15 @@ async def controller(config: Config, people: socket.socket | None = None) -> Asy
         audit, witnesses = Audit(store, signer), Witnesses(store, signer)
         known = People(store.people, passwords=Passwords(new_hasher()), oidc=oidc)
         traffic = Traffic(config.flows, current, clock=time.time)
+        facts = Facts(store, clock=_now)
         service = Service(
             store, current, shard=shard, people=known, hosts=hosts, standing=Standing(store, current, shard), audit=audit, witnesses=witnesses, views=Views(store, current),
-            changes=Changes(store, current, preview=shard.preview, clock=_now), questions=Questions(current), placing=Placing(current, shard),
+            changes=Changes(store, current, preview=shard.preview, clock=_now), questions=Questions(current), placing=Placing(current, shard), pools=Pools(store, current, shard, facts),
             traffic=traffic, asking=Asking(traffic, clock=_now), clock=_now,
         )  # fmt: skip
         await _first_start(known, config, keys)
         gatekeeper = Gatekeeper(store, shard, hosts)
-        agents = Agents(gatekeeper, Ears(shard, witnesses, traffic))
+        agents = Agents(gatekeeper, Ears(shard, witnesses, traffic, facts))
         shard.serve(agents)
         witnesses.serve(agents)
         traffic.serve(agents.send)
@@ -111,6 +114,7 @@ async def controller(config: Config, people: socket.socket | None = None) -> Asy
                 current.run(),
                 gatekeeper.run(),
                 witnesses.run(),
+                facts.run(),
                 service.run(),
                 shard.run(),
                 traffic.run(lambda: shard.term is not None),
@@ -136,12 +140,13 @@ async def controller(config: Config, people: socket.socket | None = None) -> Asy
 
 
 class Ears:
-    """Passes on what agents tell: what they hold to the shard, what they are witnesses of, and what their gates have counted."""
+    """Passes on what agents tell: what they hold, what they are witnesses of, what their gates have counted, and what hosts are made of."""
 
-    def __init__(self, shard: Shard, witnesses: Witnesses, traffic: Traffic) -> None:
+    def __init__(self, shard: Shard, witnesses: Witnesses, traffic: Traffic, facts: Facts) -> None:
         """Pass it on to these."""
         self._shard, self._witnesses = shard, witnesses
         self.seen, self.held, self.left, self.told = shard.seen, shard.held, shard.left, traffic.records
+        self.described = facts.described
 
     def arrived(self, host: str, hello: remote.Hello) -> None:
         """An agent is there."""

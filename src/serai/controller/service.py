@@ -21,6 +21,7 @@ from serai.controller.figures import figures
 from serai.controller.hosts import Hosts
 from serai.controller.people import People
 from serai.controller.placing.placing import Placing
+from serai.controller.placing.pools import Pools
 from serai.controller.questions import Questions
 from serai.controller.refusals import Refusals
 from serai.controller.shard import Shard
@@ -64,6 +65,7 @@ class Service:
         hosts: Hosts,
         standing: Standing,
         placing: Placing,
+        pools: Pools,
         questions: Questions,
         traffic: Traffic,
         asking: Asking,
@@ -76,7 +78,7 @@ class Service:
         self._people, self._changes, self._views, self._hosts = people, changes, views, hosts
         self._questions, self._audit, self._standing = questions, audit, standing
         self._witnesses, self._traffic, self._asked = witnesses, traffic, TrafficQuestions(asking)
-        self._counted, self._placing = CounterQuestions(asking), placing
+        self._counted, self._placing, self._pools = CounterQuestions(asking), placing, pools
         self._learning = Learning(current, changes, self._asked, clock=clock)
         self._refusals = Refusals(store.people)
 
@@ -244,6 +246,14 @@ class Service:
     async def placement(self, who: Caller) -> placementapi.PlacementReport:
         """Say what is wrong about where VMs are, and whom hosts can meet."""
         return await _answered(self._placing.report(who))
+
+    async def pools(self, who: Caller) -> placementapi.Pools:
+        """List pools, and which of their hosts do not fit."""
+        return await _answered(self._pools.all(who))
+
+    async def admission(self, who: Caller, pool: str, host: str) -> placementapi.Admission:
+        """Say in what a host does not fit a pool."""
+        return await _answered(self._pools.admission(who, pool, host))
 
     # Questions
 

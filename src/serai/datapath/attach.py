@@ -78,6 +78,11 @@ class Attacher:
     def _program_ids(self) -> Mapping[str, int]:
         return {name: object_id(self.programs[name]) for name in _HOOKS}
 
+    @property
+    def has_tcx(self) -> bool:
+        """Gates are links."""
+        return self._has_tcx
+
     @functools.cached_property
     def _query(self) -> tuple[Any, Any]:
         """What to ask the kernel with, and where it writes programs' numbers: every gate is looked at every second."""

@@ -17,6 +17,7 @@ from serai.datapath.counted import Counted
 from serai.datapath.denials import Denials
 from serai.datapath.diary import Diary
 from serai.datapath.events import Ring
+from serai.datapath.features import features
 from serai.datapath.flows import FlowTables
 from serai.datapath.fragments import Fragments
 from serai.datapath.handoff import Flows, Handoff
@@ -32,6 +33,7 @@ from serai.datapath.tables import Tables
 from serai.datapath.upgrade import Host, share_maps, take_over
 from serai.datapath.vnics import Records, bindings, more_macs, vnic_record
 from serai.model.flow import DIRECTIONS, FLOWS_OF_A_VNIC, NEW_FLOWS_A_SECOND, DropCount, FlowRow
+from serai.model.host_facts import Feature
 from serai.model.inventory import VnicId
 from serai.model.reasons import Reason
 from serai.model.ruleset import GuardedVnic, HostRuleset
@@ -217,6 +219,10 @@ class Gates:
     def bound(self) -> dict[int, VnicId]:
         """Which vNIC each tap's gate guards, as the kernel holds it."""
         return {ifindex: VnicId(int(record["id"][0])) for ifindex, record in self._records}
+
+    def features(self) -> list[Feature]:
+        """What the kernel has of what gates are better off with."""
+        return list(features(self._attacher))
 
     def discard_others(self, ruleset: HostRuleset) -> bool:
         """Remove what ``ruleset`` does not need; return False, and do nothing, while a gate still uses other things."""

@@ -6,15 +6,13 @@ import collections
 import dataclasses
 import enum
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Final, TypeVar
+from typing import Final, Self
 
 from serai.model.host_facts import HostFacts, version
 from serai.model.placement import Pool, Profile
 
 MEMORY_TOLERANCE: Final = 0.01
 """Hosts whose memory differs by less than this part have as much: kernels keep some for themselves."""
-
-T = TypeVar("T")
 
 
 class About(enum.StrEnum):
@@ -46,6 +44,11 @@ class Mismatch:
 
     def __str__(self) -> str:
         return self.message
+
+    @classmethod
+    def untold(cls) -> Self:
+        """Return what is wrong with a host of the pool itself that nothing is known of."""
+        return cls(about=About.MEMBERS, message="has never told what it is")
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)

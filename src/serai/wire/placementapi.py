@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import datetime
 
+from serai.model.host_facts import Cpu
 from serai.wire.api import Body
 
 
@@ -49,3 +51,64 @@ class PlacementReport(Body, frozen=True, kw_only=True):
     violations: Sequence[PlacementViolation]
     hosts: Sequence[HostBounds]
     """None where whoever asks may not see hosts."""
+
+
+class PoolMismatch(Body, frozen=True, kw_only=True):
+    """One thing in which a host does not fit a pool."""
+
+    about: str
+    """See docs/PLACEMENT.md."""
+    message: str
+    """About the host, without its name."""
+
+
+class PoolHost(Body, frozen=True, kw_only=True):
+    """A host of a pool."""
+
+    host: str
+    told: datetime | None
+    """When it has last told what it is made of; None: never."""
+    connected: bool
+    """Its agent is there, and would tell if that were otherwise."""
+    mismatches: Sequence[PoolMismatch] = ()
+
+
+class Pool(Body, frozen=True, kw_only=True):
+    """A pool and its hosts."""
+
+    name: str
+    profile: str
+    hosts: Sequence[PoolHost]
+    baseline: Sequence[str]
+    """The CPU features that all hosts have which have told."""
+    cpus: Sequence[Cpu]
+    """The different CPUs that they have."""
+
+
+class Pools(Body, frozen=True, kw_only=True):
+    """All pools, by name."""
+
+    revision: int
+    pools: Sequence[Pool]
+
+
+class Admission(Body, frozen=True, kw_only=True):
+    """Whether a host fits a pool."""
+
+    revision: int
+    pool: str
+    profile: str
+    host: str
+    member: bool
+    """It is in the pool."""
+    fits: bool
+    mismatches: Sequence[PoolMismatch]
+    told: datetime
+    """When the host has last told what it is made of."""
+    connected: bool
+    baseline: Sequence[str]
+    """The CPU features that all other hosts of the pool have."""
+    unused: Sequence[str]
+    """What the host's CPU has beyond: it is lost to VMs of the pool."""
+    absent: Sequence[PoolHost]
+    """The pool's other hosts whose agents are not there: what they are was told then."""

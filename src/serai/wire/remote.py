@@ -10,6 +10,7 @@ from typing import Annotated, Final, TypeVar
 
 import msgspec
 
+from serai.model.host_facts import HostFacts
 from serai.model.migration import MOST_VNICS, Facts, MoveId, Step, Ticket
 
 VERSION: Final = 1
@@ -69,6 +70,12 @@ class Seen(Message, tag="seen", frozen=True, kw_only=True):
     """Whom this host runs has changed."""
 
     sight: Sight
+
+
+class Described(Message, tag="described", frozen=True, kw_only=True):
+    """What this host is made of; said once it is known, and again when it is otherwise."""
+
+    facts: HostFacts
 
 
 class Held(Message, tag="held", frozen=True, kw_only=True):
@@ -262,7 +269,7 @@ class Fenced(Message, tag="fenced", frozen=True, kw_only=True):
     epoch: _Number
 
 
-FromAgent = Hello | Seen | Held | Renew | Records | Moving | Entering
+FromAgent = Hello | Seen | Described | Held | Renew | Records | Moving | Entering
 FromController = (
     Welcome | Witness | Whole | Difference | Renewed | Elsewhere | Fenced | Taken | Expect | Depart | Forget | Entry
 )

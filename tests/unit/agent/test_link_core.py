@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import random
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -46,11 +47,13 @@ from serai.agent.link.events import (
 )
 from serai.agent.link.witness import newer
 from serai.agent.link.words import MOST
+from serai.model.host_facts import Cpu, HostFacts
 from serai.model.migration import Step, Ticket
 from serai.wire.remote import (
     PARTS_LIMIT,
     VERSION,
     Depart,
+    Described,
     Difference,
     Elsewhere,
     Entering,
@@ -73,6 +76,7 @@ from serai.wire.remote import (
     Witness,
 )
 
+FACTS = HostFacts(cpu=Cpu(arch="x86_64"), memory=1, nics=[], kernel="6", features=[], agent="1")
 C1, C2, C3 = "wss://c1:8744", "wss://c2:8744", "wss://c3:8744"
 D1, D2 = bytes(32), bytes(31) + b"\1"
 SIGHT, OTHER = Sight(macs=[], vnics=[1]), Sight(macs=[], vnics=[2])
@@ -147,6 +151,27 @@ def test_what_changes_about_the_host_is_told_once() -> None:
     assert play(link, HostChanged(holding=Holding(digest=None, sight=OTHER))) == [Send(message=Seen(sight=OTHER))]
     assert play(link, HostChanged(holding=Holding(digest=None, sight=OTHER))) == []
     assert play(link, HostChanged(holding=Holding(digest=D2, sight=OTHER))) == [Send(message=Held(digest=D2))]
+
+
+def test_what_the_host_is_made_of_is_told_to_every_controller_and_again_when_it_is_otherwise() -> None:
+    link = core()
+    described = Holding(digest=None, sight=SIGHT, facts=FACTS)
+    play(link, tick(), Connected(holding=described, now=0.0))
+    assert play(link, said(welcome()))[1:] == [Send(message=Described(facts=FACTS))]
+    assert play(link, HostChanged(holding=described)) == []
+    more = msgspec.structs.replace(FACTS, memory=2)
+    assert play(link, HostChanged(holding=Holding(digest=None, sight=OTHER, facts=more))) == [
+        Send(message=Seen(sight=OTHER)), Send(message=Described(facts=more)),
+    ]  # fmt: skip
+    assert play(link, HostChanged(holding=Holding(digest=None, sight=OTHER, facts=None))) == []
+    play(link, Lost(why="gone", now=1.0), tick(99.0), Connected(holding=described, now=99.0))
+    assert play(link, said(welcome(), now=99.0)) == [Send(message=Described(facts=FACTS))]
+
+
+def test_what_the_host_is_made_of_may_be_found_out_later() -> None:
+    link = talking()
+    later = HostChanged(holding=Holding(digest=None, sight=SIGHT, facts=FACTS))
+    assert play(link, later) == [Send(message=Described(facts=FACTS))]
 
 
 def test_what_changes_before_the_welcome_is_told_after_it() -> None:

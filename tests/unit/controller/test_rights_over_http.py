@@ -51,6 +51,7 @@ DOORS = (
     Door("status", "GET", "/v1/status", dict.fromkeys(SCOPES, ALL)),
     Door("a host", "GET", "/v1/hosts/none", {"/": ALL}),
     Door("where VMs are", "GET", "/v1/placement", dict.fromkeys(SCOPES, ALL)),
+    Door("pools", "GET", "/v1/pools", {"/": ALL}),
     Door("a pool", "POST", "/v1/apply", {"/": ADMINS}, apply(resource("Pool", "west"))),
     Door("a placement rule", "POST", "/v1/apply", {"/": ADMINS}, apply(resource("PlacementRule", "r", spec="{exclusive: pci}"))),
     Door("a VM's tags", "POST", "/v1/apply", {"/": ADMINS}, apply(vm("own", "/acme", 2).replace("{host", "{tags: [pci], host"))),

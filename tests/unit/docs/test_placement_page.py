@@ -9,6 +9,7 @@ import pytest
 from pages import Fence, Page
 
 from serai.migration import obstacle
+from serai.migration.admission import MEMORY_TOLERANCE, About
 from serai.model.decode import decode
 from serai.model.host_facts import Feature
 from serai.model.placement import Profile
@@ -24,8 +25,9 @@ def test_resources_that_are_shown_are_sound(fence: Fence) -> None:
 
 
 def test_features_and_profiles_are_those_of_the_code() -> None:
-    names = [row[0].strip("`") for row in PAGE.section("Pools").rows()]
-    assert names == [*Feature, *Profile]
+    names = [row[0].strip("`") for row in PAGE.section("Pools").rows() if len(row) == 2]
+    assert names == [*Feature, *Profile, *About]
+    assert f"to {MEMORY_TOLERANCE:.0%}".replace("%", " %") in PAGE.section("Pools").text
 
 
 def test_every_obstacle_is_described() -> None:

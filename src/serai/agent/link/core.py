@@ -50,6 +50,7 @@ from serai.wire.remote import (
     PARTS_LIMIT,
     VERSION,
     Depart,
+    Described,
     Difference,
     Elsewhere,
     Entry,
@@ -246,7 +247,8 @@ class LinkCore:
         if self._phase is not Phase.DIALLING:
             return []
         self._phase, self._due = Phase.GREETING, event.now + ANSWER_SECONDS
-        self._said = self._latest = event.holding
+        self._latest = event.holding
+        self._said = dataclasses.replace(event.holding, facts=None)  # hello does not say what the host is made of
         self._number = 0
         self._asked, self._renew_at = False, event.now
         hello = Hello(
@@ -348,6 +350,8 @@ class LinkCore:
             return []
         self._said = latest
         told = self._send(Seen(sight=latest.sight)) if latest.sight != said.sight else []
+        if latest.facts is not None and latest.facts != said.facts:
+            told += self._send(Described(facts=latest.facts))
         return told + (self._send(Held(digest=latest.digest)) if latest.digest != said.digest else [])
 
     def _go(self, url: str) -> list[Command]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 
+from serai.model.host_facts import HostFacts
 from serai.wire.remote import Depart, Entering, Entry, Expect, Forget, FromAgent, FromController, Moving, Records, Sight
 
 
@@ -16,6 +17,8 @@ class Holding:
     parts: tuple[bytes, ...] = ()
     """The digests of its parts."""
     sight: Sight
+    facts: HostFacts | None = None
+    """What it is made of; None: that is not known yet."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
+from serai.model.host_facts import HostFacts
 from serai.wire.remote import Depart, Expect, Forget, Moving, Records, Sight
 
 
@@ -16,6 +17,9 @@ class HostPort(Protocol):
 
     def held(self) -> tuple[bytes | None, tuple[bytes, ...]]:
         """The digest of the ruleset that it holds, and those of its parts."""
+
+    def facts(self) -> HostFacts | None:
+        """What it is made of; None: that is not known yet."""
 
     def enforce(self, ruleset: bytes) -> bytes:
         """Enforce a ruleset (``HostRuleset.encode``), and return the digest of what is held then.
@@ -32,7 +36,7 @@ class HostPort(Protocol):
         """
 
     async def wait_changed(self) -> None:
-        """Wait until ``sight`` or ``held`` may be another than when it was last waited for."""
+        """Wait until ``sight``, ``held`` or ``facts`` may be another than when it was last waited for."""
 
 
 class BatchPort(Protocol):

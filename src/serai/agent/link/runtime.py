@@ -310,7 +310,7 @@ class Link:
 
     def _holding(self) -> Holding:
         digest, parts = self._port.held()
-        return Holding(digest=digest, parts=parts, sight=self._port.sight())
+        return Holding(digest=digest, parts=parts, sight=self._port.sight(), facts=self._port.facts())
 
     # What goes on beside
 

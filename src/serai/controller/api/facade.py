@@ -150,6 +150,14 @@ class Facade(Protocol):
         """Say what is wrong about where VMs are, and whom hosts can meet."""
         ...
 
+    async def pools(self, who: Caller) -> placementapi.Pools:
+        """List pools, and which of their hosts do not fit."""
+        ...
+
+    async def admission(self, who: Caller, pool: str, host: str) -> placementapi.Admission:
+        """Say in what a host does not fit a pool."""
+        ...
+
     async def can(self, who: Caller, body: api.Question) -> api.Answer:
         """Answer what ``serai can`` asks."""
         ...

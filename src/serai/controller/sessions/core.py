@@ -9,6 +9,7 @@ import msgspec
 
 from serai.wire.remote import (
     VERSION,
+    Described,
     Difference,
     Entering,
     FromAgent,
@@ -69,7 +70,7 @@ class Conversation:
                 if self._renewing:
                     raise OutOfTurnError("it asks for a certificate while it waits for one")
                 self._renewing = True
-            case Held() | Seen() | Records() | Entering():
+            case Held() | Seen() | Described() | Records() | Entering():
                 pass
 
     def admit(self) -> None:

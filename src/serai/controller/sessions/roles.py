@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Protocol
 
+from serai.model.host_facts import HostFacts
 from serai.wire.remote import Entering, Held, Hello, Records, Sight
 
 
@@ -82,6 +83,9 @@ class Listener(Protocol):
 
     def seen(self, host: str, sight: Sight) -> None:
         """A host runs others than before."""
+
+    def described(self, host: str, facts: HostFacts) -> None:
+        """A host tells what it is made of."""
 
     def held(self, host: str, held: Held) -> None:
         """A host holds a ruleset, or goes on with the one it had."""
