@@ -7,7 +7,7 @@ from typing import Any
 
 from credentials import Site, now
 from serai.controller.sessions.roles import Admitted, Leader, Turned
-from serai.wire.remote import Held, Hello, Sight
+from serai.wire.remote import Held, Hello, Moving, Records, Sight
 
 
 class Gatekeeper:
@@ -71,6 +71,12 @@ class Listener:
 
     def held(self, host: str, held: Held) -> None:
         self._tell(host, held)
+
+    def told(self, host: str, records: Records) -> None:
+        self._tell(host, records)
+
+    def moving(self, host: str, moving: Moving) -> None:
+        self._tell(host, moving)
 
     def left(self, host: str) -> None:
         self._tell(host, "left")

@@ -11,6 +11,7 @@ from datetime import UTC, datetime, timedelta
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from fake_moves import FakeMoves
 from fake_traffic import FakeTraffic
 from serai.access.decide import Caller
 from serai.access.roles import Grant, Role
@@ -52,7 +53,7 @@ def _claims(id_token: str) -> dict[str, object]:
     return found if isinstance(found, dict) else {}
 
 
-class FakeService(FakeTraffic):
+class FakeService(FakeTraffic, FakeMoves):
     """Keeps everything in dicts. ``admin`` may do all, ``viewer`` may read."""
 
     def __init__(self, files: Mapping[str, str] | None = None) -> None:
@@ -71,6 +72,7 @@ class FakeService(FakeTraffic):
         self.key = Ed25519PrivateKey.generate()
         self.issuer: str | None = None
         self.sick: dict[str, str] = {}
+        self.begin_moves()
         if files:
             self._do(ADMIN, self._change(api.ChangeRequest(files=files)), "begin", None, None)
 

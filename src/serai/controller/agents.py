@@ -31,6 +31,7 @@ from serai.wire.remote import (
     Held,
     Hello,
     MessageError,
+    Moving,
     Records,
     Renew,
     Renewed,
@@ -236,6 +237,8 @@ class Agents:
                 self._listener.held(host, message)
             case Records():
                 self._listener.told(host, message)
+            case Moving():
+                self._listener.moving(host, message)
             case Renew():
                 await self._renew(session, message.csr)
             case Hello():  # hear() has seen to that

@@ -10,6 +10,7 @@ from typing import Annotated, Self
 import msgspec
 
 from serai.controller.api.doorkeeper import Limits
+from serai.controller.moves.config import MoveSettings
 from serai.controller.oidc import OidcSettings
 from serai.controller.traffic.config import FlowSettings
 
@@ -46,6 +47,8 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """How much one caller may ask; where many come from one address, more."""
     flows: FlowSettings = msgspec.field(default_factory=FlowSettings)
     """Where records of traffic are kept."""
+    moves: MoveSettings = msgspec.field(default_factory=MoveSettings)
+    """How VMs are moved."""
     oidc: OidcSettings | None = None
     """Who else speaks for people."""
 

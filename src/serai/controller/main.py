@@ -25,6 +25,8 @@ from serai.controller.config import Config
 from serai.controller.current import Current
 from serai.controller.gatekeeper import Gatekeeper
 from serai.controller.hosts import Hosts
+from serai.controller.moves.moves import Moves
+from serai.controller.moves.requests import MoveRequests
 from serai.controller.oidc import Oidc
 from serai.controller.parallel import compile_in_parallel
 from serai.controller.passwords import Passwords, new_hasher
@@ -89,15 +91,18 @@ async def controller(config: Config) -> AsyncIterator[Running]:
         audit, witnesses = Audit(store, signer), Witnesses(store, signer)
         people = People(store.people, passwords=Passwords(new_hasher()), oidc=oidc)
         traffic = Traffic(config.flows, current, clock=time.time)
+        moves = Moves(store, current, shard, config.moves, clock=_now)
         service = Service(
             store, current, shard=shard, people=people, hosts=hosts, standing=Standing(store, current, shard), audit=audit, witnesses=witnesses, views=Views(store, current),
             changes=Changes(store, current, preview=shard.preview, clock=_now), questions=Questions(current),
             traffic=traffic, asked=TrafficQuestions(traffic, clock=_now), clock=_now,
+            moves=moves, wanted=MoveRequests(store, current, moves, signer, clock=_now),
         )  # fmt: skip
         await _first_start(people, config, keys)
         gatekeeper = Gatekeeper(store, shard, hosts)
-        agents = Agents(gatekeeper, Ears(shard, witnesses, traffic))
+        agents = Agents(gatekeeper, Ears(shard, moves, witnesses, traffic))
         shard.serve(agents)
+        moves.serve(agents)
         witnesses.serve(agents)
         traffic.serve(agents.send)
         context = agents_context(keys.server, keys.server_key, keys.ca)
@@ -131,17 +136,33 @@ async def controller(config: Config) -> AsyncIterator[Running]:
 
 
 class Ears:
-    """Passes on what agents tell: what they hold to the shard, what they are witnesses of, and what their gates have counted."""
+    """Passes on what agents tell: to the shard first, then to moves; what they are witnesses of; what their gates have counted."""
 
-    def __init__(self, shard: Shard, witnesses: Witnesses, traffic: Traffic) -> None:
+    def __init__(self, shard: Shard, moves: Moves, witnesses: Witnesses, traffic: Traffic) -> None:
         """Pass it on to these."""
-        self._shard, self._witnesses = shard, witnesses
-        self.seen, self.held, self.left, self.told = shard.seen, shard.held, shard.left, traffic.records
+        self._shard, self._moves, self._witnesses = shard, moves, witnesses
+        self.moving, self.told = moves.moving, traffic.records
 
     def arrived(self, host: str, hello: remote.Hello) -> None:
         """An agent is there."""
         self._witnesses.told(host, hello.checkpoint)
         self._shard.arrived(host, hello)
+        self._moves.arrived(host)
+
+    def seen(self, host: str, sight: remote.Sight) -> None:
+        """A host runs others than before."""
+        self._shard.seen(host, sight)
+        self._moves.changed(host)
+
+    def held(self, host: str, held: remote.Held) -> None:
+        """A host holds a ruleset, or goes on with the one it had."""
+        self._shard.held(host, held)
+        self._moves.changed(host)
+
+    def left(self, host: str) -> None:
+        """The agent is gone."""
+        self._shard.left(host)
+        self._moves.left(host)
 
 
 async def _first_start(people: People, config: Config, keys: Keys) -> None:

@@ -35,7 +35,7 @@ confirm                             | Network VirtualMachine             | o s
 confirm                             | Site Tenant Host Unheard           | O S
 confirm                             | -                                  |
 read-hosts read-metrics             | *                                  | V O P S A
-join-host                           | *                                  | O S
+join-host move                      | *                                  | O S
 revoke-host backup                  | *                                  | S
 read-audit read-people              | *                                  | s a
 manage-people                       | *                                  | s
@@ -119,7 +119,7 @@ def test_a_tenants_grants_give_nothing_outside_it(grants: tuple[Grant, ...], ver
         Verb.CONFIRM,
     }:
         assert not may(grants, verb, what)
-    if verb in {Verb.JOIN_HOST, Verb.REVOKE_HOST, Verb.READ_HOSTS, Verb.BACKUP, Verb.READ_METRICS}:
+    if verb in {Verb.JOIN_HOST, Verb.MOVE, Verb.REVOKE_HOST, Verb.READ_HOSTS, Verb.BACKUP, Verb.READ_METRICS}:
         assert not may(grants, verb, what)
 
 

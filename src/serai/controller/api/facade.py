@@ -11,7 +11,7 @@ from typing import Protocol
 
 from serai.access.decide import Caller
 from serai.controller.traffic.questions import Span
-from serai.wire import api, flowapi
+from serai.wire import api, flowapi, moveapi
 
 
 class Facade(Protocol):
@@ -144,6 +144,28 @@ class Facade(Protocol):
 
     async def wait(self, who: Caller, revision: int, seconds: float) -> api.Status:
         """Wait until all hosts that are connected hold a revision, or the time is over."""
+        ...
+
+    async def move_vm(self, who: Caller, body: moveapi.MoveRequest) -> moveapi.Move:
+        """Have a VM moved."""
+        ...
+
+    async def moves(
+        self, who: Caller, *, vm: str | None, host: str | None, still_open: bool, before: int | None, limit: int
+    ) -> moveapi.MoveList:
+        """List moves, the latest first."""
+        ...
+
+    async def move(self, who: Caller, name: str, *, seen: int | None, seconds: float) -> moveapi.Move:
+        """Show a move; with ``seen``, as soon as its version is another, or it is over, or the time is."""
+        ...
+
+    async def abort_move(self, who: Caller, name: str, body: moveapi.AbortRequest) -> moveapi.Move:
+        """Have a move aborted."""
+        ...
+
+    async def move_proof(self, who: Caller, name: str, *, since: int) -> moveapi.MoveProof:
+        """Prove that the audit log has the receipt of a move, and continues what it was at the size ``since``."""
         ...
 
     async def can(self, who: Caller, body: api.Question) -> api.Answer:

@@ -7,10 +7,26 @@ from typing import Final, Generic, TypeVar
 
 import msgspec
 
-from serai.wire.remote import VERSION, Difference, FromAgent, FromController, Held, Hello, Records, Renew, Seen, Whole
+from serai.migration.machine import TOLD
+from serai.wire.remote import (
+    VERSION,
+    Difference,
+    FromAgent,
+    FromController,
+    Held,
+    Hello,
+    Moving,
+    Records,
+    Renew,
+    Seen,
+    Whole,
+)
 
 UNANSWERED: Final = 16
 """Rulesets that an agent may owe an answer for; nobody sends more."""
+
+_STEPS: Final = frozenset(step for _, step in TOLD)
+"""What hosts may say of a move; the rest is the controller's word."""
 
 _C = TypeVar("_C")
 
@@ -57,7 +73,9 @@ class Conversation:
                 if self._renewing:
                     raise OutOfTurnError("it asks for a certificate while it waits for one")
                 self._renewing = True
-            case Held() | Seen() | Records():
+            case Moving(step=step) if step not in _STEPS:
+                raise OutOfTurnError(f"it says that a move is {step}, which is the controller's to say")
+            case Held() | Seen() | Records() | Moving():
                 pass
 
     def admit(self) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Protocol
 
-from serai.wire.remote import Held, Hello, Records, Sight
+from serai.wire.remote import Held, Hello, Moving, Records, Sight
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,6 +88,9 @@ class Listener(Protocol):
 
     def told(self, host: str, records: Records) -> None:
         """A host tells what its gates have counted."""
+
+    def moving(self, host: str, moving: Moving) -> None:
+        """A host tells how far a move has come, perhaps again."""
 
     def left(self, host: str) -> None:
         """The agent is gone."""
