@@ -8,7 +8,7 @@ from typing import Any
 from credentials import Site, now
 from serai.controller.sessions.roles import Admitted, Leader, Turned
 from serai.model.host_facts import HostFacts
-from serai.wire.remote import Held, Hello, Sight
+from serai.wire.remote import Entering, Held, Hello, Moving, Records, Sight
 
 
 class Gatekeeper:
@@ -75,6 +75,15 @@ class Listener:
 
     def held(self, host: str, held: Held) -> None:
         self._tell(host, held)
+
+    def told(self, host: str, records: Records) -> None:
+        self._tell(host, records)
+
+    def entering(self, host: str, entering: Entering) -> None:
+        self._tell(host, entering)
+
+    def moving(self, host: str, moving: Moving) -> None:
+        self._tell(host, moving)
 
     def left(self, host: str) -> None:
         self._tell(host, "left")

@@ -12,6 +12,7 @@ from datetime import UTC, datetime, timedelta
 import msgspec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from fake_moves import FakeMoves
 from fake_traffic import FakeTraffic
 from serai.access.decide import Caller
 from serai.access.roles import Grant, Role
@@ -54,7 +55,7 @@ def _claims(id_token: str) -> dict[str, object]:
     return found if isinstance(found, dict) else {}
 
 
-class FakeService(FakeTraffic):
+class FakeService(FakeTraffic, FakeMoves):
     """Keeps everything in dicts. ``admin`` may do all, ``viewer`` may read."""
 
     def __init__(self, files: Mapping[str, str] | None = None) -> None:
@@ -75,6 +76,7 @@ class FakeService(FakeTraffic):
         self.key = Ed25519PrivateKey.generate()
         self.issuer: str | None = None
         self.sick: dict[str, str] = {}
+        self.begin_moves()
         if files:
             self._do(ADMIN, self._change(api.ChangeRequest(files=files)), "begin", None, None)
 

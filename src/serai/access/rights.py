@@ -49,7 +49,7 @@ RIGHTS: Final[Mapping[tuple[tuple[Verb, ...], Matter], tuple[Reach, ...]]] = {
     ((Verb.CONFIRM,), Matter.INVENTORY):                                                 (_NO,   _YES,  _NO,   _YES,  _NO),
     ((Verb.CONFIRM,), Matter.PROVIDER):                                                  (_NO,   _ROOT, _NO,   _ROOT, _NO),
     ((Verb.READ_HOSTS, Verb.READ_METRICS), Matter.ANYTHING):                             (_ROOT, _ROOT, _ROOT, _ROOT, _ROOT),
-    ((Verb.JOIN_HOST,), Matter.ANYTHING):                                                (_NO,   _ROOT, _NO,   _ROOT, _NO),
+    ((Verb.JOIN_HOST, Verb.MOVE), Matter.ANYTHING):                                      (_NO,   _ROOT, _NO,   _ROOT, _NO),
     ((Verb.REVOKE_HOST, Verb.BACKUP), Matter.ANYTHING):                                  (_NO,   _NO,   _NO,   _ROOT, _NO),
     ((Verb.READ_AUDIT, Verb.READ_PEOPLE), Matter.ANYTHING):                              (_NO,   _NO,   _NO,   _YES,  _YES),
     ((Verb.MANAGE_PEOPLE,), Matter.ANYTHING):                                            (_NO,   _NO,   _NO,   _YES,  _NO),

@@ -28,6 +28,8 @@ class Verb(enum.StrEnum):
     READ_HOSTS = "read-hosts"
     JOIN_HOST = "join-host"
     REVOKE_HOST = "revoke-host"
+    MOVE = "move"
+    """Have a VM moved to another host, or such a move aborted: which hosts there are is the provider's matter."""
     READ_AUDIT = "read-audit"
     """Read, verify and export the audit log; all of it takes the scope ``/``."""
     READ_PEOPLE = "read-people"

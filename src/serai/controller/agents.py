@@ -33,6 +33,7 @@ from serai.wire.remote import (
     Held,
     Hello,
     MessageError,
+    Moving,
     Records,
     Renew,
     Renewed,
@@ -242,6 +243,8 @@ class Agents:
                 self._listener.told(host, message)
             case Entering():
                 self._listener.entering(host, message)
+            case Moving():
+                self._listener.moving(host, message)
             case Renew():
                 await self._renew(session, message.csr)
             case Hello():  # hear() has seen to that

@@ -8,6 +8,7 @@ from typing import Final
 from prometheus_client import CollectorRegistry, Gauge, generate_latest
 
 from serai.controller.current import Current
+from serai.controller.moves.moves import Moves
 from serai.controller.shard import Shard
 from serai.controller.traffic.traffic import Traffic
 
@@ -19,7 +20,7 @@ _OF_TENANTS: Final = {
 }
 
 
-def figures(current: Current, shard: Shard, traffic: Traffic, troubles: Mapping[str, str]) -> bytes:
+def figures(current: Current, shard: Shard, moves: Moves, traffic: Traffic, troubles: Mapping[str, str]) -> bytes:
     """Return the figures as they are now, in the text format of Prometheus."""
     registry = CollectorRegistry()
 
@@ -35,6 +36,7 @@ def figures(current: Current, shard: Shard, traffic: Traffic, troubles: Mapping[
     gauge("hosts_connected", "Hosts whose agents are connected.", sum(state.connected for state in states))
     gauge("hosts_behind", "Hosts that do not hold what they should.", sum(s.holds != s.wanted for s in states))
     gauge("vnics_guarded", "vNICs behind whose gates somebody is known.", sum(state.vnics for state in states))
+    gauge("moves_open", "Moves of VMs that are not over, while this controller leads.", moves.open())
     gauge("troubles", "What is wrong with this controller; see /readyz.", sum(map(bool, troubles.values())))
     return generate_latest(registry) + _of_traffic(traffic)
 

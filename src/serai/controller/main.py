@@ -26,10 +26,13 @@ from serai.controller.config import Config
 from serai.controller.current import Current
 from serai.controller.gatekeeper import Gatekeeper
 from serai.controller.hosts import Hosts
+from serai.controller.moves.moves import Moves
+from serai.controller.moves.requests import MoveRequests
 from serai.controller.oidc import Oidc
 from serai.controller.parallel import compile_in_parallel
 from serai.controller.passwords import Passwords, new_hasher
 from serai.controller.people import People
+from serai.controller.placing.doorman import Doorman
 from serai.controller.placing.facts import Facts
 from serai.controller.placing.placing import Placing
 from serai.controller.placing.pools import Pools
@@ -97,15 +100,20 @@ async def controller(config: Config, people: socket.socket | None = None) -> Asy
         known = People(store.people, passwords=Passwords(new_hasher()), oidc=oidc)
         traffic = Traffic(config.flows, current, clock=time.time)
         facts = Facts(store, clock=_now)
+        moves = Moves(store, current, shard, config.moves, clock=_now)
         service = Service(
             store, current, shard=shard, people=known, hosts=hosts, standing=Standing(store, current, shard), audit=audit, witnesses=witnesses, views=Views(store, current),
             changes=Changes(store, current, preview=shard.preview, clock=_now), questions=Questions(current), placing=Placing(current, shard), pools=Pools(store, current, shard, facts),
             traffic=traffic, asking=Asking(traffic, clock=_now), clock=_now,
+            moves=moves, wanted=MoveRequests(store, current, moves, signer, clock=_now),
         )  # fmt: skip
         await _first_start(known, config, keys)
         gatekeeper = Gatekeeper(store, shard, hosts)
-        agents = Agents(gatekeeper, Ears(shard, witnesses, traffic, facts))
+        doorman = Doorman(current, shard, moves, config.entry)
+        agents = Agents(gatekeeper, Ears(shard, moves, witnesses, traffic, facts, doorman))
         shard.serve(agents)
+        moves.serve(agents)
+        doorman.serve(agents.send)
         witnesses.serve(agents)
         traffic.serve(agents.send)
         context = agents_context(keys.server, keys.server_key, keys.ca)
@@ -140,18 +148,36 @@ async def controller(config: Config, people: socket.socket | None = None) -> Asy
 
 
 class Ears:
-    """Passes on what agents tell: what they hold, what they are witnesses of, what their gates have counted, and what hosts are made of."""
+    """Passes on what agents tell: to the shard first, then to moves; what they are witnesses of, what their gates have counted, what hosts are made of and ask."""
 
-    def __init__(self, shard: Shard, witnesses: Witnesses, traffic: Traffic, facts: Facts) -> None:
+    def __init__(  # noqa: PLR0917  # one argument a listener
+        self, shard: Shard, moves: Moves, witnesses: Witnesses, traffic: Traffic, facts: Facts, doorman: Doorman
+    ) -> None:
         """Pass it on to these."""
-        self._shard, self._witnesses = shard, witnesses
-        self.seen, self.held, self.left, self.told = shard.seen, shard.held, shard.left, traffic.records
-        self.described = facts.described
+        self._shard, self._moves, self._witnesses = shard, moves, witnesses
+        self.moving, self.told = moves.moving, traffic.records
+        self.described, self.entering = facts.described, doorman.asked
 
     def arrived(self, host: str, hello: remote.Hello) -> None:
         """An agent is there."""
         self._witnesses.told(host, hello.checkpoint)
         self._shard.arrived(host, hello)
+        self._moves.arrived(host)
+
+    def seen(self, host: str, sight: remote.Sight) -> None:
+        """A host runs others than before."""
+        self._shard.seen(host, sight)
+        self._moves.changed(host)
+
+    def held(self, host: str, held: remote.Held) -> None:
+        """A host holds a ruleset, or goes on with the one it had."""
+        self._shard.held(host, held)
+        self._moves.changed(host)
+
+    def left(self, host: str) -> None:
+        """The agent is gone."""
+        self._shard.left(host)
+        self._moves.left(host)
 
 
 async def _first_start(people: People, config: Config, keys: Keys) -> None:

@@ -19,6 +19,8 @@ from serai.controller.discretion import applied_for, errors_for
 from serai.controller.errors import ConflictError, ForbiddenError, InvalidError, UnavailableError
 from serai.controller.figures import figures
 from serai.controller.hosts import Hosts
+from serai.controller.moves.moves import Moves
+from serai.controller.moves.requests import MoveRequests
 from serai.controller.people import People
 from serai.controller.placing.placing import Placing
 from serai.controller.placing.pools import Pools
@@ -37,10 +39,10 @@ from serai.model.definitions import DefinitionErrors
 from serai.model.tenancy import ROOT
 from serai.policy.compiler.fit import FitError
 from serai.policy.compiler.numbering import CollisionError
-from serai.store.errors import JoinError, NotWaitingError, PersonError, ProposalError, StoreError
+from serai.store.errors import JoinError, MoveError, NotWaitingError, PersonError, ProposalError, StoreError
 from serai.store.records import Entry, Proposal
 from serai.store.store import Store
-from serai.wire import api, flowapi, placementapi
+from serai.wire import api, flowapi, moveapi, placementapi
 
 _log = structlog.get_logger(__name__)
 
@@ -71,6 +73,8 @@ class Service:
         asking: Asking,
         audit: Audit,
         witnesses: Witnesses,
+        moves: Moves,
+        wanted: MoveRequests,
         clock: Callable[[], datetime],
     ) -> None:
         """Nothing is done yet."""
@@ -79,6 +83,7 @@ class Service:
         self._questions, self._audit, self._standing = questions, audit, standing
         self._witnesses, self._traffic, self._asked = witnesses, traffic, TrafficQuestions(asking)
         self._counted, self._placing, self._pools = CounterQuestions(asking), placing, pools
+        self._moves, self._wanted = moves, wanted
         self._learning = Learning(current, changes, self._asked, clock=clock)
         self._refusals = Refusals(store.people)
 
@@ -255,6 +260,32 @@ class Service:
         """Say in what a host does not fit a pool."""
         return await _answered(self._pools.admission(who, pool, host))
 
+    # Moves
+
+    async def move_vm(self, who: Caller, body: moveapi.MoveRequest) -> moveapi.Move:
+        """Have a VM moved."""
+        return await self._told(who, "move", self._wanted.ask(who, body))
+
+    async def moves(
+        self, who: Caller, *, vm: str | None, host: str | None, still_open: bool, before: int | None, limit: int
+    ) -> moveapi.MoveList:
+        """List moves, the latest first."""
+        return await _answered(
+            self._wanted.moves(who, vm=vm, host=host, still_open=still_open, before=before, limit=limit)
+        )
+
+    async def move(self, who: Caller, name: str, *, seen: int | None, seconds: float) -> moveapi.Move:
+        """Show a move, or wait until it has come further than it was seen."""
+        return await _answered(self._wanted.move(who, name, seen=seen, seconds=seconds))
+
+    async def abort_move(self, who: Caller, name: str, body: moveapi.AbortRequest) -> moveapi.Move:
+        """Have a move aborted."""
+        return await self._told(who, "abort a move", self._wanted.abort(who, name, body))
+
+    async def move_proof(self, who: Caller, name: str, *, since: int) -> moveapi.MoveProof:
+        """Prove that the audit log has the receipt of a move."""
+        return await _answered(self._wanted.proof(who, name, since=since))
+
     # Questions
 
     async def can(self, who: Caller, body: api.Question) -> api.Answer:
@@ -352,7 +383,7 @@ class Service:
     async def metrics(self, who: Caller) -> bytes:
         """Count, in the text format of Prometheus."""
         require(who, Verb.READ_METRICS)
-        return figures(self._current, self._shard, self._traffic, self._troubles())
+        return figures(self._current, self._shard, self._moves, self._traffic, self._troubles())
 
     async def _told(self, who: Caller | None, verb: str, doing: Awaitable[T]) -> T:
         """Do something; that somebody was not let is on record."""
@@ -382,7 +413,7 @@ async def _answered(doing: Awaitable[T]) -> T:
         return await doing
     except JoinError as error:
         raise ForbiddenError(str(error)) from error
-    except (ProposalError, NotWaitingError, PersonError) as error:
+    except (ProposalError, NotWaitingError, PersonError, MoveError) as error:
         raise ConflictError(str(error)) from error
     except (FitError, CollisionError) as error:
         raise InvalidError(str(error)) from error

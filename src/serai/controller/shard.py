@@ -6,16 +6,26 @@ import asyncio
 import dataclasses
 import gc
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from typing import Final, Protocol, TypeVar
 
 import structlog
 
-from serai.controller.core import Controller, Event, HostLeft, HostReported, Refusal, SendRuleset, WorldChanged
+from serai.controller.core import (
+    Controller,
+    Event,
+    HostLeft,
+    HostReported,
+    MoveEnded,
+    MovePlanned,
+    Refusal,
+    SendRuleset,
+    WorldChanged,
+)
 from serai.controller.current import Current, Edition
-from serai.controller.whereabouts import Sign
+from serai.controller.whereabouts import Sign, Whereabouts
 from serai.model.inventory import Mac, VnicId
 from serai.model.update import Update
 from serai.model.world import World
@@ -56,6 +66,22 @@ class Endpoint(Protocol):
         ...
 
 
+class Companion(Protocol):
+    """Who has something to do as long as this controller leads."""
+
+    async def take_over(self, term: int) -> Sequence[Event]:
+        """Get ready to lead; return what must be known of before any host is heard."""
+        ...
+
+    async def lead(self, term: int) -> None:
+        """Do what there is to do, until cancelled."""
+        ...
+
+    def compiled(self, events: Sequence[Event], refusals: Sequence[Refusal]) -> None:
+        """What hosts should hold follows from these events from now on, but for those that were refused."""
+        ...
+
+
 @dataclasses.dataclass(frozen=True, slots=True)
 class _Revised:
     """There is a new revision."""
@@ -93,6 +119,8 @@ class _Known:
     vnics: frozenset[VnicId] = frozenset()
     refusals: int = 0
     """How often what was sent was refused, one after the other."""
+    compiled: bool = False
+    """What it should hold is what this leader has found out, not one before it."""
 
 
 class Shard:
@@ -108,6 +136,7 @@ class Shard:
         self.name, self.url = name, url
         self._workshop = ThreadPoolExecutor(max_workers=1, thread_name_prefix="compiler")
         self._endpoint: Endpoint | None = None
+        self._companion: Companion | None = None
         self.trouble = ""
         """What keeps hosts from having what they should; empty while nothing does."""
         self._begin()
@@ -119,6 +148,7 @@ class Shard:
         self._follows = False
         self._core = Controller(by=self._by)
         self._known: dict[str, _Known] = {}
+        self._sights = Whereabouts()
         self._events: asyncio.Queue[Event | _Revised] = asyncio.Queue()
         self._compiled = 0
         self._stirred: set[str] = set()
@@ -128,6 +158,10 @@ class Shard:
     def serve(self, endpoint: Endpoint) -> None:
         """Speak to agents through this."""
         self._endpoint = endpoint
+
+    def accompany(self, companion: Companion) -> None:
+        """Lead together with this."""
+        self._companion = companion
 
     @property
     def term(self) -> int | None:
@@ -156,6 +190,28 @@ class Shard:
     def signs(self) -> dict[str, frozenset[Sign]]:
         """Return what each host reports: what is behind its taps, and what its gates guard. Who does not lead knows of none."""
         return {host: known.macs | known.vnics for host, known in self._known.items()}
+
+    def state(self, host: str) -> HostState | None:
+        """Return what is known of a host."""
+        known = self._known.get(host)
+        return known.state if known else None
+
+    def wanted(self, host: str) -> str | None:
+        """Return the digest that a host should hold; None: that has not been found out since this controller leads."""
+        known = self._known.get(host)
+        return known.state.wanted if known and known.compiled else None
+
+    def places(self, signs: Iterable[Sign]) -> frozenset[str]:
+        """Return the hosts that have told of any of these, as far as is known since this controller leads."""
+        return self._sights.seen(signs)
+
+    def plan(self, vm: str, to: str) -> None:
+        """Have a host sent the rules of a VM that is about to go there."""
+        self._events.put_nowait(MovePlanned(vm=vm, to=to))
+
+    def unplan(self, vm: str) -> None:
+        """A VM is not about to go anywhere any more."""
+        self._events.put_nowait(MoveEnded(vm=vm))
 
     @property
     def news(self) -> asyncio.Event:
@@ -191,6 +247,8 @@ class Shard:
                 tasks.create_task(self._tell_others(term))
                 tasks.create_task(self._watch_hosts())
                 tasks.create_task(self._watch_leadership(term))
+                if self._companion is not None:
+                    tasks.create_task(self._companion.lead(term))
         except* _DeposedError:
             _log.warning("leads no more", shard=self.name, term=term)
         except* Exception as trouble:  # noqa: BLE001 (it is tried again)
@@ -207,7 +265,11 @@ class Shard:
         edition = await self._current.catch_up()
         for state in await self._store.hosts.states():
             self._known[state.name] = _Known(state=dataclasses.replace(state, connected=False))
-        await self._work(self._core.handle, WorldChanged(world=edition.catalog.world))
+        before = await self._companion.take_over(term) if self._companion is not None else ()
+        outcome = await self._work(self._handle, [WorldChanged(world=edition.catalog.world), *before])
+        self._complain(outcome.refusals)
+        if self._companion is not None:
+            self._companion.compiled(before, outcome.refusals)
         gc.freeze()  # what is known now stays: to look through all of it again and again would hold everything up
         self._compiled, self._term = edition.revision, term
         taken = round(time.monotonic() - began, 2)
@@ -230,6 +292,7 @@ class Shard:
                         self._endpoint.revoke(record.name)
                         if record.name in self._known:
                             del self._known[record.name]
+                            self._sights.report(record.name, None)
                             self._events.put_nowait(HostLeft(host=record.name))
             await asyncio.sleep(STATES_SECONDS / 5)
 
@@ -285,9 +348,9 @@ class Shard:
         if self._known.get(known.state.name) is known and known.state.connected:
             self._report(known)
 
-    @staticmethod
-    def _look(known: _Known, sight: remote.Sight) -> None:
+    def _look(self, known: _Known, sight: remote.Sight) -> None:
         known.macs, known.vnics = frozenset(map(Mac, sight.macs)), frozenset(map(VnicId, sight.vnics))
+        self._sights.report(known.state.name, known.macs | known.vnics)
 
     def _report(self, known: _Known, parts: frozenset[bytes] | None = None) -> None:
         state = known.state
@@ -332,6 +395,8 @@ class Shard:
             self._unheard |= revision != self._compiled
             self._compiled = revision
             self._carry_out(outcome)
+            if self._companion is not None:
+                self._companion.compiled(events, outcome.refusals)
             self._tell_news()
 
     def _handle(self, events: Sequence[Event]) -> _Outcome:
@@ -347,14 +412,14 @@ class Shard:
         )
 
     def _carry_out(self, outcome: _Outcome) -> None:
-        self.trouble = "; ".join(str(refusal.why) for refusal in outcome.refusals)
-        for refusal in outcome.refusals:
-            _log.error("cannot be compiled", error=str(refusal.why))
+        self._complain(outcome.refusals)
         for host, digest in outcome.wanted.items():
             known = self._known.get(host)
-            if known is not None and known.state.wanted != digest:
-                self._put(known, wanted=digest)
-                self._note_revision(known)
+            if known is not None:
+                known.compiled = True
+                if known.state.wanted != digest:
+                    self._put(known, wanted=digest)
+                    self._note_revision(known)
         for each in outcome.outgoing:
             about = {"number": 0, "term": self._term or 0, "revision": self._compiled}
             message = (
@@ -362,6 +427,13 @@ class Shard:
             )
             if self._endpoint is not None:
                 self._endpoint.send(each.host, message)
+
+    def _complain(self, refusals: Iterable[Refusal]) -> None:
+        # A move that cannot be made ends, and whoever wanted it hears why.
+        others = [refusal for refusal in refusals if not isinstance(refusal.event, MovePlanned)]
+        self.trouble = "; ".join(str(refusal.why) for refusal in others)
+        for refusal in others:
+            _log.error("cannot be compiled", error=str(refusal.why))
 
     async def _tell_others(self, term: int) -> None:
         """Keep in the database what other controllers shall know of hosts."""

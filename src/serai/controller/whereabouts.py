@@ -45,6 +45,10 @@ class Whereabouts:
         """Return what a host has reported; None where it has not."""
         return self._hosts.get(host)
 
+    def seen(self, signs: Iterable[Sign]) -> frozenset[str]:
+        """Return the hosts that have reported any of these signs."""
+        return frozenset(host for sign in signs for host in self._seen.get(sign, ()))
+
     def among(self, vms: Mapping[str, VirtualMachine]) -> Self:
         """Return the same with these VMs and no others."""
         others = type(self)()
@@ -112,7 +116,7 @@ class Whereabouts:
         vm = self._vms.get(path)
         if vm is None:
             return frozenset()
-        running = {host for sign in signs_of(vm) for host in self._seen.get(sign, ())}
+        running = self.seen(signs_of(vm))
         expected = running or ({vm.host} if vm.host else set())
         going = {self._moves[path]} if path in self._moves else set()
         return frozenset(expected | going) & self._hosts.keys()

@@ -42,12 +42,11 @@ def _waiting() -> Table:
     here, end = State.WAITING, Then(State.ABORTED, (Command.END,))
     return {
         (here, Event.TURN): Then(State.PLANNED, (Command.PLAN,)),
-        (here, Event.ABORT): end,
-        **{(here, event): end for event in _OVERDUE},
+        **{(here, event): end for event in (Event.ABORT, Event.IMPOSSIBLE, *_OVERDUE)},
         # No host has heard of it: what one says is of another life of the database, and where the VM is, is looked at in its turn.
         **{(here, event): Then(here) for event in (*SAID, *_ROUTES, Event.THERE, Event.RESUMED)},
-        # Nothing is planned yet, so that nothing can be held or refused for it.
-        **{(here, event): Then(here) for event in (Event.HELD, Event.NO_RULES)},
+        # Nothing is planned yet, so that nothing can be held for it.
+        (here, Event.HELD): Then(here),
     }
 
 
@@ -55,7 +54,7 @@ def _planned() -> Table:
     here, end = State.PLANNED, Then(State.ABORTED, (Command.END,))
     return {
         (here, Event.HELD): Then(here, (Command.EXPECT,)),
-        (here, Event.NO_RULES): end,
+        (here, Event.IMPOSSIBLE): end,
         (here, Event.PREPARED): Then(State.PREPARED, (Command.DEPART,)),
         # Rules have changed since it was asked: it is asked anew when it holds them.
         (here, Event.STALE): Then(here),
@@ -86,7 +85,7 @@ def _on_the_way(here: State) -> Table:
         (here, Event.PREPARED): Then(here, (Command.DEPART,)),
         # Rules may change while a VM moves: both hosts get the changes.
         **{(here, event): Then(here) for event in (Event.HELD, Event.STALE, Event.TURN)},
-        (here, Event.NO_RULES): back,
+        (here, Event.IMPOSSIBLE): back,
         (here, Event.COPIED): Then(State.COPIED),
         **{(here, event): Then(state) for event, state in _BEYOND.items()},
         (here, Event.SOURCE_ABORTED): Then(State.ABORTED, (Command.END,)),
@@ -119,7 +118,7 @@ def _there(here: State) -> Table:
         **{(here, event): stay for event in SAID},
         **{(here, event): stay for event in (*_ROUTES, Event.HELD, Event.THERE, Event.TURN)},
         # Where it runs it is reported from: its rules follow from that.
-        (here, Event.NO_RULES): stay,
+        (here, Event.IMPOSSIBLE): stay,
         (here, Event.ABORT): Then(here, (Command.REFUSE,)),
         (here, Event.OVERDUE): done,
         (here, Event.OVERDUE_THERE): done,
@@ -164,7 +163,7 @@ def _aborting() -> Table:
         (here, Event.OVERDUE_HERE): Then(State.ABORTED, (Command.END,)),
         (here, Event.RESUMED): Then(here, (Command.PLAN,)),
         # Of no use any more.
-        **{(here, event): Then(here) for event in (Event.HELD, Event.NO_RULES, Event.TURN)},
+        **{(here, event): Then(here) for event in (Event.HELD, Event.IMPOSSIBLE, Event.TURN)},
     }
 
 

@@ -74,8 +74,10 @@ class Moves:
             await _put(connection, move)
 
     @whole
-    async def end(self, move: MoveRecord, receipt: Receipt, entry: Entry, *, term: int, now: datetime) -> MoveRecord:
-        """Write down how a move ended, with its receipt, which is on record in the audit log, too. It ends once.
+    async def end(
+        self, move: MoveRecord, receipt: Receipt | None, entry: Entry, *, term: int, now: datetime
+    ) -> MoveRecord:
+        """Write down how a move ended, with its receipt, where it ever had a ticket; that is on record in the audit log, too. It ends once.
 
         Raises:
             DeposedError: the leader of ``term`` is none any more.
@@ -84,9 +86,9 @@ class Moves:
         """
         async with self._ledger.acting(entry, now) as act:
             await require_term(act.connection, term)
-            act.detail |= {"move": move.id, "receipt": msgspec.to_builtins(receipt)}
+            act.detail |= {"move": move.id, "receipt": None if receipt is None else msgspec.to_builtins(receipt)}
             await _put(
-                act.connection, move, ended=times.write(now), receipt=_written(receipt), audit=act.seq
+                act.connection, move, ended=times.write(now), receipt=None if receipt is None else _written(receipt), audit=act.seq
             )  # fmt: skip
             return await _found(act.connection, MOVES.c.id == move.id)
 

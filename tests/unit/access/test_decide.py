@@ -37,7 +37,7 @@ confirm                             | Site Tenant Host Unheard           | O S
 confirm                             | Pool PlacementRule                 | O S
 confirm                             | -                                  |
 read-hosts read-metrics             | *                                  | V O P S A
-join-host                           | *                                  | O S
+join-host move                      | *                                  | O S
 revoke-host backup                  | *                                  | S
 read-audit read-people              | *                                  | s a
 manage-people                       | *                                  | s
@@ -121,7 +121,7 @@ def test_a_tenants_grants_give_nothing_outside_it(grants: tuple[Grant, ...], ver
         Verb.CONFIRM,
     }:
         assert not may(grants, verb, what)
-    if verb in {Verb.JOIN_HOST, Verb.REVOKE_HOST, Verb.READ_HOSTS, Verb.BACKUP, Verb.READ_METRICS}:
+    if verb in {Verb.JOIN_HOST, Verb.MOVE, Verb.REVOKE_HOST, Verb.READ_HOSTS, Verb.BACKUP, Verb.READ_METRICS}:
         assert not may(grants, verb, what)
 
 

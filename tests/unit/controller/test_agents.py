@@ -15,6 +15,7 @@ from credentials import Site
 from doorkeepers import Gatekeeper, Listener
 from serai.controller.agents import Agents, Leader
 from serai.model.host_facts import Cpu, HostFacts
+from serai.model.migration import Facts, Step
 from serai.wire.channel import PATH, AgentChannel, ChannelError, Timing
 from serai.wire.dial import dial
 from serai.wire.keypair import make_csr, new_key
@@ -28,6 +29,7 @@ from serai.wire.remote import (
     FromController,
     Held,
     Hello,
+    Moving,
     Renew,
     Renewed,
     Seen,
@@ -132,6 +134,19 @@ def test_what_a_host_is_made_of_is_heard_after_hello_only(site: Site) -> None:
     run(site, test)
 
 
+def test_how_far_moves_have_come_is_heard(site: Site) -> None:
+    async def test(scene: Scene) -> None:
+        said = Moving(move="0" * 32, step=Step.PREPARED, address="[::1]:7", facts=Facts(digest="d" * 64))
+        async with scene.admitted("a") as (channel, _):
+            for _ in range(2):
+                channel.send(said)
+            await scene.listener.until("a", said)
+        await scene.listener.until("a", "left")
+        assert scene.listener.told.count(("a", said)) == 2
+
+    run(site, test)
+
+
 def test_what_is_sent_to_one_host_no_other_hears(site: Site) -> None:
     async def test(scene: Scene) -> None:
         async with scene.admitted("a") as (a, _), scene.admitted("b") as (b, _):
@@ -208,6 +223,9 @@ def whole(number: int = 0) -> Whole:
         ([hello(), hello()], "hello again"),
         ([hello(), Held(digest=DIGEST, answers=1)], "was not sent"),
         ([hello(), Held(digest=DIGEST, refused="no")], "refuses what it was not sent"),
+        ([Moving(move="0" * 32, step=Step.LIVE)], "before hello"),
+        ([hello(), Moving(move="0" * 32, step=Step.PLANNED)], "the controller's to say"),
+        ([hello(), Moving(move="0" * 32, step=Step.DONE)], "the controller's to say"),
         ([hello(), Renew(csr="nonsense")], "no request for a certificate"),
     ],
 )

@@ -11,7 +11,7 @@ from typing import Protocol
 
 from serai.access.decide import Caller
 from serai.controller.traffic.asking import Span
-from serai.wire import api, flowapi, placementapi
+from serai.wire import api, flowapi, moveapi, placementapi
 
 
 class Facade(Protocol):
@@ -156,6 +156,28 @@ class Facade(Protocol):
 
     async def admission(self, who: Caller, pool: str, host: str) -> placementapi.Admission:
         """Say in what a host does not fit a pool."""
+        ...
+
+    async def move_vm(self, who: Caller, body: moveapi.MoveRequest) -> moveapi.Move:
+        """Have a VM moved."""
+        ...
+
+    async def moves(
+        self, who: Caller, *, vm: str | None, host: str | None, still_open: bool, before: int | None, limit: int
+    ) -> moveapi.MoveList:
+        """List moves, the latest first."""
+        ...
+
+    async def move(self, who: Caller, name: str, *, seen: int | None, seconds: float) -> moveapi.Move:
+        """Show a move; with ``seen``, as soon as its version is another, or it is over, or the time is."""
+        ...
+
+    async def abort_move(self, who: Caller, name: str, body: moveapi.AbortRequest) -> moveapi.Move:
+        """Have a move aborted."""
+        ...
+
+    async def move_proof(self, who: Caller, name: str, *, since: int) -> moveapi.MoveProof:
+        """Prove that the audit log has the receipt of a move, and continues what it was at the size ``since``."""
         ...
 
     async def can(self, who: Caller, body: api.Question) -> api.Answer:

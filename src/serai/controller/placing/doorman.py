@@ -6,13 +6,13 @@ import asyncio
 from collections.abc import Callable, Mapping
 from typing import Protocol
 
-import msgspec
 import structlog
 
 from serai.controller.current import Current
+from serai.controller.placing.entering import EntrySettings
 from serai.controller.placing.found import Owners, Reported, Signs
 from serai.controller.shard import Shard
-from serai.migration.entry import Demand, Entering, Entry, Terms, judge
+from serai.migration.entry import Entering, Entry, judge
 from serai.migration.placement import Placement
 from serai.model.inventory import Mac
 from serai.model.migration import Ticket
@@ -23,20 +23,6 @@ _log = structlog.get_logger(__name__)
 
 Send = Callable[[str, remote.FromController], object]
 """Sends a message to the agent of a host."""
-
-
-class EntrySettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The table ``[entry]`` of a controller's config file: what is asked of VMs that come in from another host."""
-
-    tickets: Demand = Demand.WARN
-    """``require``: only `serai migrate` moves VMs; ``warn``: others may, and it is told; ``off``."""
-    tls: Demand = Demand.WARN
-    """That the guest's memory is encrypted on its way; the same."""
-
-    @property
-    def terms(self) -> Terms:
-        """The same, for whom they are asked of."""
-        return Terms(tickets=self.tickets, tls=self.tls)
 
 
 class Tickets(Protocol):

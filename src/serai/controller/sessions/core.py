@@ -7,6 +7,7 @@ from typing import Final, Generic, TypeVar
 
 import msgspec
 
+from serai.migration.machine import TOLD
 from serai.wire.remote import (
     VERSION,
     Described,
@@ -16,6 +17,7 @@ from serai.wire.remote import (
     FromController,
     Held,
     Hello,
+    Moving,
     Records,
     Renew,
     Seen,
@@ -24,6 +26,9 @@ from serai.wire.remote import (
 
 UNANSWERED: Final = 16
 """Rulesets that an agent may owe an answer for; nobody sends more."""
+
+_STEPS: Final = frozenset(step for _, step in TOLD)
+"""What hosts may say of a move; the rest is the controller's word."""
 
 _C = TypeVar("_C")
 
@@ -70,7 +75,9 @@ class Conversation:
                 if self._renewing:
                     raise OutOfTurnError("it asks for a certificate while it waits for one")
                 self._renewing = True
-            case Held() | Seen() | Described() | Records() | Entering():
+            case Moving(step=step) if step not in _STEPS:
+                raise OutOfTurnError(f"it says that a move is {step}, which is the controller's to say")
+            case Held() | Seen() | Described() | Records() | Moving() | Entering():
                 pass
 
     def admit(self) -> None:

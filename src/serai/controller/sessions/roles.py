@@ -6,7 +6,7 @@ import dataclasses
 from typing import Protocol
 
 from serai.model.host_facts import HostFacts
-from serai.wire.remote import Entering, Held, Hello, Records, Sight
+from serai.wire.remote import Entering, Held, Hello, Moving, Records, Sight
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,6 +95,9 @@ class Listener(Protocol):
 
     def entering(self, host: str, entering: Entering) -> None:
         """A host asks whether a VM may run there."""
+
+    def moving(self, host: str, moving: Moving) -> None:
+        """A host tells how far a move has come, perhaps again."""
 
     def left(self, host: str) -> None:
         """The agent is gone."""
