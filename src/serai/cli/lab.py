@@ -172,24 +172,6 @@ def flows(which: _Lab, json_: bool) -> None:  # noqa: FBT001
 
 
 @lab.command()
-@click.argument("vm")
-@click.argument("host")
-@_LAB
-def move(which: _Lab, vm: str, host: str) -> None:
-    """Move the VM at the path VM (e.g. /acme/shop:web) to HOST, with its rules and connections."""
-    center = which.open()
-    world = center.policies.load()
-    if vm not in world.vms:
-        raise LabError(f"there is no VM {vm}: choose one of {', '.join(sorted(world.vms))}")
-    moved = center.move(world, vm, host)
-    line(
-        console(),
-        f"{vm} moved from host {moved.origin} to host {moved.to} in {moved.seconds:.1f} s; "
-        f"{moved.flows_first + moved.flows_later} flow records went along.",
-    )
-
-
-@lab.command()
 @_JSON
 @_LAB
 def tour(which: _Lab, json_: bool) -> None:  # noqa: FBT001

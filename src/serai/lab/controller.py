@@ -18,7 +18,8 @@ from serai.lab.namespace import namespace_path
 from serai.lab.plan import LabPlan
 from serai.lab.process import wait_until_gone
 from serai.lab.state import LabState
-from serai.wire import api
+from serai.model.migration import Receipt
+from serai.wire import api, moveapi
 from serai.wire.client import Client, ClientError
 from serai.wire.profile import Profile, ProfileError, find
 
@@ -29,6 +30,7 @@ _AGENTS_PORT: Final = 8744
 _START_SECONDS: Final = 60.0
 _HOLD_SECONDS: Final = 30.0
 _GONE_SECONDS: Final = 20.0
+_MOVE_SECONDS: Final = 180.0
 _POLL_SECONDS: Final = 0.05
 
 
@@ -137,6 +139,19 @@ class LabController:
                 f"host {', '.join(host.name for host in behind)} does not hold revision {revision} and goes on with what it has: "
                 f"{'; '.join(filter(None, (host.trouble for host in behind))) or f'see {self.log}'}"
             )
+
+    def move(self, vm: str, to: str) -> Receipt:
+        """Have a VM moved, and wait until that is over. LabError when it stayed where it was, ClientError when it may not be moved."""
+        with self.client() as client:
+            body = moveapi.MoveRequest(vm=vm, to=to)
+            found = client.ask("POST", "/v1/moves", moveapi.Move, body=body)
+            deadline = time.monotonic() + _MOVE_SECONDS
+            while found.ended is None and time.monotonic() < deadline:
+                params = {"seen": found.version, "timeout": 5}
+                found = client.ask("GET", f"/v1/moves/{found.id}", moveapi.Move, params=params)
+        if found.state != "done" or found.receipt is None:
+            raise LabError(f"{vm} has not moved to host {to}: it is {found.state} ({found.why or f'see {self.log}'})")
+        return found.receipt
 
     @property
     def _people(self) -> Path:

@@ -19,6 +19,7 @@ from serai.lab.lifecycle import Lab, LabStatus
 from serai.lab.policies import EXAMPLES, PolicyDirectory, plan_of
 from serai.lab.process import wait_until_gone
 from serai.lab.state import DEFAULT_STATE_DIRECTORY, LabState
+from serai.model.migration import Receipt
 from serai.model.world import World
 from serai.wire import api, local
 from serai.wire.local import AgentError
@@ -128,6 +129,10 @@ class DataCenter:
         applied = self.controller.apply(dict(read_directory(self.policies.path)))
         self.controller.wait_held(applied.revision)
         return applied
+
+    def move(self, vm: str, to: str) -> Receipt:
+        """Move the VM at the path ``vm`` to another host, with its rules and its connections. LabError when it stayed where it was."""
+        return self.controller.move(vm, to)
 
     def agent_status(self, host: str) -> local.StatusReply:
         """Ask the agent of a host how it is. AgentError when it does not answer."""
