@@ -113,7 +113,7 @@ def test_who_has_no_ticket_is_refused_and_told_how_to_get_one(center: DataCenter
 def test_what_may_come_in_clear_is_refused(center: DataCenter) -> None:
     settings = center.lab.host("b").path("/etc/libvirt/qemu.conf")
     assert "migrate_tls_force = 1" in settings.read_text(), "the lab takes nothing in clear"
-    assert "migrate_tls_force" in migrate(center, "acme-web"), "libvirt itself refuses what is not encrypted"
+    assert "only with VIR_MIGRATE_TLS" in migrate(center, "acme-web"), "libvirt itself refuses what is not encrypted"
     text = settings.read_text()
     try:
         settings.write_text(text.replace("migrate_tls_force = 1", "migrate_tls_force = 0"))
