@@ -59,6 +59,7 @@ from serai.wire.remote import Entering, Entry
 
 if TYPE_CHECKING:
     from serai.agent.link.runtime import Link
+    from serai.agent.moving.runtime import Mover
 
 _log = structlog.get_logger(__name__)
 
@@ -80,6 +81,7 @@ class Runtime:
         self._host = Host(self._core, self._enforce_whole, self._enforce_change)
         self._link: Link | None = None
         self._teller: Teller | None = None
+        self._mover: Mover | None = None
         self._last_good = LastGood(config.state / "ruleset")
         self._gates: Gates | None = None
         self._started = time.monotonic()
@@ -113,6 +115,9 @@ class Runtime:
                 _log.info("gate of an older layout replaced", ifindex=ifindex)
             self._adopt()
             self._load_last_good()
+            self._mover = self._make_mover(self._gates)
+            self._mover.begin()
+            self._tell_rules()
             async with asyncio.TaskGroup() as tasks:
                 server = await local.serve(
                     self._config.socket, self._answer, refusals=(RefusedError, KernelError, DefinitionError)
@@ -124,6 +129,7 @@ class Runtime:
                 tasks.create_task(self._teller.run())
                 tasks.create_task(self._keep_link())
                 tasks.create_task(self._describe())
+                tasks.create_task(self._mover.run())
                 tasks.create_task(server.serve_forever())
                 _log.info("agent guards this host", host=self._config.host, socket=str(self._config.socket))
                 tell_ready(os.environ)
@@ -175,7 +181,25 @@ class Runtime:
         def seen(domain: str, taps: Mapping[str, Mac]) -> None:
             self._try(DomainSeen(domain=domain, taps=taps))
 
-        await LibvirtWatch(self._config.libvirt, seen, lambda: self._try(DomainsListed())).run()
+        def listed(domains: Collection[str]) -> None:
+            self._try(DomainsListed())
+            mover.listed(domains)
+
+        mover = self._moves
+        await LibvirtWatch(self._config.libvirt, seen, mover.lived, listed).run()
+
+    def _make_mover(self, gates: Gates) -> Mover:
+        from serai.agent.moving.gates import HostGates  # noqa: PLC0415  # as above
+        from serai.agent.moving.runtime import Mover, MoverConfig  # noqa: PLC0415
+        from serai.inventory.migration import LibvirtMigration  # noqa: PLC0415
+
+        config, limits = self._config, self._config.limits
+        return Mover(
+            MoverConfig(host=config.host, state=config.state, address=limits.handoff_address, port=limits.handoff_port),
+            HostGates(gates, self._core, self._take),
+            LibvirtMigration(config.libvirt, destination=limits.migration_uri, seconds=limits.migration_seconds),
+            lambda: self._link.local_address if self._link else "",
+        )
 
     def _make_teller(self, gates: Gates) -> Teller:
         config, limits = self._config, self._config.limits
@@ -207,7 +231,7 @@ class Runtime:
         told = LinkConfig(
             host=config.host, state=config.state, controllers=config.limits.controllers, agents=config.limits.agents
         )
-        self._link = Link(self._host, told, self._teller)
+        self._link = Link(self._host, told, self._teller, self._mover)
         await self._link.run()
 
     async def _sweep(self) -> None:
@@ -239,6 +263,11 @@ class Runtime:
     # Commands
 
     @property
+    def _moves(self) -> Mover:
+        assert self._mover is not None, "used before run()"  # noqa: S101
+        return self._mover
+
+    @property
     def _kernel(self) -> Gates:
         assert self._gates is not None, "used before run()"  # noqa: S101
         return self._gates
@@ -254,6 +283,7 @@ class Runtime:
             case PrepareTables():
                 self._kernel.prepare(command.ruleset, command.bridge)
                 self._take(TablesPrepared(ruleset=command.ruleset))
+                self._tell_rules()
             case BindVnics():
                 bindings = {ifindex: vnic for ifindex, vnic in command.bindings.items() if ifindex not in ungated}
                 self._kernel.bind(bindings)
@@ -268,6 +298,12 @@ class Runtime:
                 self._store(command.ruleset)
             case DiscardOthers():
                 self._discard_later(command.ruleset)
+
+    def _tell_rules(self) -> None:
+        """Moves wait for rules."""
+        ruleset = self._core.ruleset
+        if self._mover is not None and ruleset is not None:
+            self._mover.rules_held(ruleset.digest, [vnic.id for vnic in ruleset.vnics])
 
     def _attach(self, command: AttachGate) -> None:
         if self._kernel.attach(command.ifindex):
@@ -449,7 +485,8 @@ class Runtime:
                 raise RefusedError(message) from error
             self._take(TapAppeared(ifindex=ifindex, name=name, bridged=True))
         self._take(DomainSeen(domain=domain, taps=taps))
-        guarded = {gate.tap for gate in self._core.gates() if gate.vnic is not None}
+        # One that waits for a VM to come is made ready too: it opens when it is its turn.
+        guarded = {gate.tap for gate in self._core.gates() if gate.vnic is not None or gate.waits}
         for name in sorted(taps.keys() - guarded):
             _log.warning("no vNIC of the ruleset is behind this tap: its gate stays closed", tap=name, domain=domain)
         return local.GuardReply(guarded=sorted(taps.keys() & guarded), closed=sorted(taps.keys() - guarded))

@@ -176,7 +176,7 @@ class DataCenter:
 
     def _bring_in(self, host: HypervisorHost) -> None:
         """Have a host join, and start its agent."""
-        settings = f"record_seconds = {RECORD_SECONDS}\n"
+        settings = f'record_seconds = {RECORD_SECONDS}\nmigration_uri = "qemu+tls://{{host}}/system?pkipath={PKI}"\n'
         host.path(_AGENT_CONFIG).write_text(settings)
         token = self.controller.join_token(host.name)
         command = [sys.executable, "-m", "serai.cli.main", "agent", "join", self.controller.url]

@@ -196,7 +196,7 @@ class EnterReply(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class GuardReply(msgspec.Struct, frozen=True, kw_only=True):
-    """Which taps are guarded, and behind which nobody is known (their gates are closed)."""
+    """Which taps are guarded, or will be as soon as it is this host's turn, and behind which nobody is known (their gates are closed)."""
 
     guarded: list[str]
     closed: list[str]

@@ -10,6 +10,7 @@ from serai.agent.moving.departure import (
     ATTEMPTS,
     CARRY_SECONDS,
     COPY_SECONDS,
+    LIVE_SECONDS,
     WAIT_SECONDS,
     Departure,
 )
@@ -59,6 +60,9 @@ def heard(message: FromDestination, now: float = 10.0) -> Heard:
 
 def taken(number: int, now: float = 10.0) -> Heard:
     return heard(Taken(number=number), now)
+
+
+LIVE = heard(Live())
 
 
 def lived(life: Life, now: float = 10.0) -> Lived:
@@ -114,7 +118,7 @@ def test_a_move_that_goes_well() -> None:
     assert play(one, copied(2, 7)) == []  # it took two messages
     assert play(one, taken(1)) == []
     first = Facts(flows_first=7)
-    assert play(one, taken(2)) == [Tell(step=Step.COPIED, facts=first), REMEMBER, Migrate()]
+    assert play(one, taken(2)) == [Tell(step=Step.COPIED, facts=first), REMEMBER, Migrate(address=THERE)]
     assert play(one, tick(10.0)) == []
     assert play(one, tick(10.0 + COPY_SECONDS)) == [Copy(number=3, whole=False)]
     assert play(one, copied(3, 2, 10.1), tick(11.0)) == [], "one after the other"
@@ -158,8 +162,19 @@ def test_what_gates_let_pass_after_their_turn_is_told() -> None:
 
 def test_the_end_comes_before_the_last_answer() -> None:
     one = switched()
-    assert play(one, ended()) == []
+    assert play(one, ended(), LIVE) == []
     assert play(one, taken(2), taken(3)) == [HandOver()]
+
+
+def test_the_destination_has_a_moment_to_say_that_the_guest_runs() -> None:
+    one = switched()
+    assert play(one, taken(2), taken(3), lived(Life.MOVED, 20.0)) == []
+    assert play(one, tick(20.0 + LIVE_SECONDS - 0.1)) == []
+    assert play(one, tick(20.0 + LIVE_SECONDS)) == [HandOver()]
+    one = switched()
+    assert play(one, taken(2), taken(3), lived(Life.MOVED, 20.0), parted(20.1)) == [HandOver()]
+    one = switched()
+    assert play(one, taken(2), taken(3), lived(Life.MOVED, 20.0), LIVE) == [HandOver()]
 
 
 def test_only_the_call_returns_and_no_event_has_come() -> None:
@@ -167,7 +182,7 @@ def test_only_the_call_returns_and_no_event_has_come() -> None:
     assert play(one, ended()) == [
         WITHHOLD, Copy(number=2, whole=False), Tell(step=Step.SWITCHED, facts=Facts(flows_first=7)), REMEMBER,
     ]  # fmt: skip
-    assert play(one, copied(2), taken(2), taken(3)) == [Say(message=Turn(number=3, acknowledged=1)), HandOver()]
+    assert play(one, copied(2), taken(2), taken(3), LIVE) == [Say(message=Turn(number=3, acknowledged=1)), HandOver()]
 
 
 def test_the_destination_knows_first_that_the_guest_is_stopped() -> None:
@@ -236,7 +251,7 @@ class TestLines:
         assert play(one, Joined(now=11.0), taken(0), copied(1), taken(1), taken(2))[-1:] == [
             Say(message=Turn(number=2, acknowledged=0))
         ]
-        assert play(one, lived(Life.MOVED)) == [HandOver()]
+        assert play(one, LIVE, lived(Life.MOVED)) == [HandOver()]
 
     def test_flows_that_cannot_be_carried_are_told(self) -> None:
         one = switched()
@@ -341,7 +356,7 @@ class TestForgotten:
 
     def test_too_late(self) -> None:
         one = moving()
-        play(one, Forgotten(why="called off", now=11.0), lived(Life.HELD), copied(2), taken(2), taken(3))
+        play(one, Forgotten(why="called off", now=11.0), lived(Life.HELD), copied(2), taken(2), taken(3), LIVE)
         assert play(one, ended()) == [HandOver()]
         assert steps(play(one, HandedOver(unprotected=0))) == [Step.FENCED]
 
@@ -411,7 +426,7 @@ class TestRestart:
     def test_it_was_stopped_before(self) -> None:
         one = self.again(switched())
         assert play(one, lived(Life.HELD)) == []
-        assert play(one, Joined(now=21.0), taken(0), copied(1), taken(1), taken(2), lived(Life.MOVED))[-1:] == [
+        assert play(one, Joined(now=21.0), taken(0), copied(1), taken(1), taken(2), LIVE, lived(Life.MOVED))[-1:] == [
             HandOver()
         ]
 

@@ -499,13 +499,13 @@ def test_whatever_happens_one_host_guards_the_vm(steps: list[str], migrate: bool
     play(Scene(migrate=migrate), steps)
 
 
-@settings(max_examples=1000, deadline=None, phases=[Phases.reuse, Phases.generate])
+@settings(max_examples=500, deadline=None, phases=[Phases.reuse, Phases.generate])
 @given(SEEDS)
 def test_lines_break_and_hypervisors_fail(seed: int) -> None:
     walk(seed, ORDINARY * 2 + FAULTS)
 
 
-@settings(max_examples=1000, deadline=None, phases=[Phases.reuse, Phases.generate])
+@settings(max_examples=500, deadline=None, phases=[Phases.reuse, Phases.generate])
 @given(SEEDS)
 def test_agents_die_and_controllers_change_their_minds(seed: int) -> None:
     walk(seed, ORDINARY * 2 + FAULTS + DEATHS)

@@ -245,9 +245,9 @@ class Arrival:
                 return self._part(Abort(why=why), why)
 
     def _taken(self, event: FlowsTaken) -> list[Command]:
-        facts = self._facts
+        facts, passed = self._facts, 0 if self.open else event.unprotected
         self._facts = msgspec.structs.replace(
-            facts, refused=facts.refused + event.refused, unprotected=facts.unprotected + event.unprotected
+            facts, refused=facts.refused + event.refused, unprotected=facts.unprotected + passed
         )
         self._number += 1
         return self._answer(event.now, event.flows, event.refused) if self._joined else []

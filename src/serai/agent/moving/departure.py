@@ -42,7 +42,8 @@ from serai.model.migration import Facts, Step, Ticket
 from serai.wire.handoff import LEASE_SECONDS, VERSION, Abort, Begin, Closed, FromDestination, Live, Taken, Turn
 
 COPY_SECONDS: Final = 0.05
-"""Between two copies."""
+"""Between two copies, unless one takes so long that it would be most of what the agent does."""
+_RARELY: Final = 4
 ANSWER_SECONDS: Final = 5.0
 """How long the destination may take to answer."""
 AGAIN_SECONDS: Final = 0.2
@@ -51,6 +52,8 @@ ATTEMPTS: Final = 50
 """How often it is reached for in vain before the guest is stopped."""
 CARRY_SECONDS: Final = 10.0
 """How long the last flows may take when the guest is gone."""
+LIVE_SECONDS: Final = 1.0
+"""How long the destination may take to say that the guest runs there."""
 WAIT_SECONDS: Final = LEASE_SECONDS + 0.5
 """How long after ``Turn`` the destination's gates may be open without the guest."""
 
@@ -75,6 +78,7 @@ class Departure:
         self._whole = False
         """All flows have been sent in this conversation."""
         self._answer_at = self._copied_at = 0.0
+        self._pause = COPY_SECONDS
         self._began = self._migrating = False
         self._stopped_at: float | None = None
         self._turn = 0
@@ -188,13 +192,13 @@ class Departure:
             return self.abort("the ticket has ended before the move began")
         if self._phase is Phase.RETURNING and self._closed_for_certain(now):
             return self._aborted(self._why)
-        if self._moved and not self._carried and now >= self._moved_at + CARRY_SECONDS:
-            return [HandOver()]
+        if (fenced := self._fence(now)) or (self._moved and self._carried):
+            return fenced
         if not self._joined:
             return self._reach(now)
         if not self._answered:
             return self._gone("it does not answer", now) if now >= self._answer_at + ANSWER_SECONDS else []
-        if self._phase in _BEFORE and now >= self._copied_at + COPY_SECONDS:
+        if self._phase in _BEFORE and now >= self._copied_at + self._pause:
             return [self._copy(whole=False, now=now)]
         return []
 
@@ -253,11 +257,11 @@ class Departure:
                 migrate: list[Command] = []
                 if self._migrate and not self._began:
                     self._began = self._migrating = True
-                    migrate = [Migrate()]
+                    migrate = [Migrate(address=self._address)]
                 return [Tell(step=Step.COPIED, facts=self._facts), Remember(), *migrate]
             case Phase.SWITCHED | Phase.RETURNING if self._turn:
                 self._carried = True
-                return [HandOver()] if self._moved else []
+                return self._fence(now)
             case _:
                 return []
 
@@ -275,7 +279,7 @@ class Departure:
         self._lost = event.why
         self._reach_at = event.now + AGAIN_SECONDS
         if self._phase not in _BEFORE:
-            return []
+            return self._fence(event.now)
         self._attempts += 1
         if self._attempts < ATTEMPTS or (self._phase is Phase.COPIED and not self._migrate):
             return []
@@ -292,6 +296,7 @@ class Departure:
             return []
         first = self._phase is Phase.COPYING
         self._sent, self._whole = event.number, True
+        self._pause = max(COPY_SECONDS, _RARELY * (event.now - self._copied_at))
         self._facts = msgspec.structs.replace(
             self._facts,
             flows_first=self._facts.flows_first + (event.flows if first else 0),
@@ -341,7 +346,7 @@ class Departure:
         if self._stopped_at is not None and self._facts.gap_us is None:
             gap_us = max(0, round((now - self._stopped_at) * 1e6))
             self._facts = msgspec.structs.replace(self._facts, gap_us=gap_us)
-        return switched
+        return switched or self._fence(now)
 
     def _gone_there(self, now: float) -> list[Command]:
         if self._moved:
@@ -349,7 +354,13 @@ class Departure:
         self._moved, self._moved_at, self._migrating = True, now, False
         switched = self._switch(now) if self._phase in _BEFORE else []
         self._phase = Phase.SWITCHED
-        return [*switched, *([HandOver()] if self._carried else [])]
+        return [*switched, *self._fence(now)]
+
+    def _fence(self, now: float) -> list[Command]:
+        """It is gone: that is told when all flows are there too, and the destination has said that the guest is; or has had the time to."""
+        told = self._carried and (self._live_there or not self._joined or now >= self._moved_at + LIVE_SECONDS)
+        late = now >= self._moved_at + CARRY_SECONDS
+        return [HandOver()] if self._moved and (told or late) else []
 
     def _migrated(self, event: MigrationEnded) -> list[Command]:
         self._migrating = False

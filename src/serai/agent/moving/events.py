@@ -223,6 +223,9 @@ class Copy:
 class Migrate:
     """Have the hypervisor move the guest; ``MigrationEnded`` follows."""
 
+    address: str
+    """Where the destination takes flows: the guest's memory goes to the same host."""
+
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class StopMigration:
