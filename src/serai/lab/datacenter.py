@@ -14,6 +14,7 @@ from serai.inventory.files import read_directory
 from serai.lab.controller import LabController
 from serai.lab.error import LabError
 from serai.lab.host import HypervisorHost
+from serai.lab.hostfiles import PKI
 from serai.lab.image import default_image_directory
 from serai.lab.lifecycle import Lab, LabStatus
 from serai.lab.policies import EXAMPLES, PolicyDirectory, plan_of
