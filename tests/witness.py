@@ -69,6 +69,8 @@ class Witness:
                 if self._enough.is_set():  # and nothing is left
                     return
                 continue
+            except OSError:  # the interface is gone; what it had to tell before that waits
+                continue
             self._count(raw[:10], raw[10:], outgoing=where[2] == _OUTGOING)
 
     def _count(self, header: bytes, frame: bytes, *, outgoing: bool) -> None:
