@@ -47,9 +47,9 @@ _DOMAIN: Final = "acme-web"
 _ADDRESS: Final = IPv4Address("10.0.0.11")
 _MARK: Final = b"SERAI-denied"
 _WIRE: Final = "vx-100"
-_ASK_SECONDS: Final = 0.02
-# ARP (RFC 826) to everybody: who has 10.0.0.11, tell 10.0.0.250. Its sender's MAC is nobody's: no card answers to it.
-_WHO_HAS: Final = bytes.fromhex("ffffffffffff525400ac00fa08060001080006040001525400ac00fa0a0000fa0000000000000a00000b")
+_ASK_SECONDS: Final = 0.05
+# ARP (RFC 826) to everybody: who has 10.0.0.11, tell 10.0.0.249, which nobody else is.
+_WHO_HAS: Final = bytes.fromhex("ffffffffffff525400ac00fa08060001080006040001525400ac00fa0a0000f90000000000000a00000b")
 
 _SITE: Final = """\
 apiVersion: serai.dev/v1
