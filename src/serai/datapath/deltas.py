@@ -103,7 +103,7 @@ def as_seen(rows: Array) -> Array:
 
 def of_denials(keys: Array, values: Array, counts: Array) -> Array:
     """Return records (``PENDING``) of denials, of which so many (packets, bytes) are new; none where nothing is."""
-    new = counts.any(axis=1)
+    new = np.asarray(counts.any(axis=1))
     keys, values, counts = pick(keys, new), pick(values, new), counts[new]
     made = np.zeros(len(keys), PENDING)
     made["first_ns"] = made["last_ns"] = values["last_ns"]
