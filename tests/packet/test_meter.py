@@ -34,7 +34,7 @@ from serai.agent.telling import Teller, TellingConfig
 from serai.datapath.attach import Attacher
 from serai.datapath.flows import FlowTables
 from serai.datapath.gates import Gates
-from serai.datapath.maps import joined
+from serai.datapath.maps import together
 from serai.datapath.metering import Metering
 from serai.datapath.object import GateObject
 from serai.datapath.pending import RECORD
@@ -75,7 +75,7 @@ def tables(gate: GateUnderTest) -> Iterator[Counting]:
 def interval(tables: FlowTables, now: int) -> Any:
     for _ in tables.read(now):
         pass
-    return joined(tables._metering.take(1_700_000_000, now).flows, RECORD)
+    return together(tables._metering.take(1_700_000_000, now).flows, RECORD)
 
 
 def test_only_crowded_tables_are_looked_at_between_two_readings(tables: Counting) -> None:

@@ -14,7 +14,7 @@ from serai.datapath.idle import idle_class, idle_ns
 from serai.datapath.layout import FLOW, FLOW_KEY
 from serai.datapath.ledger import Ledger
 from serai.datapath.libbpf import KernelError
-from serai.datapath.maps import Array, Map, comparable, joined, pick
+from serai.datapath.maps import Array, Map, comparable, pick, together
 from serai.datapath.metering import Metering
 from serai.datapath.rows import rows
 from serai.datapath.slots import Slots
@@ -312,4 +312,4 @@ class _Ended:
 
 def _joined(parts: Sequence[Flows]) -> Flows:
     keys, flows = zip(*parts, strict=True)
-    return joined(keys, FLOW_KEY), joined(flows, FLOW)
+    return together(keys, FLOW_KEY), together(flows, FLOW)

@@ -9,11 +9,10 @@ from serai.model.flow import IDLE_CLASSES
 from serai.model.ports import ICMP, ICMPV6, SCTP, TCP
 
 _FIN, _RST = np.uint8(0x01), np.uint8(0x04)
-_ESTABLISHED = np.full(256, IDLE_CLASSES.index("OTHER"), "u1")
-"""The class of a connection of each protocol that is neither opening nor closing."""
-for _protocol, _name in ((ICMP, "ICMP"), (ICMPV6, "ICMP"), (TCP, "TCP_ESTABLISHED"), (SCTP, "SCTP_ESTABLISHED")):
-    _ESTABLISHED[_protocol] = IDLE_CLASSES.index(_name)
-_TRACKED = np.array([name in {"TCP_ESTABLISHED", "SCTP_ESTABLISHED"} for name in IDLE_CLASSES])
+_NAMES = {ICMP: "ICMP", ICMPV6: "ICMP", TCP: "TCP_ESTABLISHED", SCTP: "SCTP_ESTABLISHED"}
+_SETTLED = np.array([IDLE_CLASSES.index(_NAMES.get(protocol, "OTHER")) for protocol in range(256)], "u1")
+"""By protocol: the class of what is neither opening nor closing, or never is."""
+_TRACKED = np.array([name.endswith("ESTABLISHED") for name in IDLE_CLASSES])
 
 
 def idle_ns(flows: Array, now_ns: int) -> Array:
@@ -24,7 +23,7 @@ def idle_ns(flows: Array, now_ns: int) -> Array:
 
 def idle_class(keys: Array, flows: Array) -> Array:
     """Which limit each has, as a place in ``IDLE_CLASSES``: the cases of ``bpf/conntrack.h``."""
-    found: Array = _ESTABLISHED[keys["protocol"]]
+    found: Array = _SETTLED[keys["protocol"]]
     tracked = _TRACKED[found]
     (one, other), (out, back) = flows["tcp_flags"].T, flows["packets"].T
     either, both = one | other, one & other

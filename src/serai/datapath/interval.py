@@ -6,8 +6,7 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Final
 
-from serai.datapath.maps import Array
-from serai.datapath.maps import joined as as_one
+from serai.datapath.maps import Array, together
 from serai.datapath.meter import PENDING_ROOM
 from serai.model.flow_record import DROP_COLUMNS, SIGHTING_COLUMNS, layout
 
@@ -32,15 +31,22 @@ class Interval:
 def joined(first: Interval, second: Interval) -> Interval:
     """Return two intervals as one; of more flows than one may have the oldest are forgotten."""
     flows = [*first.flows, *second.flows]
-    over = left = max(0, sum(map(len, flows)) - PENDING_ROOM)
-    while left:
-        left -= (gone := min(left, len(flows[0])))
-        flows[:1] = [flows[0][gone:]] if gone < len(flows[0]) else []
+    over = max(0, sum(map(len, flows)) - PENDING_ROOM)
     return Interval(
-        flows=flows,
-        drops=as_one([first.drops, second.drops], DROP)[-PENDING_ROOM:],
-        sightings=as_one([first.sightings, second.sightings], SIGHTING)[-PENDING_ROOM:],
+        flows=_behind(flows, over),
+        drops=together([first.drops, second.drops], DROP)[-PENDING_ROOM:],
+        sightings=together([first.sightings, second.sightings], SIGHTING)[-PENDING_ROOM:],
         ring=first.ring + second.ring,
         denials=first.denials + second.denials,
         forgotten=first.forgotten + second.forgotten + over,
     )
+
+
+def _behind(parts: Sequence[Array], count: int) -> list[Array]:
+    """All but the first so many."""
+    kept = []
+    for part in parts:
+        if len(part) > count:
+            kept.append(part[count:])
+        count = max(0, count - len(part))
+    return kept

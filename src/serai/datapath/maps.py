@@ -35,7 +35,7 @@ def without(records: Array, others: Array) -> Array:
 
 
 def opaque(records: Array) -> Array:
-    """The same records as so many bytes each: numpy copies those at once, structures field by field (fifty times slower)."""
+    """The same records as so many bytes each: numpy copies those at once, and structures field by field."""
     return records.view(f"V{records.dtype.itemsize}")
 
 
@@ -49,7 +49,7 @@ def pick(records: Array, which: Array) -> Array:
     return opaque(records)[which].view(records.dtype) if records.dtype.names else records[which]
 
 
-def joined(parts: Sequence[Array], kind: Layout) -> Array:
+def together(parts: Sequence[Array], kind: Layout) -> Array:
     """Several arrays of one kind as one, also where there are none."""
     return np.concatenate([np.empty(0, opaque(np.empty(0, kind)).dtype), *map(opaque, parts)]).view(kind)
 
@@ -169,7 +169,7 @@ class Map:
         started = False
         while True:
             if room - filled < _SLACK:  # what came meanwhile
-                keys, values = (joined([array, np.empty_like(array)], array.dtype) for array in (keys, values))
+                keys, values = (together([array, np.empty_like(array)], array.dtype) for array in (keys, values))
                 room = len(keys)
             count[0] = room - filled
             result = lib.bpf_map_lookup_batch(
@@ -189,7 +189,7 @@ class Map:
         parts = list(self._one_by_one())
         if not parts:
             return np.empty(0, self.key), np.empty(0, self.value)
-        return joined([k for k, _ in parts], self.key), joined([v for _, v in parts], self.value)
+        return together([k for k, _ in parts], self.key), together([v for _, v in parts], self.value)
 
     def _one_by_one(self) -> Iterator[tuple[Array, Array]]:
         key: Array | None = None
@@ -205,4 +205,4 @@ class Map:
                 yield key.copy(), values
 
 
-__all__ = ["Array", "KernelError", "Map", "comparable", "joined", "opaque", "pick", "some", "without"]
+__all__ = ["Array", "KernelError", "Map", "comparable", "opaque", "pick", "some", "together", "without"]

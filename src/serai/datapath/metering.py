@@ -26,7 +26,7 @@ from serai.datapath.diary import (
 )
 from serai.datapath.interval import DROP, SIGHTING, Interval
 from serai.datapath.layout import DENIAL_KEY
-from serai.datapath.maps import Array, joined, pick
+from serai.datapath.maps import Array, pick, together
 from serai.datapath.meter import Meter
 from serai.datapath.replay import happened, same
 from serai.datapath.tally import LOST, METERED, REASONS, SIGHTED, Tally, denial_counts, meter_counts, sighting_counts
@@ -138,7 +138,7 @@ class Metering:
     def take(self, at: int, now_ns: int) -> Interval:
         """Return what is new, and begin another interval."""
         flows = self._meter.take(at, now_ns)
-        drops, sightings = joined(self._new_drops, DROP), joined(self._new_sightings, SIGHTING)
+        drops, sightings = together(self._new_drops, DROP), together(self._new_sightings, SIGHTING)
         drops["at"] = sightings["at"] = at
         denials, ring = self._lost.tolist()
         made = Interval(

@@ -11,7 +11,7 @@ from typing import Final, Self
 import numpy as np
 
 from serai.datapath.layout import FLOW_KEY
-from serai.datapath.maps import Array, joined, opaque, pick
+from serai.datapath.maps import Array, opaque, pick, together
 
 TOLD: Final = np.dtype(
     [
@@ -103,7 +103,7 @@ class Told:
         same = not len(fresh) and not self._dead.any()
         if not same:
             fresh["hash"] = hashes(fresh["key"], fresh["first_ns"])
-            rows = _ordered(joined([pick(rows, ~self._dead), fresh], TOLD))
+            rows = _ordered(together([pick(rows, ~self._dead), fresh], TOLD))
             self._dead = np.zeros(len(rows), "?")
             self._hashes = np.ascontiguousarray(rows["hash"])
         self.rows = rows

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import pytest
 from serai.agent.batches import Made, batches
 from serai.agent.spool import Spool, forget
 from serai.datapath.interval import DROP, SIGHTING, Interval
-from serai.model.flow_record import BATCH_RECORDS, FLOW_COLUMNS, layout
+from serai.model.flow_record import BATCH_RECORDS, DROP_COLUMNS, FLOW_COLUMNS, layout
 from serai.model.policy import RuleRef
 from serai.wire.records import decode
 from serai.wire.remote import AGENT_LIMIT, Losses, Records, decode_from_agent, encode
@@ -91,6 +92,22 @@ def test_an_interval_of_many_records_is_told_in_several_batches() -> None:
     assert [m.lost for m in made] == [Losses(ring=1, forgotten=2), Losses(), Losses()], "what is lost is lost once"
     tables = [decode(m.flows, FLOW_COLUMNS, most_rows=BATCH_RECORDS, most_bytes=1 << 22) for m in made]
     assert [v for table in tables for v in table["vnic"].to_pylist()] == what.flows[0]["vnic"].tolist()
+
+
+def test_all_sorts_share_the_batches_whatever_pieces_they_come_in() -> None:
+    what = interval(BATCH_RECORDS + 2)
+    (flows,) = what.flows
+    drops = np.zeros(2 * BATCH_RECORDS + 1, DROP)
+    drops["packets"] = np.arange(len(drops))
+    pieces = [flows[:1], flows[1:1], flows[1:]]
+    made = [read(each) for each in make(dataclasses.replace(what, flows=pieces, drops=drops))]
+    assert [m.records for m in made] == [1, BATCH_RECORDS, 1]
+    for sort, columns, name, wanted in (
+        ("flows", FLOW_COLUMNS, "vnic", flows["vnic"]),
+        ("drops", DROP_COLUMNS, "packets", drops["packets"]),
+    ):
+        tables = [decode(getattr(m, sort), columns, most_rows=BATCH_RECORDS, most_bytes=1 << 22) for m in made]
+        assert [v for table in tables for v in table[name].to_pylist()] == wanted.tolist()
 
 
 def test_a_batch_that_would_be_too_long_is_told_in_parts() -> None:
