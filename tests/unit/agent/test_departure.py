@@ -4,16 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from serai.agent.moving.departure import (
-    AGAIN_SECONDS,
-    ANSWER_SECONDS,
-    ATTEMPTS,
-    CARRY_SECONDS,
-    COPY_SECONDS,
-    LIVE_SECONDS,
-    WAIT_SECONDS,
-    Departure,
-)
+from serai.agent.moving.departure import ATTEMPTS, CARRY_SECONDS, LIVE_SECONDS, WAIT_SECONDS, Departure
 from serai.agent.moving.events import (
     Command,
     Copied,
@@ -40,6 +31,7 @@ from serai.agent.moving.events import (
     Withhold,
 )
 from serai.agent.moving.kept import Phase
+from serai.agent.moving.line import AGAIN_SECONDS, ANSWER_SECONDS, COPY_SECONDS
 from serai.model.life import Life
 from serai.model.migration import Facts, Step, Ticket
 from serai.wire.handoff import VERSION, Abort, Begin, Closed, FromDestination, Live, Taken, Turn

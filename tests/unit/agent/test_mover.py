@@ -21,7 +21,8 @@ from serai.agent.moving.runtime import Mover, MoverConfig
 from serai.agent.refused import RefusedError
 from serai.model.life import Life
 from serai.model.migration import Step, Ticket
-from serai.wire.handoff import VERSION, Abort, Begin, Flows, HandoffError, SourceEnd, Taken, Turn, reach
+from serai.wire.handoff import VERSION, Abort, Begin, Flows, Taken, Turn
+from serai.wire.peer import HandoffError, SourceEnd, reach
 from serai.wire.pki import identity_of_der
 from serai.wire.remote import Depart, Expect, Forget, Moving
 

@@ -47,20 +47,8 @@ from serai.agent.refused import RefusedError
 from serai.datapath.libbpf import KernelError
 from serai.model.life import Life
 from serai.model.migration import Ticket
-from serai.wire.handoff import (
-    BEGIN_LIMIT,
-    MESSAGE_LIMIT,
-    OPEN_SECONDS,
-    PARTS,
-    Abort,
-    Begin,
-    DestinationEnd,
-    Flows,
-    Handoff,
-    HandoffError,
-    SourceEnd,
-    reach,
-)
+from serai.wire.handoff import BEGIN_LIMIT, MESSAGE_LIMIT, OPEN_SECONDS, PARTS, Abort, Begin, Flows
+from serai.wire.peer import DestinationEnd, Handoff, HandoffError, SourceEnd, reach
 from serai.wire.private import PrivateFileError
 from serai.wire.remote import Depart, Expect, Forget, Moving
 
