@@ -78,10 +78,12 @@ class Abort(Message, tag="abort", frozen=True, kw_only=True):
     """This comes to nothing. The source's is answered by ``Closed``."""
 
     why: _Text
+    closed: bool = False
+    """The destination's: and ``Closed`` holds as well."""
 
 
 class Closed(Message, tag="closed", frozen=True, kw_only=True):
-    """The destination's gates are closed, and stay so unless the guest runs there."""
+    """The destination's gates are closed, and stay so unless the guest runs there, whatever it was told before."""
 
 
 FromSource = Begin | Flows | Turn | Abort

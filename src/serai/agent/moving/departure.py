@@ -67,7 +67,7 @@ class Departure:
         self._began = self._migrating = False
         self._stopped_at: float | None = None
         self._turned_at: float | None = None
-        """When the destination was told that it is its turn, the last time."""
+        """When the destination was told that it is its turn, the last time; None: its gates are not open for that."""
         self._carried = self._live_there = self._moved = self._back = False
         self._moved_at = 0.0
         self._why = ""
@@ -214,8 +214,8 @@ class Departure:
                 return self._aborted(self._why)
             case Closed():
                 return self._gone("it has given up", now)
-            case Abort(why=why):
-                return self._refused(why, now)
+            case Abort():
+                return self._refused(message, now)
 
     def _taken(self, now: float) -> list[Command]:
         if not self._line.whole:
@@ -236,11 +236,17 @@ class Departure:
             case _:
                 return []
 
-    def _refused(self, why: str, now: float) -> list[Command]:
-        parted = self._gone(why, now)
-        if self._phase in _BEFORE:
-            return [*parted, *self.abort(f"the destination does not take the VM's flows: {why}")]
-        return parted
+    def _refused(self, abort: Abort, now: float) -> list[Command]:
+        parted = self._gone(abort.why, now)
+        if abort.closed:
+            self._turned_at = None
+        match self._phase:
+            case Phase.COPYING | Phase.COPIED:
+                return [*parted, *self.abort(f"the destination does not take the VM's flows: {abort.why}")]
+            case Phase.RETURNING if abort.closed:
+                return [*parted, *self._aborted(self._why)]
+            case _:
+                return parted
 
     def _gone(self, why: str, now: float) -> list[Command]:
         return [HangUp(why=why), *self._part(Parted(why=why, now=now))]
