@@ -234,6 +234,48 @@ def test_what_is_no_part_of_this_is_refused(source: Host, destination: Host) -> 
     assert destination.gate.flows.count() == 0
 
 
+class TestHeld:
+    """A host is told at once that the VM is gone, and its rules go; its flows are still to be told of."""
+
+    @staticmethod
+    def without(host: Host) -> None:
+        """Rules come that do not have the VM."""
+        host.gate.gates.unbind(testrun.LOOPBACK)
+        empty = compile_host(world(*ALL), "host", [])
+        host.gate.gates.prepare(empty)
+        assert host.gate.gates.discard_others(empty)
+
+    def test_flows_stay_until_they_are_handed_over(self, source: Host) -> None:
+        leaving = source.leaving()
+        leaving.copy(whole=True)
+        self.without(source)
+        assert source.gate.flows.count() == 4
+        assert leaving.copy(whole=True)[1] == 4
+        leaving.end()
+        leaving.drop()
+        assert source.gate.flows.table(source.vnic) is None
+        assert source.gate.rows() == [], "they have not ended"
+
+    def test_they_go_with_the_rules_where_nobody_takes_them(self, source: Host) -> None:
+        leaving = source.leaving()
+        self.without(source)
+        leaving.drop()
+        assert source.gate.flows.table(source.vnic) is None
+        assert len(source.gate.rows()) == 4
+
+    def test_they_stay_where_the_rules_have_the_vm_again(self, source: Host) -> None:
+        leaving = source.leaving()
+        self.without(source)
+        source.hold(*ALL)
+        leaving.drop()
+        assert source.gate.flows.count() == 4
+
+    def test_and_where_they_have_it_still(self, source: Host) -> None:
+        leaving = source.leaving()
+        leaving.drop()
+        assert source.gate.flows.count() == 4
+
+
 class TestUnprotected:
     """What a gate lets pass out of its turn is counted, though by construction there is none."""
 

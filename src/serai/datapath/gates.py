@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Set as AbstractSet
 from pathlib import Path
 from typing import Self
 
@@ -76,6 +77,9 @@ class Gates:
         self._records = Records(gate.maps)
         self._quota, self._rate = flow_quota, flow_rate
         self._amid: dict[VnicId, int] = {}
+        self._held: set[VnicId] = set()
+        self._wanted: set[VnicId] | None = None
+        """The vNICs whose flows are needed, since others were discarded; None: something else is about to be."""
         self._own = OwnIdentities(gate.maps["endpoints"])
         self.metering = Metering(Diary(records) if records else None, self._own.of)
         """What there is to tell of these gates."""
@@ -169,6 +173,7 @@ class Gates:
         Raises:
             KernelError: it does not fit; nothing has changed.
         """
+        self._wanted = None
         self.flows.keep({vnic.id: vnic.security.max_flows or self._quota for vnic in ruleset.vnics})
         addresses, macs = self._maps["addresses"], self._maps["macs"]
         fresh = [
@@ -234,13 +239,26 @@ class Gates:
         _delete_others(self._maps["addresses"], bindings(ruleset.vnics))
         _delete_others(self._maps["macs"], more_macs(ruleset.vnics))
         self._tables.remove_others(ruleset)
-        self._hear_ends()
-        guarded = {vnic.id for vnic in ruleset.vnics}
-        self.metering.read_sightings(self.sightings.counts())
-        self.sightings.forget(self._slots.given.keys() - guarded)
-        self._own.forget_others(guarded)
-        self.flows.remove_others(guarded)
+        self._wanted = {vnic.id for vnic in ruleset.vnics}
+        self._remove_others(self._wanted | self._held)
         return True
+
+    def hold(self, vnics: Collection[VnicId]) -> None:
+        """Keep what is known of the flows of ``vnics``, whichever rules come, until they are let go: they are on their way to another host."""
+        self._held.update(vnics)
+
+    def let_go(self, vnics: Collection[VnicId]) -> None:
+        """Keep it no longer than rules need it."""
+        self._held.difference_update(vnics)
+        if self._wanted is not None:
+            self._remove_others(self._wanted | self._held)
+
+    def _remove_others(self, vnics: AbstractSet[VnicId]) -> None:
+        self._hear_ends()
+        self.metering.read_sightings(self.sightings.counts())
+        self.sightings.forget(self._slots.given.keys() - vnics)
+        self._own.forget_others(vnics)
+        self.flows.remove_others(vnics)
 
     def sweep(self) -> None:
         """Take what is over out of the kernel; of flows, where there are many. ``read`` sees to the others.

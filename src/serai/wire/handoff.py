@@ -6,18 +6,11 @@ destination whether it is the source that speaks. Whatever is not understood, to
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
-import ssl
-from collections.abc import Awaitable, Callable
-from typing import Annotated, Final, Generic, TypeVar
+from typing import Annotated, Final
 
 import msgspec
 
 from serai.model.migration import MoveId
-from serai.wire.keypair import PkiError
-from serai.wire.pki import identity_of_der
-from serai.wire.tls import explain
 
 VERSION: Final = 1
 """Of these messages."""
@@ -31,9 +24,6 @@ LEASE_SECONDS: Final = 2.0
 """How long a ``Turn`` opens the destination's gates, counted from when the destination said what it acknowledges, unless the guest runs there."""
 OPEN_SECONDS: Final = 5.0
 """How long connecting, shaking hands and the first message may take."""
-_UNSENT: Final = 2 * MESSAGE_LIMIT
-"""Who lets more wait than this does not take what is sent to it."""
-_LENGTH: Final = 4
 
 _Number = Annotated[int, msgspec.Meta(ge=0)]
 _Text = Annotated[str, msgspec.Meta(max_length=4096)]
@@ -88,144 +78,34 @@ class Abort(Message, tag="abort", frozen=True, kw_only=True):
     """This comes to nothing. The source's is answered by ``Closed``."""
 
     why: _Text
+    closed: bool = False
+    """The destination's: and ``Closed`` holds as well."""
 
 
 class Closed(Message, tag="closed", frozen=True, kw_only=True):
-    """The destination's gates are closed, and stay so unless the guest runs there."""
+    """The destination's gates are closed, and stay so unless the guest runs there, whatever it was told before."""
 
 
 FromSource = Begin | Flows | Turn | Abort
 FromDestination = Taken | Live | Closed | Abort
 
-In = TypeVar("In", bound=FromSource | FromDestination)
-Out = TypeVar("Out", bound=FromSource | FromDestination)
-
 _FROM_SOURCE: Final[msgspec.msgpack.Decoder[FromSource]] = msgspec.msgpack.Decoder(FromSource)
 _FROM_DESTINATION: Final[msgspec.msgpack.Decoder[FromDestination]] = msgspec.msgpack.Decoder(FromDestination)
 
 
-class HandoffError(RuntimeError):
-    """There is no conversation, or none any more; the message says why."""
-
-
-class Handoff(Generic[In, Out]):
-    """One end of a conversation."""
-
-    def __init__(
-        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, decode: Callable[[bytes], In]
-    ) -> None:
-        """Speak over a connection that is open, and with whom it may be."""
-        self._reader, self._writer = reader, writer
-        self._decode = decode
-
-    @property
-    def host(self) -> str:
-        """The host at the other end, by the certificate that it shows; TLS has checked who signed that.
-
-        Raises:
-            HandoffError: it is no host's.
-        """
-        tls: ssl.SSLObject | None = self._writer.get_extra_info("ssl_object")
-        try:
-            return identity_of_der((tls.getpeercert(binary_form=True) if tls else None) or b"").host
-        except PkiError as error:
-            raise HandoffError(f"the other end is no host of this site: {error}") from error
-
-    def send(self, message: Out) -> None:
-        """Have ``message`` sent; nobody waits.
-
-        Raises:
-            HandoffError: the other end is gone, or does not take what is sent to it.
-        """
-        raw = msgspec.msgpack.encode(message)
-        transport = self._writer.transport
-        if transport.is_closing():
-            raise HandoffError("the connection is gone")
-        if transport.get_write_buffer_size() + len(raw) > _UNSENT:
-            self.cut()
-            raise HandoffError("the other end does not take what is sent to it")
-        self._writer.write(len(raw).to_bytes(_LENGTH, "big") + raw)
-
-    async def receive(self, limit: int = MESSAGE_LIMIT) -> In:
-        """Wait for the next message, of so many bytes at the most.
-
-        Raises:
-            HandoffError: there is none to come, or what came is none that may come here.
-        """
-        try:
-            length = int.from_bytes(await self._reader.readexactly(_LENGTH), "big")
-            if length > limit:
-                raise HandoffError(f"a message of {length} bytes is too long: {limit} may come")
-            raw = await self._reader.readexactly(length)
-        except asyncio.IncompleteReadError as error:
-            raise HandoffError("the other end has ended the conversation") from error
-        except ssl.SSLError as error:
-            raise HandoffError(f"TLS has failed: {explain(error)}") from error
-        except OSError as error:
-            raise HandoffError(f"the connection is gone: {error.strerror or error}") from error
-        try:
-            return self._decode(raw)
-        except (msgspec.MsgspecError, ValueError, RecursionError) as error:
-            raise HandoffError(f"this is no message: {error}") from error
-
-    async def close(self) -> None:
-        """End it: what was sent before has a second to arrive."""
-        self._writer.close()
-        with contextlib.suppress(OSError, TimeoutError):
-            async with asyncio.timeout(1.0):
-                await self._writer.wait_closed()
-        self.cut()
-
-    def cut(self) -> None:
-        """End it at once."""
-        self._writer.transport.abort()
-
-
-SourceEnd = Handoff[FromDestination, FromSource]
-DestinationEnd = Handoff[FromSource, FromDestination]
-
-
-async def reach(address: str, context: ssl.SSLContext, host: str) -> SourceEnd:
-    """Connect to ``host``, the destination of a ticket, at ``ADDRESS:PORT``.
+def decode_from_source(raw: bytes) -> FromSource:
+    """Read what a source wrote.
 
     Raises:
-        HandoffError: nobody answers there, or somebody else.
+        ValueError: it is no message of a source.
     """
-    name, _, port = address.rpartition(":")
-    try:
-        async with asyncio.timeout(OPEN_SECONDS):
-            reader, writer = await asyncio.open_connection(name.strip("[]"), int(port), ssl=context)
-    except ssl.SSLError as error:
-        raise HandoffError(f"host {host} at {address}: TLS has failed: {explain(error)}") from error
-    except TimeoutError as error:
-        raise HandoffError(f"host {host} at {address}: nobody answers in {OPEN_SECONDS:g} s") from error
-    except (OSError, ValueError, OverflowError) as error:
-        raise HandoffError(f"host {host} at {address}: {getattr(error, 'strerror', '') or error}") from error
-    made: SourceEnd = Handoff(reader, writer, _FROM_DESTINATION.decode)
-    try:
-        found = made.host
-    except HandoffError:
-        made.cut()
-        raise
-    if found != host:
-        made.cut()
-        raise HandoffError(f"at {address} is host {found}, and the VM goes to host {host}")
-    return made
+    return _FROM_SOURCE.decode(raw)
 
 
-async def listen(
-    address: str, port: int, context: ssl.SSLContext, converse: Callable[[DestinationEnd], Awaitable[None]]
-) -> asyncio.Server:
-    """Let hosts in as ``context`` says, and ``converse`` with each.
+def decode_from_destination(raw: bytes) -> FromDestination:
+    """Read what a destination wrote.
 
     Raises:
-        HandoffError: the address cannot be listened at.
+        ValueError: it is no message of a destination.
     """
-
-    async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await converse(Handoff(reader, writer, _FROM_SOURCE.decode))
-
-    try:
-        return await asyncio.start_server(connected, address, port, ssl=context, ssl_handshake_timeout=OPEN_SECONDS)
-    except OSError as error:
-        raise HandoffError(f"hosts cannot be listened to at {address}:{port}: {error.strerror or error}") from error
+    return _FROM_DESTINATION.decode(raw)

@@ -173,7 +173,7 @@ def test_rules_without_the_vm_end_it() -> None:
     said = play(one, WITHOUT)
     why = "the rules of this host do not have the VM any more"
     assert said == [
-        Say(message=Abort(why=why)), HangUp(why=why), Tell(step=Step.ABORTED, why=why), REMEMBER,
+        Say(message=Abort(why=why, closed=True)), HangUp(why=why), Tell(step=Step.ABORTED, why=why), REMEMBER,
     ]  # fmt: skip
     one = turned()
     assert play(one, WITHOUT)[0] == WITHHOLD
@@ -273,7 +273,7 @@ class TestForgotten:
     def test_amid_the_copy(self) -> None:
         one = joined()
         assert play(one, Forgotten(why="", now=1.0))[:2] == [
-            Say(message=Abort(why="the controller has forgotten this move")),
+            Say(message=Abort(why="the controller has forgotten this move", closed=True)),
             HangUp(why="the controller has forgotten this move"),
         ]
 

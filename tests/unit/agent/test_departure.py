@@ -4,16 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from serai.agent.moving.departure import (
-    AGAIN_SECONDS,
-    ANSWER_SECONDS,
-    ATTEMPTS,
-    CARRY_SECONDS,
-    COPY_SECONDS,
-    LIVE_SECONDS,
-    WAIT_SECONDS,
-    Departure,
-)
+from serai.agent.moving.departure import ATTEMPTS, CARRY_SECONDS, LIVE_SECONDS, WAIT_SECONDS, Departure
 from serai.agent.moving.events import (
     Command,
     Copied,
@@ -40,6 +31,7 @@ from serai.agent.moving.events import (
     Withhold,
 )
 from serai.agent.moving.kept import Phase
+from serai.agent.moving.line import AGAIN_SECONDS, ANSWER_SECONDS, COPY_SECONDS
 from serai.model.life import Life
 from serai.model.migration import Facts, Step, Ticket
 from serai.wire.handoff import VERSION, Abort, Begin, Closed, FromDestination, Live, Taken, Turn
@@ -325,6 +317,23 @@ class TestFailures:
         one = moving()
         assert play(one, heard(Abort(why="too old"))) == [HangUp(why="too old"), StopMigration()]
         assert play(one, heard(Abort(why="too old"))) == [], "it is hung up"
+
+    @pytest.mark.parametrize("first", ["abort", "guest"])
+    def test_the_destination_gives_up_when_the_guest_is_stopped(self, first: str) -> None:
+        """It has been called off: its gates are closed, and those here need not wait for that."""
+        one = switched()
+        events = [heard(Abort(why="called off", closed=True)), lived(Life.RUNS)]
+        said = play(one, *(events if first == "abort" else events[::-1]))
+        assert RELEASE in said
+        assert steps(said) == [Step.ABORTED]
+        assert one.open
+
+    def test_one_that_understands_nothing_may_have_opened_its_gates(self) -> None:
+        one = switched()
+        assert play(one, heard(Abort(why="message 3 has come")), lived(Life.RUNS)) == [
+            HangUp(why="message 3 has come"), REMEMBER,
+        ]  # fmt: skip
+        assert not one.open
 
     def test_the_vm_ends(self) -> None:
         assert steps(play(moving(migrate=False), lived(Life.GONE))) == [Step.ABORTED]

@@ -21,7 +21,8 @@ from serai.agent.moving.runtime import Mover, MoverConfig
 from serai.agent.refused import RefusedError
 from serai.model.life import Life
 from serai.model.migration import Step, Ticket
-from serai.wire.handoff import VERSION, Abort, Begin, Flows, HandoffError, SourceEnd, Taken, Turn, reach
+from serai.wire.handoff import VERSION, Abort, Begin, Flows, Taken, Turn
+from serai.wire.peer import HandoffError, SourceEnd, reach
 from serai.wire.pki import identity_of_der
 from serai.wire.remote import Depart, Expect, Forget, Moving
 
@@ -37,6 +38,7 @@ class FakeGates:
         self.log: list[str] = []
         self.known = True
         self.ended = False
+        self.held = 0
 
     def guarded(self, vnics: Collection[int]) -> bool:
         return self.known and set(vnics) <= set(VNICS)
@@ -64,6 +66,7 @@ class FakeLeaving:
     def __init__(self, gates: FakeGates, vnics: Collection[int]) -> None:
         self.gates, self.vnics = gates, vnics
         self.told: dict[tuple[int, str], int] = {}
+        gates.held += 1
 
     def copy(self, *, whole: bool) -> tuple[Sequence[bytes], int]:
         parts, count = [], 0
@@ -77,6 +80,9 @@ class FakeLeaving:
     def end(self) -> int:
         self.gates.ended = True
         return 0
+
+    def drop(self) -> None:
+        self.gates.held -= 1
 
 
 class FakeComing:
@@ -241,6 +247,7 @@ def test_a_vm_moves_with_its_flows(play: Play) -> None:
             assert [word.step for word in scene.movers[host].said()] == [scene.words[host][-1].step]
             scene.movers[host].order(Forget(move=TICKET.move, term=1))
             assert scene.movers[host].said() == []
+        assert a.held == 0
 
     play(test)
 
@@ -268,6 +275,8 @@ def test_the_controller_calls_it_off(play: Play) -> None:
         await scene.told("b", Step.ABORTED)
         assert scene.hypervisor.stopped == ["web"]
         assert (scene.gates["a"].log, scene.gates["b"].log) == ([], ["closed"])
+        scene.movers["a"].order(Forget(move=TICKET.move, term=1))
+        assert scene.gates["a"].held == 0
 
     play(test)
 

@@ -15,23 +15,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from credentials import Site
-from serai.wire import handoff, pki
-from serai.wire.handoff import (
-    BEGIN_LIMIT,
-    VERSION,
-    Abort,
-    Begin,
-    Closed,
-    DestinationEnd,
-    Flows,
-    HandoffError,
-    Live,
-    SourceEnd,
-    Taken,
-    Turn,
-    listen,
-    reach,
-)
+from serai.wire import handoff, peer, pki
+from serai.wire.handoff import BEGIN_LIMIT, VERSION, Abort, Begin, Closed, Flows, Live, Taken, Turn
+from serai.wire.peer import DestinationEnd, HandoffError, SourceEnd, listen, reach
 from serai.wire.tls import agents_context, peer_context
 
 MOVE = "a" * 32
@@ -123,7 +109,7 @@ def test_two_hosts_talk_and_each_knows_who_the_other_is(site: Site) -> None:
 
 @pytest.mark.parametrize("message", [Taken(number=3, flows=2, refused=1), Live(), Closed(), Abort(why="w")])
 def test_what_a_destination_says_is_read_back(message: handoff.FromDestination) -> None:
-    assert handoff._FROM_DESTINATION.decode(msgspec.msgpack.encode(message)) == message
+    assert handoff.decode_from_destination(msgspec.msgpack.encode(message)) == message
 
 
 def test_whom_a_destination_lets_in(site: Site, foreign: Site, tmp_path: Path) -> None:
@@ -253,7 +239,7 @@ def test_later_messages_may_be_longer_and_not_too_long(site: Site) -> None:
 
 
 def test_who_takes_nothing_is_cut_off(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(handoff, "_UNSENT", 1 << 20)
+    monkeypatch.setattr(peer, "_UNSENT", 1 << 20)
     deaf = asyncio.Event()
 
     async def test(address: str, _there: Destination) -> None:
@@ -286,7 +272,7 @@ def test_bytes_are_a_message_or_an_error(body: bytes) -> None:
         reader = asyncio.StreamReader()
         reader.feed_data(raw(body))
         reader.feed_eof()
-        end: DestinationEnd = handoff.Handoff(reader, None, handoff._FROM_SOURCE.decode)  # type: ignore[arg-type]
+        end: DestinationEnd = peer.Handoff(reader, None, handoff.decode_from_source)  # type: ignore[arg-type]
         try:
             message = await end.receive()
         except HandoffError as error:

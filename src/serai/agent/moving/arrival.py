@@ -133,7 +133,7 @@ class Arrival:
             return []
         before: list[Command] = [Withhold()] if self._phase is Phase.TURNED else []
         self._phase = Phase.ABORTED
-        told = self._part(Abort(why=why[:4096]), why)
+        told = self._part(Abort(why=why[:4096], closed=True), why)
         return [*before, *told, Tell(step=Step.ABORTED, facts=self._facts, why=why), Remember()]
 
     def handle(self, event: Event) -> list[Command]:

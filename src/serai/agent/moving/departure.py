@@ -14,7 +14,6 @@ import msgspec
 from serai.agent.moving.events import (
     Command,
     Copied,
-    Copy,
     Event,
     Forgotten,
     HandedOver,
@@ -37,17 +36,11 @@ from serai.agent.moving.events import (
     Withhold,
 )
 from serai.agent.moving.kept import Departing, Phase
+from serai.agent.moving.line import Line
 from serai.model.life import Life
 from serai.model.migration import Facts, Step, Ticket
-from serai.wire.handoff import LEASE_SECONDS, VERSION, Abort, Begin, Closed, FromDestination, Live, Taken, Turn
+from serai.wire.handoff import LEASE_SECONDS, VERSION, Abort, Begin, Closed, FromDestination, Live, Taken
 
-COPY_SECONDS: Final = 0.05
-"""Between two copies, unless one takes so long that it would be most of what the agent does."""
-_RARELY: Final = 4
-ANSWER_SECONDS: Final = 5.0
-"""How long the destination may take to answer."""
-AGAIN_SECONDS: Final = 0.2
-"""How long is waited until it is reached for again."""
 ATTEMPTS: Final = 50
 """How often it is reached for in vain before the guest is stopped."""
 CARRY_SECONDS: Final = 10.0
@@ -70,26 +63,15 @@ class Departure:
         self._address = address
         self._migrate = migrate
         self._phase = Phase.COPYING
-        self._joined = False
-        self._reaching = False
-        self._reach_at = 0.0
-        self._attempts = 0
-        self._sent = self._acknowledged = 0
-        self._whole = False
-        """All flows have been sent in this conversation."""
-        self._answer_at = self._copied_at = 0.0
-        self._pause = COPY_SECONDS
+        self._line = Line()
         self._began = self._migrating = False
         self._stopped_at: float | None = None
-        self._turn = 0
-        """The number of ``Turn`` in this conversation."""
         self._turned_at: float | None = None
+        """When the destination was told that it is its turn, the last time; None: its gates are not open for that."""
         self._carried = self._live_there = self._moved = self._back = False
         self._moved_at = 0.0
         self._why = ""
         """Why it is being aborted; empty: it is not."""
-        self._lost = ""
-        """Why there was no conversation, the last time."""
         self._facts = Facts()
         self._away = False
         """The move has ended, and gates here do not forward for the VM."""
@@ -141,7 +123,7 @@ class Departure:
         """Do what is to be done at first."""
         if self._restored or self._phase in _ENDED:
             return [] if self.open else [Withhold()]
-        self._reaching = True
+        self._line.reaching = True
         return [Remember(), Reach(address=self._address)]
 
     def abort(self, why: str) -> list[Command]:
@@ -159,7 +141,7 @@ class Departure:
             case Forgotten():
                 return self._forget(event)
             case Told():
-                self._address, self._attempts = event.address, 0
+                self._address, self._line.attempts = event.address, 0
                 return self._word()
             case HandedOver():
                 return self._fenced(event)
@@ -172,7 +154,7 @@ class Departure:
             case Joined():
                 return self._join(event)
             case Heard():
-                return self._hear(event.message, event.now) if self._joined else []  # type: ignore[arg-type]
+                return self._hear(event.message, event.now) if self._line.joined else []  # type: ignore[arg-type]
             case Parted():
                 return self._part(event)
             case Copied():
@@ -194,19 +176,17 @@ class Departure:
             return self._aborted(self._why)
         if (fenced := self._fence(now)) or (self._moved and self._carried):
             return fenced
-        if not self._joined:
+        if not self._line.joined:
             return self._reach(now)
-        if not self._answered:
-            return self._gone("it does not answer", now) if now >= self._answer_at + ANSWER_SECONDS else []
-        if self._phase in _BEFORE and now >= self._copied_at + self._pause:
-            return [self._copy(whole=False, now=now)]
-        return []
+        if self._line.late(now):
+            return self._gone("it does not answer", now)
+        return [self._line.copy(now)] if self._phase in _BEFORE and self._line.due(now) else []
 
     def _reach(self, now: float) -> list[Command]:
-        idle = self._reaching or self._carried or self._phase is Phase.RETURNING or self._waits()
-        if idle or now < self._reach_at:
+        idle = self._line.reaching or self._carried or self._phase is Phase.RETURNING or self._waits()
+        if idle or now < self._line.reach_at:
             return []
-        self._reaching = True
+        self._line.reaching = True
         return [Reach(address=self._address)]
 
     def _waits(self) -> bool:
@@ -218,39 +198,30 @@ class Departure:
 
     # The other host
 
-    @property
-    def _answered(self) -> bool:
-        return self._whole and self._acknowledged == self._sent
-
     def _join(self, event: Joined) -> list[Command]:
-        self._reaching, self._joined, self._whole = False, True, False
-        self._sent = self._turn = 0
-        self._answer_at = event.now
+        self._line.join(event.now)
         return [Say(message=Begin(version=VERSION, move=self.ticket.move, epoch=self.ticket.epoch))]
 
     def _hear(self, message: FromDestination, now: float) -> list[Command]:
         match message:
-            case Taken(number=number):
-                fits = number == self._acknowledged + 1 if self._whole else number == 0
-                if not fits or number > self._sent:
-                    return self._gone("it answers what was not said", now)
-                return self._taken(number, now)
+            case Taken(number=number) if self._line.answered(number, now):
+                return self._taken(now)
+            case Taken():
+                return self._gone("it answers what was not said", now)
             case Live():
                 return self._runs_there(now)
             case Closed() if self._phase is Phase.RETURNING:
                 return self._aborted(self._why)
             case Closed():
                 return self._gone("it has given up", now)
-            case Abort(why=why):
-                return self._refused(why, now)
+            case Abort():
+                return self._refused(message, now)
 
-    def _taken(self, number: int, now: float) -> list[Command]:
-        self._acknowledged, self._answer_at = number, now
-        if not self._whole:
-            return [] if self._phase is Phase.RETURNING else [self._copy(whole=True, now=now)]
-        if not self._answered:
+    def _taken(self, now: float) -> list[Command]:
+        if not self._line.whole:
+            return [] if self._phase is Phase.RETURNING else [self._line.copy(now)]
+        if not self._line.quiet:
             return []
-        self._attempts = 0
         match self._phase:
             case Phase.COPYING:
                 self._phase = Phase.COPIED
@@ -259,54 +230,51 @@ class Departure:
                     self._began = self._migrating = True
                     migrate = [Migrate(address=self._address)]
                 return [Tell(step=Step.COPIED, facts=self._facts), Remember(), *migrate]
-            case Phase.SWITCHED | Phase.RETURNING if self._turn:
+            case Phase.SWITCHED | Phase.RETURNING if self._line.turn:
                 self._carried = True
                 return self._fence(now)
             case _:
                 return []
 
-    def _refused(self, why: str, now: float) -> list[Command]:
-        parted = self._gone(why, now)
-        if self._phase in _BEFORE:
-            return [*parted, *self.abort(f"the destination does not take the VM's flows: {why}")]
-        return parted
+    def _refused(self, abort: Abort, now: float) -> list[Command]:
+        parted = self._gone(abort.why, now)
+        if abort.closed:
+            self._turned_at = None
+        match self._phase:
+            case Phase.COPYING | Phase.COPIED:
+                return [*parted, *self.abort(f"the destination does not take the VM's flows: {abort.why}")]
+            case Phase.RETURNING if abort.closed:
+                return [*parted, *self._aborted(self._why)]
+            case _:
+                return parted
 
     def _gone(self, why: str, now: float) -> list[Command]:
         return [HangUp(why=why), *self._part(Parted(why=why, now=now))]
 
     def _part(self, event: Parted) -> list[Command]:
-        self._joined = self._reaching = self._whole = False
-        self._lost = event.why
-        self._reach_at = event.now + AGAIN_SECONDS
+        self._line.part(event.why, event.now)
         if self._phase not in _BEFORE:
             return self._fence(event.now)
-        self._attempts += 1
-        if self._attempts < ATTEMPTS or (self._phase is Phase.COPIED and not self._migrate):
+        if self._line.attempts < ATTEMPTS or (self._phase is Phase.COPIED and not self._migrate):
             return []
         return self.abort(f"the VM's flows cannot be handed to the destination: {event.why}")
 
     # Flows
 
-    def _copy(self, *, whole: bool, now: float) -> Copy:
-        self._copied_at = self._answer_at = now
-        return Copy(number=self._sent + 1, whole=whole)
-
     def _copied(self, event: Copied) -> list[Command]:
-        if not self._joined:
+        if not self._line.joined:
             return []
+        self._line.copied(event)
         first = self._phase is Phase.COPYING
-        self._sent, self._whole = event.number, True
-        self._pause = max(COPY_SECONDS, _RARELY * (event.now - self._copied_at))
         self._facts = msgspec.structs.replace(
             self._facts,
             flows_first=self._facts.flows_first + (event.flows if first else 0),
             flows_later=self._facts.flows_later + (0 if first else event.flows),
         )
-        if self._phase is not Phase.SWITCHED or self._turn:
+        if self._phase is not Phase.SWITCHED or self._line.turn:
             return []
-        self._sent += 1
-        self._turn, self._turned_at = self._sent, event.now
-        return [Say(message=Turn(number=self._turn, acknowledged=self._acknowledged))]
+        self._turned_at = event.now
+        return [Say(message=self._line.say_turn())]
 
     # The guest
 
@@ -334,8 +302,8 @@ class Departure:
 
     def _switch(self, now: float) -> list[Command]:
         """It is stopped: gates close first; then the rest of its flows goes, and after it ``Turn``."""
-        self._phase, self._reach_at = Phase.SWITCHED, now
-        rest: list[Command] = [self._copy(whole=False, now=now)] if self._joined and self._whole else []
+        self._phase, self._line.reach_at = Phase.SWITCHED, now
+        rest: list[Command] = [self._line.copy(now)] if self._line.joined and self._line.whole else []
         return [Withhold(), *rest, Tell(step=Step.SWITCHED, facts=self._facts), Remember()]
 
     def _runs_there(self, now: float) -> list[Command]:
@@ -358,7 +326,7 @@ class Departure:
 
     def _fence(self, now: float) -> list[Command]:
         """It is gone: that is told when all flows are there too, and the destination has said that the guest is; or has had the time to."""
-        told = self._carried and (self._live_there or not self._joined or now >= self._moved_at + LIVE_SECONDS)
+        told = self._carried and (self._live_there or not self._line.joined or now >= self._moved_at + LIVE_SECONDS)
         late = now >= self._moved_at + CARRY_SECONDS
         return [HandOver()] if self._moved and (told or late) else []
 
@@ -400,7 +368,7 @@ class Departure:
         if self._turned_at is None:
             return self._aborted(why)
         self._phase, self._why = Phase.RETURNING, self._why or why
-        said: list[Command] = [Say(message=Abort(why=self._why[:4096]))] if self._joined else []
+        said: list[Command] = [Say(message=Abort(why=self._why[:4096]))] if self._line.joined else []
         return [*said, Remember()]
 
     def _aborted(self, why: str) -> list[Command]:
@@ -408,8 +376,8 @@ class Departure:
         returned = self._phase is Phase.RETURNING
         self._phase, self._why = Phase.ABORTED, why
         parted: list[Command] = []
-        if self._joined:
-            self._joined = False
+        if self._line.joined:
+            self._line.joined = False
             said: list[Command] = [] if returned else [Say(message=Abort(why=why[:4096]))]
             parted = [*said, HangUp(why=why)]
         return [*opened, *parted, *self._word(), Remember()]
@@ -422,9 +390,11 @@ class Departure:
             encrypted=True if self._began else None,
         )
         if not self._carried:
-            self._why = f"its last flows could not be carried along: {self._lost or 'the destination does not answer'}"
-        parted: list[Command] = [HangUp(why="this move is over")] if self._joined else []
-        self._joined = False
+            self._why = (
+                f"its last flows could not be carried along: {self._line.lost or 'the destination does not answer'}"
+            )
+        parted: list[Command] = [HangUp(why="this move is over")] if self._line.joined else []
+        self._line.joined = False
         return [*parted, *self._word(), Remember()]
 
     def _forget(self, event: Forgotten) -> list[Command]:

@@ -69,8 +69,9 @@ class LeavingFlows:
     """Flows that are written down again and again, each time those that were active since the last time."""
 
     def __init__(self, gates: Gates, vnics: Sequence[VnicId]) -> None:
-        """Begin with all flows of ``vnics``."""
+        """Begin with all flows of ``vnics``. They are kept until they are dropped, also when the rules do not have the VM any more."""
         self._gates, self._vnics = gates, vnics
+        gates.hold(vnics)
         self._since_ns = 0
         self._last: dict[VnicId, Flows] = {}
 
@@ -105,6 +106,10 @@ class LeavingFlows:
                 passed += Passed(*self._last[vnic]).since(now)
             self._gates.hand_over(vnic)
         return passed
+
+    def drop(self) -> None:
+        """Keep them no longer than rules need them."""
+        self._gates.let_go(self._vnics)
 
 
 class ComingFlows:

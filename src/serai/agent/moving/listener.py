@@ -11,7 +11,7 @@ from ipaddress import ip_address
 import structlog
 
 from serai.agent.identity import Identity, IdentityError
-from serai.wire.handoff import DestinationEnd, HandoffError, listen
+from serai.wire.peer import DestinationEnd, HandoffError, listen
 
 _log = structlog.get_logger(__name__)
 

@@ -28,6 +28,9 @@ class Leaving(Protocol):
     def end(self) -> int:
         """Another host has them; return how many packets gates here have let pass since they were last written down."""
 
+    def drop(self) -> None:
+        """Nothing more is to be done with them."""
+
 
 class Coming(Protocol):
     """The flows of a VM that comes."""

@@ -39,6 +39,7 @@ from serai.agent.moving.events import (
     Ticked,
     Withhold,
 )
+from serai.agent.moving.kept import Departing, Phase
 from serai.agent.moving.listener import Listener
 from serai.agent.moving.memory import MovesFile
 from serai.agent.moving.moves import Do, Memory, Moves, Spread
@@ -47,20 +48,8 @@ from serai.agent.refused import RefusedError
 from serai.datapath.libbpf import KernelError
 from serai.model.life import Life
 from serai.model.migration import Ticket
-from serai.wire.handoff import (
-    BEGIN_LIMIT,
-    MESSAGE_LIMIT,
-    OPEN_SECONDS,
-    PARTS,
-    Abort,
-    Begin,
-    DestinationEnd,
-    Flows,
-    Handoff,
-    HandoffError,
-    SourceEnd,
-    reach,
-)
+from serai.wire.handoff import BEGIN_LIMIT, MESSAGE_LIMIT, OPEN_SECONDS, PARTS, Abort, Begin, Flows
+from serai.wire.peer import DestinationEnd, Handoff, HandoffError, SourceEnd, reach
 from serai.wire.private import PrivateFileError
 from serai.wire.remote import Depart, Expect, Forget, Moving
 
@@ -141,6 +130,9 @@ class Mover:
             return
         self._moves = Moves(self._config.host, memory)
         self._do(self._moves.begin(_now()))
+        for kept in memory.moves:
+            if isinstance(kept, Departing) and kept.phase not in {Phase.FENCED, Phase.ABORTED}:
+                self._leaving[kept.ticket.move] = self._gates.leaving(kept.ticket.vnics)
 
     def rules_held(self, digest: str, vnics: Collection[int]) -> None:
         """The kernel holds this ruleset now."""
@@ -227,7 +219,9 @@ class Mover:
                 self._start(self._stop(ticket))
             case HandOver():
                 leaving = self._leaving.pop(move, None) or self._gates.leaving(ticket.vnics)
-                self._take(move, HandedOver(unprotected=leaving.end()))
+                unprotected = leaving.end()
+                leaving.drop()
+                self._take(move, HandedOver(unprotected=unprotected))
             case Remember():
                 self._remember()
 
@@ -257,9 +251,10 @@ class Mover:
     def _remember(self) -> None:
         memory = self._moves.memory
         known = {kept.ticket.move for kept in memory.moves}
-        for flows in (self._leaving, self._coming):
-            for move in flows.keys() - known:
-                del flows[move]
+        for move in self._leaving.keys() - known:
+            self._leaving.pop(move).drop()
+        for move in self._coming.keys() - known:
+            del self._coming[move]
         try:
             self._file.write(memory)
             self._unkept = ""
