@@ -47,6 +47,7 @@ class TapWatch:
         self._mark = mark
         self._socket = call_in_namespace(namespace, functools.partial(_open, tap))
         self._over = threading.Event()
+        self._until = 0
         self._thread = threading.Thread(target=self._watch, name=f"watch-{tap}", daemon=True)
 
     @classmethod
@@ -71,7 +72,8 @@ class TapWatch:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Take down what has come. RuntimeError when frames came too fast."""
+        """Take down what has come until now. RuntimeError when frames came too fast."""
+        self._until = time.time_ns()
         self._over.set()
         self._thread.join()
         _, lost = struct.unpack("II", self._socket.getsockopt(_SOL_PACKET, _PACKET_STATISTICS, 8))
@@ -94,6 +96,8 @@ class TapWatch:
             stamps = [data for level, kind, data in more if (level, kind) == (socket.SOL_SOCKET, _SO_TIMESTAMPNS)]
             seconds, ns = _TIME.unpack(stamps[0])
             frame = Frame(seconds * 1_000_000_000 + ns, where[2] == _OUTGOING, self._mark in raw)
+            if self._over.is_set() and frame.ns > self._until:
+                return
             self.frames.append(frame)
 
 
