@@ -112,6 +112,16 @@ class Moves:
     # What is known
 
     @whole
+    async def require_none(self, vm: str) -> None:
+        """Let go on who wants a VM to move that is not being moved.
+
+        Raises:
+            MoveError: it is.
+        """
+        async with self._ledger.reading() as connection:
+            await _require_none(connection, vm)
+
+    @whole
     async def one(self, name: str) -> MoveRecord | None:
         """Return a move by its id, or by its number; None: there is none."""
         which = MOVES.c.number == int(name) if _is_number(name) else MOVES.c.id == name

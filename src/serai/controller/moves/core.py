@@ -61,6 +61,8 @@ class MovesCore:
         self._due: dict[str, datetime] = {}
         self._planned: set[str] = set()
         """Those whose destination should hold the VM's rules by now."""
+        self._owed: set[str] = set()
+        """Those whose destination shall hear of them as soon as it is known what it should hold."""
         self._said: dict[str, str] = {}
         """The digest of the ruleset by which a destination was asked to prepare last."""
         self._now = datetime.min.replace(tzinfo=UTC)
@@ -187,6 +189,8 @@ class MovesCore:
                     self._happen(move, states.Event.HELD)
                 case state if state in _ON_THE_WAY and self._is_there(move):
                     self._happen(move, states.Event.THERE)
+                case _ if move.id in self._owed:
+                    self._carry_out(move, states.Command.EXPECT)
                 case _:
                     pass
 
@@ -268,6 +272,7 @@ class MovesCore:
             )
             self._open[move.id] = move
             self._due[move.id] = self._until(move)
+            self._owed.discard(move.id)
         if then.state in OVER:
             self._end(was, move, event)
             return
@@ -284,9 +289,13 @@ class MovesCore:
         match command:
             case states.Command.PLAN:
                 self._commands.append(Plan(vm=move.vm, to=move.to))
-            case states.Command.EXPECT if move.ticket and (wanted := self._site.wanted(move.to)):
-                self._said[move.id] = wanted
-                self._say(move.to, Expect(ticket=move.ticket, term=self._term, digest=bytes.fromhex(wanted)))
+            case states.Command.EXPECT if move.ticket:
+                self._owed.discard(move.id)
+                if wanted := self._site.wanted(move.to):
+                    self._said[move.id] = wanted
+                    self._say(move.to, Expect(ticket=move.ticket, term=self._term, digest=bytes.fromhex(wanted)))
+                else:
+                    self._owed.add(move.id)
             case states.Command.DEPART if move.ticket:
                 self._say(move.source, Depart(ticket=move.ticket, term=self._term, address=move.address))
             case states.Command.FORGET:

@@ -58,6 +58,7 @@ class MoveRequests:
         host = await self._store.hosts.one(request.to)
         if host is None or host.revoked is not None:
             raise NotFoundError(f"no host {request.to!r} has joined: `serai host list` has those that have")
+        await self._store.moves.require_none(vm.path)
         if self._moves.leads:
             try:
                 self._moves.require_possible(vm, request.to)

@@ -500,8 +500,10 @@ def test_whoever_leads_next_goes_on() -> None:
     second.site.should = {}  # nobody has told yet what hosts should hold
     assert brief(second.does(HostCame(host="a"))) == [("a", Depart)]
     assert second.does(HostCame(host="b")) == []
+    assert second.does(Ticked()) == []
     second.site.should = dict.fromkeys("abc", D1)
-    assert second.does(PlanTaken(vm="/acme:web")) == []
+    assert brief(second.does(PlanTaken(vm="/acme:web"))) == [("b", Expect)]
+    assert second.does(Ticked()) == []
     assert brief(second.does(HostCame(host="b"))) == [("b", Expect)]
     assert brief(second.said("a", Step.SWITCHED)) == [("keep", State.SWITCHED)]
     assert second.at().version == kept.version + 1
