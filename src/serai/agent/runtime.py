@@ -50,7 +50,7 @@ from serai.datapath.libbpf import KernelError
 from serai.datapath.queue import flush
 from serai.inventory.domains import DefinitionError, tapless, taps_of
 from serai.inventory.qemu_conf import forces_tls
-from serai.model.inventory import Mac, VnicId
+from serai.model.inventory import Mac
 from serai.model.ruleset import HostRuleset
 from serai.model.ruleset_delta import Delta
 from serai.wire import local
@@ -388,13 +388,6 @@ class Runtime:
                 return local.RowsReply(rows=list(self._kernel.rows()), rules=dict(ruleset.rules) if ruleset else {})
             case local.Samples():
                 return self._samples()
-            case local.ExportFlows():
-                return self._export(request)
-            case local.ImportFlows():
-                return self._import(request)
-            case local.HandedOver():
-                self._kernel.hand_over(VnicId(request.vnic))
-                return local.Done()
 
     def _status(self) -> local.StatusReply:
         ruleset = self._core.ruleset
@@ -490,24 +483,6 @@ class Runtime:
         for name in sorted(taps.keys() - guarded):
             _log.warning("no vNIC of the ruleset is behind this tap: its gate stays closed", tap=name, domain=domain)
         return local.GuardReply(guarded=sorted(taps.keys() & guarded), closed=sorted(taps.keys() - guarded))
-
-    def _export(self, request: local.ExportFlows) -> local.ExportReply:
-        now_ns = time.monotonic_ns()
-        try:
-            flows = self._kernel.flows.export(VnicId(request.vnic), now_ns, since_ns=request.since_ns)
-        except KeyError as error:
-            message = f"no vNIC {request.vnic} is known on host {self._config.host}"
-            raise RefusedError(message) from error
-        return local.ExportReply(flows=flows, now_ns=now_ns)
-
-    def _import(self, request: local.ImportFlows) -> local.ImportReply:
-        try:
-            return local.ImportReply(flows=self._kernel.take(request.flows, time.monotonic_ns()))
-        except KeyError as error:
-            message = f"these flows belong to a vNIC that host {self._config.host} does not expect"
-            raise RefusedError(message) from error
-        except ValueError as error:
-            raise RefusedError(str(error)) from error
 
 
 def _exists(ifindex: int) -> bool:

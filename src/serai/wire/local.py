@@ -73,26 +73,7 @@ class Samples(msgspec.Struct, tag_field="ask", tag="samples", frozen=True):
     """Which packets were dropped of late?"""
 
 
-class ExportFlows(msgspec.Struct, tag_field="ask", tag="export", frozen=True, kw_only=True):
-    """Hand over the flows of a vNIC that carried packets since a time of yours."""
-
-    vnic: int
-    since_ns: int = 0
-
-
-class HandedOver(msgspec.Struct, tag_field="ask", tag="handed-over", frozen=True, kw_only=True):
-    """Another host has taken the flows of this vNIC: when its table goes, they have not ended."""
-
-    vnic: int
-
-
-class ImportFlows(msgspec.Struct, tag_field="ask", tag="import", frozen=True, kw_only=True):
-    """Take over flows that another agent exported."""
-
-    flows: bytes
-
-
-Request = Status | Apply | Change | Enter | Guard | Release | Rows | Samples | ExportFlows | ImportFlows | HandedOver
+Request = Status | Apply | Change | Enter | Guard | Release | Rows | Samples
 
 
 class GateStatus(msgspec.Struct, frozen=True, kw_only=True):
@@ -220,19 +201,6 @@ class SamplesReply(msgspec.Struct, frozen=True, kw_only=True):
     """The paths of vNICs by their number (in decimal, as JSON's keys are texts)."""
 
 
-class ExportReply(msgspec.Struct, frozen=True, kw_only=True):
-    """Flows on their way, and the time from which to ask for what comes later."""
-
-    flows: bytes
-    now_ns: int
-
-
-class ImportReply(msgspec.Struct, frozen=True, kw_only=True):
-    """How many flows were taken over."""
-
-    flows: int
-
-
 class Done(msgspec.Struct, frozen=True):
     """It is done; there is nothing to tell."""
 
@@ -243,11 +211,9 @@ class Failure(msgspec.Struct, frozen=True, kw_only=True):
     error: str
 
 
-Reply = StatusReply | ApplyReply | EnterReply | GuardReply | RowsReply | SamplesReply | ExportReply | ImportReply | Done
+Reply = StatusReply | ApplyReply | EnterReply | GuardReply | RowsReply | SamplesReply | Done
 
-R = TypeVar(
-    "R", StatusReply, ApplyReply, EnterReply, GuardReply, RowsReply, SamplesReply, ExportReply, ImportReply, Done
-)
+R = TypeVar("R", StatusReply, ApplyReply, EnterReply, GuardReply, RowsReply, SamplesReply, Done)
 
 
 def encode(message: Request | Reply | Failure) -> bytes:
