@@ -16,6 +16,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
 from functools import partial
 from ipaddress import IPv4Address
 from pathlib import Path
@@ -34,6 +35,7 @@ from serai.lab.policies import PolicyDirectory, plan_of
 from serai.lab.state import LabState
 from serai.lab.teardown import take_down
 from serai.model.reasons import Reason
+from serai.wire import flowapi
 
 MOVES: Final = 20
 CONNECTIONS: Final = 1000
@@ -98,7 +100,6 @@ class _Tally:
     lost: int = 0
     unprotected: int = 0
     leaked: int = 0
-    dropped: int = 0
     gaps_ms: list[float] = dataclasses.field(default_factory=list)
     bare_gaps_ms: list[float] = dataclasses.field(default_factory=list)
     seconds: list[float] = dataclasses.field(default_factory=list)
@@ -107,7 +108,7 @@ class _Tally:
 
 def measure(moves: int = MOVES, connections: int = CONNECTIONS) -> Iterator[Metric]:
     """So many moves in each lab."""
-    tally = _Tally()
+    tally, began = _Tally(), datetime.now(UTC)
     with _guarded() as center, _bare() as lab:
         inside = center.lab.plan.outside_namespace("acme-front")
         beside = lab.plan.outside_namespace("acme-front")
@@ -117,10 +118,15 @@ def measure(moves: int = MOVES, connections: int = CONNECTIONS) -> Iterator[Metr
                 tally.seconds.append(_timed(ticks, tally.gaps_ms, partial(_move, center, to, tally)))
                 tally.bare_seconds.append(_timed(bare_ticks, tally.bare_gaps_ms, partial(lab.migrate, _DOMAIN, to)))
             tally.lost = len(crowd.lost(patience_seconds=_PATIENCE_SECONDS))
+            dropped = _dropped(center, began)
+    denied = dropped.pop(Reason.DENIED.name.lower(), 0)
+    if not denied:
+        raise RuntimeError("no gate met the flood: the account proves nothing")
     yield Metric(name="move.lost_connections", value=tally.lost, unit="connections", goal=0)
     yield Metric(name="move.unprotected_packets", value=tally.unprotected, unit="packets", goal=0)
     yield Metric(name="move.leaked_denied", value=tally.leaked, unit="packets", goal=0)
-    yield Metric(name="move.replies_dropped", value=tally.dropped, unit="packets", goal=0)
+    yield Metric(name="move.replies_dropped", value=sum(dropped.values()), unit="packets", goal=0)
+    yield Metric(name="move.denied_dropped", value=denied, unit="packets")
     with_serai, without = map(statistics.median, (tally.gaps_ms, tally.bare_gaps_ms))
     yield Metric(name="move.extra_gap_ms", value=with_serai - without, unit="ms", goal=20)
     yield Metric(name="move.gap_ms", value=with_serai, unit="ms")
@@ -149,7 +155,6 @@ def _move(center: DataCenter, to: str, tally: _Tally) -> None:
     source = "ab"[to == "a"]
     here, there = (center.lab.plan.host_namespace(host) for host in (source, to))
     [tap] = taps(here)
-    dropped, denied = _count(center), _count(center, denied=True)
     with TapWatch(here, tap, _MARK) as old, ThreadPoolExecutor(1) as pool, _denied(center):
         coming = pool.submit(TapWatch.of_next, there, taps(there), _MARK)
         moved = threading.Thread(target=center.move, args=(_VM, to))
@@ -157,20 +162,22 @@ def _move(center: DataCenter, to: str, tally: _Tally) -> None:
         with coming.result() as new:
             moved.join()
             time.sleep(_SETTLE_SECONDS)
-    if not new.frames or _count(center, denied=True) <= denied:
-        raise RuntimeError("nothing was seen at the destination, or no gate met the flood: the account proves nothing")
+    if not new.frames:
+        raise RuntimeError("nothing was seen at the destination: the account proves nothing")
     last = max((frame.ns for frame in old.frames if not frame.to_vm), default=0)
     first = min((frame.ns for frame in new.frames if not frame.to_vm), default=0)
     tally.leaked += sum(frame.marked and frame.to_vm for frame in (*old.frames, *new.frames))
     tally.unprotected += sum(frame.to_vm and frame.ns < last for frame in new.frames)
     tally.unprotected += sum(frame.to_vm and frame.ns > first for frame in old.frames)
-    tally.dropped += _count(center) - dropped
 
 
-def _count(center: DataCenter, *, denied: bool = False) -> int:
-    """Packets of the VM that gates have dropped because a rule denies them, or for any other reason."""
-    drops = [drop for status in center.statuses().values() if status for drop in status.drops]
-    return sum(drop.packets for drop in drops if (drop.reason == Reason.DENIED) is denied)
+def _dropped(center: DataCenter, since: datetime) -> dict[str, int]:
+    """What gates have dropped of the VM, by reason, as the controller was told."""
+    center.wait_told()
+    params = {"of": _VM, "since": since.isoformat(), "until": datetime.now(UTC).isoformat()}
+    with center.controller.client() as client:
+        found = client.ask("GET", "/v1/drops", flowapi.Drops, params=params)
+    return {each.reason: each.packets for each in found.reasons}
 
 
 @contextlib.contextmanager
