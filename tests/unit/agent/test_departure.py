@@ -367,7 +367,9 @@ class TestForgotten:
         one = moving()
         play(one, Forgotten(why="called off", now=11.0), lived(Life.HELD), copied(2), taken(2), taken(3), LIVE)
         assert play(one, ended()) == [HandOver()]
-        assert steps(play(one, HandedOver(unprotected=0))) == [Step.FENCED]
+        (_, word, _) = play(one, HandedOver(unprotected=0))
+        assert isinstance(word, Tell)
+        assert (word.step, word.why) == (Step.FENCED, "")
 
     def test_while_the_guest_is_stopped_the_hypervisor_decides(self) -> None:
         assert play(switched(), Forgotten(why="x", now=11.0)) == [StopMigration()]

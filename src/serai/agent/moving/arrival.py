@@ -72,6 +72,8 @@ class Arrival:
         self._here = False
         """The VM's domain is here, running or not."""
         self._facts = Facts()
+        self._why = ""
+        """Why it was aborted."""
         self._silent = self._over = False
 
     @classmethod
@@ -79,7 +81,7 @@ class Arrival:
         """Go on from what an earlier agent remembered."""
         made = cls(kept.ticket, kept.digest, held, address)
         made._phase, made._complete = kept.phase, kept.complete
-        made._facts, made._silent = kept.facts, kept.silent
+        made._facts, made._silent, made._why = kept.facts, kept.silent, kept.why
         made._before, made._due = "", kept.phase is Phase.WAITING
         made._lease_until = kept.lease_until
         return made
@@ -89,7 +91,7 @@ class Arrival:
         """What must outlive a restart."""
         return Arriving(
             ticket=self.ticket, digest=self._wanted, phase=self._phase, complete=self._complete, facts=self._facts,
-            silent=self._silent, lease_until=self._lease_until,
+            silent=self._silent, lease_until=self._lease_until, why=self._why,
         )  # fmt: skip
 
     @property
@@ -132,9 +134,9 @@ class Arrival:
         if self._phase in {Phase.LIVE, Phase.ABORTED}:
             return []
         before: list[Command] = [Withhold()] if self._phase is Phase.TURNED else []
-        self._phase = Phase.ABORTED
+        self._phase, self._why = Phase.ABORTED, why
         told = self._part(Abort(why=why[:4096], closed=True), why)
-        return [*before, *told, Tell(step=Step.ABORTED, facts=self._facts, why=why), Remember()]
+        return [*before, *told, self._word(), Remember()]
 
     def handle(self, event: Event) -> list[Command]:
         """Take one event in and return what it makes necessary, in the order in which it must be done."""
@@ -274,8 +276,8 @@ class Arrival:
             return self._part(Abort(why="the guest runs here"), why)
         before: list[Command] = [Withhold()] if self._phase is Phase.TURNED else []
         fresh = self._phase is not Phase.ABORTED
-        self._phase = Phase.ABORTED
-        told = [Tell(step=Step.ABORTED, facts=self._facts, why=why)] if fresh else []
+        self._phase, self._why = Phase.ABORTED, self._why or why
+        told = [self._word()] if fresh else []
         return [*before, *self._part(Closed(), why), *told, Remember()]
 
     def _forget(self, why: str) -> list[Command]:
@@ -305,7 +307,7 @@ class Arrival:
             case Phase.LIVE:
                 return Tell(step=Step.CARRIED if self._complete else Step.LIVE, facts=self._facts)
             case Phase.ABORTED:
-                return Tell(step=Step.ABORTED, facts=self._facts)
+                return Tell(step=Step.ABORTED, facts=self._facts, why=self._why)
             case _:
                 facts = msgspec.structs.replace(self._facts, digest=self._held.digest)
                 return Tell(step=Step.PREPARED, address=self._address, facts=facts)

@@ -83,12 +83,13 @@ class Departure:
         made = cls(kept.ticket, kept.address, migrate=kept.migrate)
         made._phase, made._began, made._facts = kept.phase, kept.began, kept.facts
         made._silent, made._away = kept.silent, kept.phase is Phase.FENCED
+        made._why = kept.why if kept.phase in _ENDED else ""
         if kept.phase not in _ENDED:
             made._restored = True
             made._turned_at = None if kept.phase in _BEFORE else now
             made._migrating = kept.began
         if kept.phase is Phase.RETURNING:
-            made._why = "the source's agent was restarted"
+            made._why = kept.why or "the source's agent was restarted"
         return made
 
     @property
@@ -96,7 +97,7 @@ class Departure:
         """What must outlive a restart."""
         return Departing(
             ticket=self.ticket, address=self._address, migrate=self._migrate, phase=self._phase, began=self._began, facts=self._facts,
-            silent=self._silent,
+            silent=self._silent, why=self._why,
         )  # fmt: skip
 
     @property
@@ -389,10 +390,8 @@ class Departure:
             unprotected=self._facts.unprotected + event.unprotected,
             encrypted=True if self._began else None,
         )
-        if not self._carried:
-            self._why = (
-                f"its last flows could not be carried along: {self._line.lost or 'the destination does not answer'}"
-            )
+        lost = self._line.lost or "the destination does not answer"
+        self._why = "" if self._carried else f"its last flows could not be carried along: {lost}"
         parted: list[Command] = [HangUp(why="this move is over")] if self._line.joined else []
         self._line.joined = False
         return [*parted, *self._word(), Remember()]

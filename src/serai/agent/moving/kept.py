@@ -50,6 +50,8 @@ class Arriving(msgspec.Struct, frozen=True, kw_only=True, tag_field="role", tag=
     """Of ``TURNED``, by the clock of this boot of the host."""
     silent: bool = False
     """The controller wants to hear no more of it."""
+    why: str = ""
+    """What was told with its last word."""
 
 
 class Departing(msgspec.Struct, frozen=True, kw_only=True, tag_field="role", tag="departing"):
@@ -64,6 +66,8 @@ class Departing(msgspec.Struct, frozen=True, kw_only=True, tag_field="role", tag
     facts: Facts
     silent: bool = False
     """The controller wants to hear no more of it."""
+    why: str = ""
+    """What was told with its last word."""
 
 
 Kept = Arriving | Departing
