@@ -34,6 +34,8 @@ _VERBS = {
     "lab": ("lab", "lab", "Run a virtual data center in a box: two hypervisor hosts and real guests."),
     "login": ("login", "login", "Log in to a controller."),
     "map": ("traffic.servicemap", "map_", "Draw which groups talk to which."),
+    "migrate": ("moves", "migrate", "Move a VM to another host."),
+    "moves": ("moves", "moves", "List moves of VMs, and what was proven about them."),
     "people": ("people", "people", "Say who may do what."),
     "placement": ("placement", "placement", "Say where VMs may run."),
     "plan": ("apply", "plan", "Say what applying files would do."),

@@ -16,6 +16,7 @@ from test_discretion import resource, running, vm
 from serai.access.roles import Role
 from serai.wire import api
 from serai.wire.client import Client, ClientError
+from serai.wire.moveapi import AbortRequest, MoveRequest
 from serai.wire.profile import find
 
 ALL = ("viewer", "operator", "policy-editor", "security-admin", "auditor")
@@ -68,6 +69,10 @@ DOORS = (
     Door("a host's resource", "POST", "/v1/apply", {"/": ADMINS}, apply(resource("Host", "b"))),
     Door("the site", "POST", "/v1/apply", {"/": ADMINS}, apply(resource("Site", "site", spec="{mode: observe}"))),
     Door("a join token", "POST", "/v1/join-tokens", {"/": ("operator", "security-admin")}, api.JoinTokenRequest(host="b")),
+    Door("moves", "GET", "/v1/moves", {"/": ALL}),
+    Door("a move", "GET", "/v1/moves/7", {"/": ALL}),
+    Door("to move", "POST", "/v1/moves", {"/": ("operator", "security-admin")}, MoveRequest(vm="/acme:own", to="none")),
+    Door("to abort", "POST", "/v1/moves/7/abort", {"/": ("operator", "security-admin")}, AbortRequest()),
     Door("to revoke", "POST", "/v1/hosts/none/revoke", {"/": ADMINS}),
 )  # fmt: skip
 
@@ -110,8 +115,8 @@ def _got_in(client: Client, door: Door) -> bool:
     except ClientError as error:
         if error.status not in NOT_LET_IN:
             raise
-        # A host that is not there is looked for by whoever may look.
-        return error.status == 404 and "hosts/none" in door.path
+        # A host or a move that is not there is looked for by whoever may look.
+        return error.status == 404 and ("hosts/none" in door.path or "/moves" in door.path)
     return True
 
 

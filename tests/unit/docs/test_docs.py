@@ -319,8 +319,9 @@ def test_the_list_of_reasons_is_whole() -> None:
 
 def verbs(command: click.Command, path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
     """Go through everything that can be run."""
-    if not isinstance(command, click.Group):
+    if not isinstance(command, click.Group) or command.invoke_without_command:
         yield path
+    if not isinstance(command, click.Group):
         return
     context = click.Context(command)
     for name in command.list_commands(context):
@@ -338,7 +339,10 @@ def parse(shown: CommandLine) -> tuple[str, ...]:
     command: click.Command = main
     context, words, path = click.Context(main, info_name="serai"), shown.words, []
     while isinstance(command, click.Group) and (words or not shown.mention):
-        _, words, _ = command.make_parser(context).parse_args(list(words))
+        _, rest, _ = command.make_parser(context).parse_args(list(words))
+        if not rest and command.invoke_without_command:
+            break  # it does something by itself
+        words = rest
         name, below, words = command.resolve_command(context, words)
         assert name
         assert below
