@@ -56,8 +56,8 @@ class Plan:
     rounds: tuple[tuple[Move, ...], ...]
     stuck: tuple[Stuck, ...] = ()
     proven: bool
-    """No plan does better: leaves fewer stuck, or, of one that rebalances, needs fewer moves for it.
-    False: the search was ended after as much work as it is given."""
+    """No plan leaves fewer stuck. Of one that rebalances: none gets nearer to what is aimed for, or there with fewer moves, of plans
+    of one round. False: that is not known; the search was ended after as much work as it is given."""
 
     @property
     def moves(self) -> tuple[Move, ...]:

@@ -60,9 +60,16 @@ class Rebalance:
     """These hosts shall be about equally full: with few moves among them, and never more than ``most_moves``."""
 
     hosts: frozenset[str]
-    spread: float
-    """Aimed for: how much fuller the fullest may be than the emptiest, as a share of their memory (0.1: ten percent)."""
+    within: float
+    """Aimed for: no host is fuller, or emptier, than all of them together by more than this share of its memory (0.05: five percent)."""
     most_moves: int
+
+    def __post_init__(self) -> None:
+        """Check that it can be."""
+        if not 0 < self.within < 1:
+            raise PlanError(f"{self.within:g} is no share of memory: take one between 0 and 1, 0.05 say")
+        if self.most_moves < 0:
+            raise PlanError(f"{self.most_moves} moves cannot be made: take a number from 0 on")
 
 
 Goal = Evacuate | Rebalance

@@ -63,7 +63,7 @@ class Layout:
         for at, groups in enumerate(self.apart):
             for group in groups:
                 self._kinds_of_group[group].append(at)
-        self._check(closed)
+        self._check()
         self.load = self._loads()
 
     def spots(self, kind: int) -> Bools:
@@ -122,15 +122,13 @@ class Layout:
         hosts, needs = len(self.hosts), self.sizes[self.kind]
         return np.stack([np.bincount(self.place, need, hosts) for need in needs.T], axis=1).astype(np.int64)
 
-    def _check(self, closed: frozenset[str]) -> None:
+    def _check(self) -> None:
         """Raise PlanError where something cannot be."""
         names = [host.name for host in self.hosts]
         for what, those in (("host", names), ("VM", [machine.path for machine in self.machines])):
             if len(set(those)) < len(those):
                 twice = next(name for name, count in collections.Counter(those).items() if count > 1)
                 raise PlanError(f"{what} {twice} is there twice: name each once")
-        for name in sorted(closed - set(names)):
-            raise PlanError(f"{name} is none of the hosts: name one that is there")
         if (self.sizes < 0).any():
             vm = self.machines[int(self.of_kind(int(np.argmax((self.sizes < 0).any(axis=1))))[0])]
             raise PlanError(f"VM {vm.path} needs less than nothing: memory, vNICs and flows are 0 or more")

@@ -59,15 +59,15 @@ def _around(layout: Layout, left: Ints, moved: Collection[int], width: int) -> L
     kinds = np.unique(layout.kind[left]).tolist()
     asked = {other for kind in kinds for other in layout.neighbours(kind)} | set(kinds)
     loose = np.array([not groups or kind in asked for kind, groups in enumerate(layout.apart)], bool)
-    near = _roomiest(layout, kinds, width)
+    near = roomiest(layout, kinds, width)
     others = loose[layout.kind] & ~layout.closed[layout.place]
     in_the_way = np.unique(layout.kind[others & np.isin(layout.place, near)]).tolist()
-    hosts = np.union1d(near, _roomiest(layout, in_the_way, width))
+    hosts = np.union1d(near, roomiest(layout, in_the_way, width))
     machines = np.union1d(left, np.flatnonzero(others & np.isin(layout.place, hosts)))
     return Look.at(layout, machines, hosts, free=moved)
 
 
-def _roomiest(layout: Layout, kinds: list[int], width: int) -> Ints:
+def roomiest(layout: Layout, kinds: list[int], width: int) -> Ints:
     """Return the hosts that have most memory left among those to which kinds may move; so many for each sort of hosts."""
     order = np.argsort(layout.load[:, 0] - layout.room[:, 0], kind="stable")
     found: set[int] = set()

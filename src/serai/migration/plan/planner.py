@@ -7,14 +7,15 @@ from collections.abc import Iterable
 import numpy as np
 
 from serai.migration.plan.answer import Move, Plan
-from serai.migration.plan.asked import Evacuate, Machine, PlanHost
+from serai.migration.plan.asked import Goal, Machine, PlanError, PlanHost, Rebalance
 from serai.migration.plan.blocked import explain
 from serai.migration.plan.evacuate import evacuate
 from serai.migration.plan.layout import Layout
 from serai.migration.plan.look import Step
+from serai.migration.plan.rebalance import rebalance
 
 
-def plan(hosts: Iterable[PlanHost], machines: Iterable[Machine], goal: Evacuate) -> Plan:
+def plan(hosts: Iterable[PlanHost], machines: Iterable[Machine], goal: Goal) -> Plan:
     """Say who moves where.
 
     Args:
@@ -28,6 +29,14 @@ def plan(hosts: Iterable[PlanHost], machines: Iterable[Machine], goal: Evacuate)
     Raises:
         PlanError: the input cannot be.
     """
+    hosts = tuple(hosts)
+    names = {host.name for host in hosts}
+    for name in sorted(goal.hosts - names):
+        raise PlanError(f"{name} is none of the hosts: name one that is there")
+    if isinstance(goal, Rebalance):
+        layout = Layout(hosts, machines, frozenset(names - goal.hosts))
+        rounds, proven = rebalance(layout, goal)
+        return Plan(rounds=_told(layout, rounds), proven=proven)
     layout = Layout(hosts, machines, goal.hosts)
     rounds, proven = evacuate(layout)
     stuck = np.flatnonzero(layout.closed[layout.place]).tolist()

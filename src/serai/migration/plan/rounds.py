@@ -47,11 +47,11 @@ def evacuation(scene: Scene, rounds: int, *, at_least: int | None) -> Rounds:
     sheet = Sheet()
     arrive, depart, stay = _quantities(sheet, scene, rounds)
     for at in range(rounds):
-        _as_many_arrive(sheet, arrive[at], depart[at])
+        as_many_arrive(sheet, arrive[at], depart[at])
         if at:
             _carry(sheet, scene, stay[at - 1 : at + 1], arrive[at - 1], depart[at - 1])
             _only_who_is_there(sheet, stay[at], depart[at])
-        _room(sheet, scene, arrive[at], stay[at])
+        room(sheet, scene, arrive[at], stay[at])
     gone = np.concatenate([each[:, scene.leaving].ravel() for each in depart])
     gone = gone[gone != NOBODY]
     cost = np.zeros(sheet.quantities, np.int64)
@@ -78,7 +78,8 @@ def _quantities(sheet: Sheet, scene: Scene, rounds: int) -> tuple[list[Ints], li
     return arrive, depart, stay
 
 
-def _as_many_arrive(sheet: Sheet, arrive: Ints, depart: Ints) -> None:
+def as_many_arrive(sheet: Sheet, arrive: Ints, depart: Ints) -> None:
+    """Have as many VMs of a kind arrive somewhere as depart elsewhere."""
     rows = sheet.rows(len(arrive), least=0, most=0)[:, None]
     sheet.put(rows, arrive, 1)
     sheet.put(rows, depart, -1)
@@ -105,7 +106,7 @@ def _only_who_is_there(sheet: Sheet, stay: Ints, depart: Ints) -> None:
     sheet.put(rows, depart[goes], -1)
 
 
-def _room(sheet: Sheet, scene: Scene, arrive: Ints, stay: Ints) -> None:
+def room(sheet: Sheet, scene: Scene, arrive: Ints, stay: Ints) -> None:
     """Bound what places hold while VMs arrive; a place that holds too much takes nobody before it holds less."""
     held = scene.sizes.T @ scene.there
     counted = stay is not scene.there

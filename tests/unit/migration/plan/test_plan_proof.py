@@ -96,5 +96,5 @@ def test_who_could_move_is_not_stuck() -> None:
     ],
 )
 def test_moves_that_rebalance_are_few_and_stay_within(made: Plan, most: int, fault: str) -> None:
-    goal: Goal = Rebalance(hosts=frozenset("bc"), spread=0.1, most_moves=most)
+    goal: Goal = Rebalance(hosts=frozenset("bc"), within=0.1, most_moves=most)
     assert fault in faults(HOSTS, MACHINES, goal, made)
