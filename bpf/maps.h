@@ -212,7 +212,8 @@ struct serai_sighting {
 struct serai_meter {
 	__u64 drops[2][REASON_SLOTS]; /* packets by direction and reason */
 	__u64 lost_denials;           /* packets that `denials` had no room for */
-	__u64 lost_events;            /* events that the ring had no room for */
+	__u32 lost_ends;              /* flows that ended, and that the ring had no room for */
+	__u32 lost_samples;           /* the same of samples; older gates of this layout count them with the ends */
 	__u32 second;                 /* the one that the next two are about, roughly */
 	__u32 opened[2];              /* new flows by direction */
 	__u32 denied;                 /* new keys in `denials` */

@@ -76,7 +76,7 @@ ALWAYS void tell_drop(const struct __sk_buff *skb, struct serai_meter *meter, co
 	struct serai_drop_event *event = bpf_ringbuf_reserve(&events, sizeof(*event), 0);
 
 	if (!event) {
-		__sync_fetch_and_add(&meter->lost_events, 1);
+		__sync_fetch_and_add(&meter->lost_samples, 1);
 		return;
 	}
 	*event = (struct serai_drop_event){
@@ -99,7 +99,7 @@ APART int tell_ended(const struct serai_vnic *vnic, const struct serai_flow_key 
 		struct serai_meter *meter = meter_of(vnic->slot);
 
 		if (meter)
-			__sync_fetch_and_add(&meter->lost_events, 1);
+			__sync_fetch_and_add(&meter->lost_ends, 1);
 		return 0;
 	}
 	event->kind = EVENT_ENDED;

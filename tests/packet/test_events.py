@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Iterator
 
+import numpy as np
 import pytest
 from cases import CLOSED, IN, OUT, PATH, PEER, V4, V6, Setup
 from conftest import SIZES, GateUnderTest
@@ -20,6 +21,7 @@ from serai.datapath.events import Ring
 from serai.datapath.layout import DROP_EVENT, ENDED_EVENT, EVENT_DROP, EVENT_ENDED
 from serai.datapath.object import GateObject
 from serai.datapath.samples import Samples
+from serai.datapath.tally import meter_counts
 from serai.model.reasons import Reason
 from serai.model.tenancy import Mode
 
@@ -70,6 +72,13 @@ def lost(gate: GateUnderTest) -> int:
     return gate.gates.lost()[1]
 
 
+def lost_ends(gate: GateUnderTest) -> int:
+    """As they are told of (``Losses.ring``)."""
+    vnics, meters = gate.gates._slots.meters()
+    _, counts = meter_counts(np.array(vnics, "<u8"), meters)
+    return int(counts[:, -1].sum())
+
+
 def test_nothing_to_read(ring: Ring) -> None:
     for _ in range(2):
         found = ring.read()
@@ -94,19 +103,20 @@ def test_events_come_in_their_order_each_once(gate: GateUnderTest, ring: Ring) -
 
 
 def test_what_finds_no_room_is_counted(gate: GateUnderTest, ring: Ring) -> None:
-    before = lost(gate)
+    before, ends_before = lost(gate), lost_ends(gate)
     for port in range(1000, 1100):
         deny(gate, port)
     found = ring.read()[EVENT_DROP]["port"].tolist()
     assert found == list(range(1000, 1000 + len(found))), "what comes too late is what is lost"
     assert 0 < len(found) < 100
     assert len(found) + lost(gate) - before == 100
+    assert lost_ends(gate) == ends_before, "samples are no flows"
     deny(gate, 1100)
     assert ring.read()[EVENT_DROP]["port"].tolist() == [1100], "there is room again"
 
 
 def test_ended_flows_that_find_no_room_are_counted(gate: GateUnderTest, ring: Ring) -> None:
-    before = lost(gate)
+    before = lost_ends(gate)
     for source in range(1, 41):
         reset(gate, source)
     for source in range(1, 41):
@@ -114,7 +124,7 @@ def test_ended_flows_that_find_no_room_are_counted(gate: GateUnderTest, ring: Ri
     ended = ring.read()[EVENT_ENDED]
     assert ended["key"]["local_port"].tolist() == list(range(1, 1 + len(ended)))
     assert 0 < len(ended) < 40
-    assert len(ended) + lost(gate) - before == 40
+    assert len(ended) + lost_ends(gate) - before == 40
 
 
 def test_a_reader_keeps_up_with_a_gate_that_goes_on(gate: GateUnderTest, ring: Ring) -> None:

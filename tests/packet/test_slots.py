@@ -50,7 +50,7 @@ def kept(maps: Mapping[str, Map]) -> dict[int, int]:
 def count(maps: Mapping[str, Map], slot: int, packets: int) -> None:
     """As the gate counts a drop."""
     meter = np.zeros(1, maps["meters"].value)
-    meter["drops"][0, 0, 1] = meter["lost_events"] = packets
+    meter["drops"][0, 0, 1] = meter["lost_ends"] = packets
     maps["meters"].update(np.array([slot]), meter)
 
 
@@ -114,7 +114,7 @@ def test_counters_begin_at_zero_and_go_on_under_another_agent(maps: Mapping[str,
     slots.give([A, F])
     vnics, meters = slots.meters()
     counted = {
-        vnic: (int(meter["drops"][0, 1]), int(meter["lost_events"])) for vnic, meter in zip(vnics, meters, strict=True)
+        vnic: (int(meter["drops"][0, 1]), int(meter["lost_ends"])) for vnic, meter in zip(vnics, meters, strict=True)
     }
     assert counted == {0: (10, 10), A: (11, 11), B: (12, 12), D: (14, 14), E: (15, 15), F: (0, 0)}
 

@@ -339,7 +339,8 @@ class Gates:
     def lost(self) -> tuple[int, int]:
         """How many packets were dropped without a record of whose they were, and how many events found no room."""
         _, meters = self._slots.meters()
-        return int(meters["lost_denials"].sum()), int(meters["lost_events"].sum())
+        events = meters["lost_ends"].sum() + meters["lost_samples"].sum()
+        return int(meters["lost_denials"].sum()), int(events)
 
 
 def _delete_others(target: Map, wanted: Array) -> None:

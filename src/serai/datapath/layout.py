@@ -142,7 +142,8 @@ METER = np.dtype(
     [
         ("drops", "<u8", (2, REASON_SLOTS)),
         ("lost_denials", "<u8"),
-        ("lost_events", "<u8"),
+        ("lost_ends", "<u4"),
+        ("lost_samples", "<u4"),
         ("second", "<u4"),
         ("opened", "<u4", (2,)),
         ("denied", "<u4"),

@@ -12,8 +12,8 @@ from serai.datapath.maps import Array, comparable
 METERED: Final = np.dtype([("vnic", "<u8")])
 SIGHTED: Final = np.dtype([("vnic", "<u8"), ("kind", "u1"), ("direction", "u1")])
 REASONS: Final = METER["drops"].shape[1]
-LOST: Final = ("lost_denials", "lost_ends" if "lost_ends" in (METER.names or ()) else "lost_events")
-"""What a vNIC's counters say was lost: packets without a record, and what the ring had no room for."""
+LOST: Final = ("lost_denials", "lost_ends")
+"""What a vNIC's counters say was lost: packets without a record, and ends of flows that the ring had no room for."""
 
 
 class Tally:
