@@ -67,18 +67,34 @@ APART int judge(const struct serai_vnic *vnic, const struct packet *p, struct ve
 	return verdict->reason;
 }
 
-/* Observing starts amid live connections, and often before there are rules: who opened one is not known. It is taken
- * in the orientation that policy accepts, so that it lives on when enforcement begins. Returns whether it may pass. */
+/* Of a connection that began before anybody looked, who opened it is not known: is there an orientation that policy accepts?
+ * Neither: then the verdict is as it seems. */
+ALWAYS int judge_reversed(const struct serai_vnic *vnic, const struct packet *p, struct verdict *verdict, int origin)
+{
+	if (p->opens || p->key.protocol != IPPROTO_TCP || verdict->reason != REASON_DENIED)
+		return 0;
+	if (!judge(vnic, p, verdict, !origin))
+		return 1;
+	judge(vnic, p, verdict, origin);
+	return 0;
+}
+
+/* Observing starts amid live connections, and often before there are rules. One is taken in the orientation that policy
+ * accepts, so that it lives on when enforcement begins. Returns whether it may pass. */
 ALWAYS int judge_either(const struct serai_vnic *vnic, const struct packet *p, struct verdict *verdict, int origin)
 {
 	if (!judge(vnic, p, verdict, origin))
 		return 1;
 	if (!(vnic->flags & FLAG_OBSERVE))
 		return 0;
-	if (verdict->reason == REASON_DENIED && !p->opens && p->key.protocol == IPPROTO_TCP &&
-	    judge(vnic, p, verdict, !origin))
-		judge(vnic, p, verdict, origin); /* neither: then as it seems */
+	judge_reversed(vnic, p, verdict, origin);
 	return 1;
+}
+
+/* May it open a flow, though it is not its connection's first packet? Also where a VM has just come without all its flows. */
+ALWAYS int may_be_amid(const struct serai_vnic *vnic, const struct packet *p, __u64 now)
+{
+	return p->key.protocol == IPPROTO_TCP && (vnic->flags & FLAG_OBSERVE || now < vnic->amid_until_ns);
 }
 
 /* `judged_by` goes last: another processor that sees it may rely on the rest. */
@@ -97,8 +113,11 @@ ALWAYS void stamp(struct serai_flow *flow, const struct serai_vnic *vnic, const 
 /* Says whether a new flow may be opened; where not, the verdict says why. */
 APART int admit(const struct serai_vnic *vnic, const struct packet *p, struct verdict *verdict, int direction)
 {
-	if (!vnic || !p || !verdict || !judge_either(vnic, p, verdict, direction) ||
-	    verdict->reason == REASON_NO_RULESET)
+	if (!vnic || !p || !verdict)
+		return 0;
+	if (!judge_either(vnic, p, verdict, direction) && !judge_reversed(vnic, p, verdict, direction))
+		return 0;
+	if (verdict->reason == REASON_NO_RULESET)
 		return 0;
 	if (may_open_now(vnic, direction, now_ns()))
 		return 1;
@@ -193,7 +212,7 @@ ALWAYS void track(struct __sk_buff *skb, const struct serai_vnic *vnic, const st
 		bpf_map_delete_elem(table, &p->key);
 		return;
 	}
-	if (p->related || !(p->opens || (vnic->flags & FLAG_OBSERVE && p->key.protocol == IPPROTO_TCP))) {
+	if (p->related || !(p->opens || may_be_amid(vnic, p, now))) {
 		verdict->reason = REASON_NO_FLOW;
 		return;
 	}

@@ -52,7 +52,9 @@ struct serai_vnic {
 	__u64 view;
 	__u64 ruleset[2];             /* by direction */
 	__u16 ethertypes[ETHERTYPES]; /* in network byte order; 0 where unused */
-	__u64 reserved; /* makes it two cache lines */
+	/* CLOCK_MONOTONIC: until then TCP connections are taken whose beginning nobody has seen: the VM has come from another host,
+	 * and not all of its flows with it. 0: never. */
+	__u64 amid_until_ns;
 };
 
 /* Which addresses a vNIC may use with which MAC: the address is the only part that may be a prefix. */

@@ -10,7 +10,7 @@ from pathlib import Path
 from serai.wire.keypair import key_pem, make_csr, new_key
 from serai.wire.keys import Keys
 from serai.wire.private import write_private
-from serai.wire.tls import agents_context, host_context
+from serai.wire.tls import agents_context, host_context, peer_context
 
 LOCAL = ("localhost", "127.0.0.1")
 
@@ -46,3 +46,13 @@ class Site:
         """What such a host shows."""
         directory = self.identity(host, age=age, under=under)
         return host_context(directory / "host.pem", directory / "host.key", directory / "ca.pem")
+
+    def listening(self, host: str, *, age: timedelta = timedelta(0), under: str = "") -> ssl.SSLContext:
+        """What it lets other hosts in with."""
+        directory = self.identity(host, age=age, under=under)
+        return agents_context(directory / "host.pem", directory / "host.key", directory / "ca.pem")
+
+    def reaching(self, host: str, *, age: timedelta = timedelta(0), under: str = "") -> ssl.SSLContext:
+        """What it reaches other hosts with."""
+        directory = self.identity(host, age=age, under=under)
+        return peer_context(directory / "host.pem", directory / "host.key", directory / "ca.pem")

@@ -7,7 +7,8 @@ from typing import Any
 
 from credentials import Site, now
 from serai.controller.sessions.roles import Admitted, Leader, Turned
-from serai.wire.remote import Held, Hello, Moving, Records, Sight
+from serai.model.host_facts import HostFacts
+from serai.wire.remote import Entering, Held, Hello, Moving, Records, Sight
 
 
 class Gatekeeper:
@@ -69,11 +70,17 @@ class Listener:
     def seen(self, host: str, sight: Sight) -> None:
         self._tell(host, sight)
 
+    def described(self, host: str, facts: HostFacts) -> None:
+        self._tell(host, facts)
+
     def held(self, host: str, held: Held) -> None:
         self._tell(host, held)
 
     def told(self, host: str, records: Records) -> None:
         self._tell(host, records)
+
+    def entering(self, host: str, entering: Entering) -> None:
+        self._tell(host, entering)
 
     def moving(self, host: str, moving: Moving) -> None:
         self._tell(host, moving)

@@ -10,6 +10,8 @@ import msgspec
 
 from fake_traffic import a_record
 from serai.analysis.filter import FilterError, parse
+from serai.analysis.traffic.window import Window
+from serai.cli.traffic.columns import ends
 from serai.wire import flowapi
 from serai.wire.client import Client
 from serai.wire.profile import Profile
@@ -25,17 +27,26 @@ GROUPS = {
     "label:tier": ("web", "db", "(none)"),
 }
 _PROTOCOLS = {"tcp": 9.0, "udp": 2.0, "icmp": 0.02}
+MOST = 9e7
+"""Bytes a second of the first of all lines."""
+DENIED_PACKETS = 123_456
+"""Of the first kind: more than what the latest records tell."""
+_LATE = 8
 _SERVICES = {"tcp/5432": 6.0, "tcp/443": 3.0, "udp/53": 0.1, "tcp/6379": 1.0}
 
 
 class FakeNetwork:
-    """Answers as a controller does, and remembers what it was asked; ``status``: it does not."""
+    """Answers as a controller does, and remembers what it was asked; ``status``: it does not.
 
-    def __init__(self, *, whole: bool = True) -> None:
+    Sums are those of whole steps, from when on there is a history (``begins``; None: for ever); hosts have told up to eight seconds ago.
+    """
+
+    def __init__(self, *, whole: bool = True, begins: datetime | None = None) -> None:
         self.asked: list[httpx2.URL] = []
         self.away = False
         self.status = 200
         self.whole = whole
+        self.begins = begins
         self.filters: list[str] = []
 
     def client(self) -> Client:
@@ -62,25 +73,47 @@ class FakeNetwork:
         ]
         return httpx2.Response(200, content=msgspec.json.encode(found(request.url.params, since, until)))
 
-    def _complete(self, until: datetime) -> flowapi.Completeness:
+    def _seconds(self, since: datetime, until: datetime, *, pairs: bool) -> float:
+        """Return of how long a time sums are."""
+        window = Window(since=int(since.timestamp()), until=int(until.timestamp()))
+        begin = float(window.widened(window.pair_grain if pairs else window.grain).since)
+        if self.begins is not None:
+            begin = max(begin, self.begins.timestamp())
+        return max(0.0, until.timestamp() - _LATE - begin)
+
+    def _complete(self, since: datetime, until: datetime) -> flowapi.Completeness:
         silent = [
             flowapi.Silence(host="hv-7", since=until - timedelta(seconds=90), until=until - timedelta(seconds=30))
         ]
         return flowapi.Completeness(
             percent=100.0 if self.whole else 97.2, records=48213, lost=0 if self.whole else 1350, silent=() if self.whole else silent,
-            silent_hosts=0 if self.whole else 1, until=until - timedelta(seconds=8),
+            silent_hosts=0 if self.whole else 1, until=until - timedelta(seconds=_LATE),
+            begins=self.begins if self.begins and self.begins > since else None,
         )  # fmt: skip
 
     def _top(self, params: httpx2.QueryParams, since: datetime, until: datetime) -> flowapi.Top:
+        if params["by"] == "denied":
+            return self._denied(since, until)
         group = params["group"]
-        seconds = (until - since).total_seconds()
+        seconds = self._seconds(since, until, pairs=False)
         rows = [
-            flowapi.TopRow(names=[name], bytes=int(seconds * 9e7 / (place + 1) ** 1.3), packets=1000, connections=7)
+            flowapi.TopRow(names=[name], bytes=int(seconds * MOST / (place + 1) ** 1.3), packets=1000, connections=7)
             for place, name in enumerate(GROUPS[group])
         ]
         total = flowapi.TopRow(names=[], bytes=sum(row.bytes for row in rows) * 2, packets=100_000, connections=80)
         return flowapi.Top(
-            by="talkers", group=group, headings=["sent by"], rows=rows, total=total, since=since, until=until, completeness=self._complete(until)
+            by="talkers", group=group, headings=["sent by"], rows=rows, total=total, since=since, until=until, completeness=self._complete(since, until)
+        )  # fmt: skip
+
+    def _denied(self, since: datetime, until: datetime) -> flowapi.Top:
+        records = [msgspec.structs.replace(a_record(verdict="denied"), **each) for each in _DENIED]
+        rows = [
+            flowapi.TopRow(names=[*ends(each), each.service, each.rule], bytes=60, packets=DENIED_PACKETS // (place + 1), connections=0, last=until - timedelta(seconds=9 + 60 * place))
+            for place, each in enumerate(records)
+        ]  # fmt: skip
+        total = flowapi.TopRow(names=[], bytes=1, packets=3 * DENIED_PACKETS, connections=0)
+        return flowapi.Top(
+            by="denied", group="vm", headings=["opened by", "to", "service", "rule"], rows=rows, total=total, since=since, until=until, completeness=self._complete(since, until)
         )  # fmt: skip
 
     def _trend(self, params: httpx2.QueryParams, since: datetime, until: datetime) -> flowapi.Trend:
@@ -98,15 +131,15 @@ class FakeNetwork:
                 flowapi.Series(name=name, bytes=sums, packets=[each // 1000 for each in sums], connections=sums)
             )
         return flowapi.Trend(
-            of=params["of"], by=params["by"], since=since, step_seconds=length, series=series, completeness=self._complete(until)  # type: ignore[arg-type]
+            of=params["of"], by=params["by"], since=since, step_seconds=length, series=series, completeness=self._complete(since, until)  # type: ignore[arg-type]
         )  # fmt: skip
 
     def _map(self, params: httpx2.QueryParams, since: datetime, until: datetime) -> flowapi.ServiceMap:
-        seconds = (until - since).total_seconds()
+        seconds = self._seconds(since, until, pairs=True)
         named = [name for name in VMS if f'"{name}"' in params.get("filter", "")]
         vm = named[0] if named else VMS[0]
         ends = [
-            (vm, "/acme/shop:db", "tcp/5432", "accepted", 6e6), ("203.0.113.9", vm, "tcp/443", "accepted", 3e6),
+            (vm, "/acme/shop:db", "tcp/5432", "accepted", MOST), ("203.0.113.9", vm, "tcp/443", "accepted", 3e6),
             ("2001:db8::17:4", vm, "tcp/443", "accepted", 1e6), (vm, "/acme/shop:cache", "tcp/6379", "accepted", 9e5),
             (vm, "/globex/crm:db", "tcp/5432", "denied", 60), (vm, "10.0.0.250", "udp/53", "accepted", 2e3),
             ("/acme/ops:monitor", vm, "tcp/9100", "observed", 5e2),
@@ -116,11 +149,16 @@ class FakeNetwork:
             for s, t, service, verdict, size in ends
         ]  # fmt: skip
         return flowapi.ServiceMap(
-            scope="/", group="vm", nodes=[], edges=edges, since=since, until=until, completeness=self._complete(until)
+            scope="/",
+            group="vm",
+            nodes=[],
+            edges=edges,
+            since=since,
+            until=until,
+            completeness=self._complete(since, until),
         )
 
     def _flows(self, params: httpx2.QueryParams, since: datetime, until: datetime) -> flowapi.FlowPage:
-        del since
         verdict = "denied" if 'verdict="denied"' in params.get("filter", "") else "accepted"
         at = until.replace(microsecond=0) - timedelta(seconds=9)
         records = []
@@ -129,7 +167,7 @@ class FakeNetwork:
             if verdict == "denied":
                 record = msgspec.structs.replace(record, **_DENIED[number % len(_DENIED)])
             records.append(record)
-        return flowapi.FlowPage(records=records, completeness=self._complete(until))
+        return flowapi.FlowPage(records=records, completeness=self._complete(since, until))
 
 
 _DENIED: tuple[dict[str, object], ...] = (

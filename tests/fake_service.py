@@ -9,6 +9,7 @@ import json
 from collections.abc import AsyncIterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 
+import msgspec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from fake_moves import FakeMoves
@@ -25,6 +26,7 @@ from serai.controller.errors import (
     ProposalClosedError,
     StaleError,
 )
+from serai.controller.placing.report import expected, report
 from serai.model.audit_trail import AuditTrail
 from serai.model.checkpoint import Checkpoint, CheckpointError
 from serai.model.decode import decode
@@ -33,7 +35,7 @@ from serai.model.tenancy import ROOT, Scope
 from serai.model.world import World
 from serai.model.yaml_nodes import read_stream
 from serai.policy.questions import form
-from serai.wire import api
+from serai.wire import api, placementapi
 from serai.wire.oidc import hashed
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
@@ -66,6 +68,8 @@ class FakeService(FakeTraffic, FakeMoves):
         self.made_tokens: dict[str, api.Token] = {}
         self.states = [api.HostStatus(name="h1", joined=True, connected=True, behind=False, revision=1, since=NOW)]
         self.log: list[api.AuditRecord] = []
+        self.known_pools: list[placementapi.Pool] = []
+        self.admissions: dict[str, placementapi.Admission] = {}
         self.needs = 1
         self.changed = asyncio.Event()
         self.slow = 0.0
@@ -368,6 +372,25 @@ class FakeService(FakeTraffic, FakeMoves):
     async def wait(self, who: Caller, revision: int, seconds: float) -> api.Status:
         await asyncio.sleep(min(seconds, 0.01) if revision > len(self.made) else 0)
         return await self.status(who)
+
+    # Where VMs may run
+
+    async def placement(self, who: Caller) -> placementapi.PlacementReport:
+        del who
+        world = self._world(self.in_force)
+        return report(world, expected(world), revision=len(self.made))
+
+    async def pools(self, who: Caller) -> placementapi.Pools:
+        del who
+        return placementapi.Pools(revision=len(self.made), pools=self.known_pools)
+
+    async def admission(self, who: Caller, pool: str, host: str) -> placementapi.Admission:
+        del who
+        if pool not in {each.name for each in self.known_pools}:
+            raise NotFoundError(f"there is no pool {pool!r}")
+        if host not in self.admissions:
+            raise NotFoundError(f"nothing is known of host {host!r}")
+        return msgspec.structs.replace(self.admissions[host], pool=pool)
 
     # Questions
 

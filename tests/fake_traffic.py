@@ -5,10 +5,13 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from typing import get_args
 
+from msgspec import structs
+
 from serai.access.decide import Caller
 from serai.analysis.filter import FilterError, parse
 from serai.controller.errors import InvalidError, NotFoundError
-from serai.controller.traffic.questions import Span
+from serai.controller.traffic.asking import Span
+from serai.model.reasons import Reason
 from serai.wire import flowapi
 
 AT = datetime(2026, 11, 24, 14, 0, tzinfo=UTC)
@@ -55,7 +58,8 @@ class FakeTraffic:
             "pairs": ["/acme/shop:web-1", "/acme/shop:db"],
             "denied": ["/acme/shop:web-1", "/acme/shop:db", "tcp/22", "/acme:shop/egress/db"],
         }
-        rows = [flowapi.TopRow(names=names.get(by, ["tcp"]), bytes=3_000_000, packets=2000, connections=10)]
+        last = AT if by == "denied" else None
+        rows = [flowapi.TopRow(names=names.get(by, ["tcp"]), bytes=3_000_000, packets=2000, connections=10, last=last)]
         total = flowapi.TopRow(names=[], bytes=4_000_000, packets=4000, connections=12)
         return flowapi.Top(
             by=by, group=group, headings=[f"name {at}" for at, _ in enumerate(rows[0].names)], rows=rows, total=total, since=span.since, until=span.until, completeness=COMPLETE
@@ -122,6 +126,38 @@ class FakeTraffic:
         ]
         return flowapi.Who(
             vm=f"/acme/shop:{vm}", peers=peers, since=span.since, until=span.until, completeness=COMPLETE
+        )
+
+    async def drops(self, who: Caller, span: Span, *, of: str, limit: int) -> flowapi.Drops:
+        del limit
+        self._asked(span)
+        rows = [
+            flowapi.DropRow(
+                host="host-1" if who.name == "admin" else "", vnic="/acme/shop:web-1/nic0", direction="egress", reason="foreign_ip", packets=1234, first=AT, last=AT
+            )
+        ]  # fmt: skip
+        reasons = [
+            flowapi.DropReason(reason="foreign_ip", description=Reason.FOREIGN_IP.description, packets=1234, vnics=1)
+        ]
+        return flowapi.Drops(
+            of=of, packets=1234, reasons=reasons, rows=rows, more=2, since=span.since, until=span.until, completeness=COMPLETE
+        )  # fmt: skip
+
+    async def sightings(self, who: Caller, span: Span, *, vm: str) -> flowapi.Sightings:
+        del who
+        self._asked(span)
+        if vm == "nobody":
+            raise NotFoundError("no traffic of a VM 'nobody' is on record")
+        row = flowapi.SightingRow(
+            vnic=f"/acme/shop:{vm}/nic0", kind="dhcp_discover", direction="egress", packets=3, address="10.0.0.1", first=AT, last=AT
+        )  # fmt: skip
+        rows = [row, structs.replace(row, kind="neighbor_solicitation", direction="ingress", address="")]
+        return flowapi.Sightings(
+            vm=f"/acme/shop:{vm}",
+            rows=rows if vm != "quiet" else [],
+            since=span.since,
+            until=span.until,
+            completeness=COMPLETE,
         )
 
     async def suggest(self, who: Caller, body: flowapi.SuggestRequest) -> flowapi.Suggestion:

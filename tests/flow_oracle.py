@@ -32,6 +32,9 @@ class Oracle:
         return number != 0 and any(scope.contains(self.traffic.endpoints[number].scope) for scope in self.scopes)
 
     def name(self, number: int, group: str, row: Row | None = None) -> str:
+        if group in {"network", "host"}:  # records say it themselves
+            assert row is not None
+            return row[group] or NONE
         if not number:
             assert row is not None
             return str(unpack(row["remote"])) if group == "vm" else OUTSIDE

@@ -33,6 +33,7 @@ from serai.datapath.libbpf import KernelError
 from serai.datapath.object import GateObject
 from serai.datapath.preflight import kernel_version
 from serai.datapath.queue import flush
+from serai.model.host_facts import Feature
 from serai.model.policy import Action, Clause, Direction, Group, InCidr, Policy, PortRange, Rule, RuleRef, Tier
 from serai.model.reasons import Reason
 from serai.model.ruleset import GuardedVnic, HostRuleset
@@ -204,6 +205,14 @@ def test_the_kernel_says_which_way_to_attach(tmp_path: Path) -> None:
             shown = subprocess.run(["tc", "filter", "show", "dev", "vm0", hook], check=True, capture_output=True)
             assert (name in shown.stdout.decode()) is not HAS_TCX
         assert crosses(found) == SHUT
+
+
+@BOTH_WAYS
+@isolated
+def test_what_the_kernel_has_is_told(tmp_path: Path, *, use_tcx: bool) -> None:
+    with loaded() as gate:
+        found = gates(gate, tmp_path / "bpf" / "links", use_tcx=use_tcx).features()
+    assert (Feature.TCX in found) == (use_tcx and HAS_TCX)
 
 
 @BOTH_WAYS

@@ -11,115 +11,21 @@ import hashlib
 import random
 import socket
 import struct
-import threading
 from collections.abc import Iterator
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 from cases import OPEN, PATH, PEER, PEER6, VM, VM6, Setup
 from conftest import GateUnderTest
 from frames import ICMP, ICMPV6, TCP, UDP
 from namespaces import isolated, mount_bpf
 from test_meter import Agent, rows
-from test_taps import SO_RCVBUFFORCE, ask, listen, neighborhood, serve
+from test_taps import ask, listen, neighborhood, serve
 
 from serai.datapath.attach import Attacher
 from serai.datapath.object import GateObject
 from serai.model.address import unpack
-
-_SOL_PACKET, _PACKET_STATISTICS, _PACKET_VNET_HDR, _OUTGOING = 263, 6, 15, 4
-_ROOM = 256 << 20
-_LONGEST = 1 << 19
-
-Flow = tuple[int, str, int, int]
-"""Protocol, the other end's address, the VM's port, the other end's (of pings: none)."""
-Seen = dict[Flow, list[int]]
-"""Packets and bytes from the VM, then to it."""
-
-
-class Witness:
-    """Counts what passes at an interface, and knows nothing of gates."""
-
-    def __init__(self, interface: str) -> None:
-        self.flows: Seen = collections.defaultdict(lambda: [0, 0, 0, 0])
-        self._pieces: dict[tuple[str, str, int], Flow] = {}
-        self._socket = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(0x0003))
-        self._socket.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, _ROOM)
-        self._socket.setsockopt(_SOL_PACKET, _PACKET_VNET_HDR, 1)
-        self._socket.bind((interface, 0x0003))
-        self._socket.settimeout(0.3)
-        self._enough = threading.Event()
-        self._thread = threading.Thread(target=self._watch)
-
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._enough.set()
-        self._thread.join()
-        seen, dropped = struct.unpack("II", self._socket.getsockopt(_SOL_PACKET, _PACKET_STATISTICS, 8))
-        self._socket.close()
-        assert not dropped, f"{dropped} of {seen} frames came too fast for the witness"
-
-    def _watch(self) -> None:
-        while True:
-            try:
-                raw, where = self._socket.recvfrom(_LONGEST)
-            except TimeoutError:
-                if self._enough.is_set():  # and nothing is left
-                    return
-                continue
-            self._count(raw[:10], raw[10:], outgoing=where[2] == _OUTGOING)
-
-    def _count(self, header: bytes, frame: bytes, *, outgoing: bool) -> None:
-        found = self._flow(frame, to_vm=outgoing)
-        if found is None:
-            return
-        flow, headers = found
-        _, kind, _, segment = struct.unpack("<BBHH", header[:6])
-        packets = -(-(len(frame) - headers) // segment) if kind and segment else 1
-        counts = self.flows[flow]
-        counts[2 * outgoing] += packets
-        counts[2 * outgoing + 1] += len(frame)
-
-    def _flow(self, frame: bytes, *, to_vm: bool) -> tuple[Flow, int] | None:
-        ether, body = frame[12:14], frame[14:]
-        if ether == b"\x08\x00":
-            at, protocol = (body[0] & 15) * 4, body[9]
-            ends = [socket.inet_ntop(socket.AF_INET, body[12 + 4 * end : 16 + 4 * end]) for end in (0, 1)]
-            number, piece = struct.unpack(">HH", body[4:8])
-            offset, more = piece & 0x1FFF, piece >> 13 & 1
-        elif ether == b"\x86\xdd":
-            at, protocol, offset, more, number = 40, body[6], 0, 0, 0
-            ends = [socket.inet_ntop(socket.AF_INET6, body[8 + 16 * end : 24 + 16 * end]) for end in (0, 1)]
-            if protocol == 0:  # a jumbo option (RFC 2675), in front of segments that no length field can tell
-                protocol, at = body[40], 48
-            if protocol == 44:
-                protocol = body[40]
-                piece, number = struct.unpack(">HI", body[42:48])
-                offset, more, at = piece >> 3, piece & 1, 48
-        else:
-            return None
-        key = (ends[0], ends[1], number)
-        if offset:
-            return self._pieces[key], 14 + at
-        remote = ends[0] if to_vm else ends[1]
-        if protocol in {TCP, UDP}:
-            ports = struct.unpack(">HH", body[at : at + 4])
-            mine, theirs = reversed(ports) if to_vm else ports
-            length = (body[at + 12] >> 4) * 4 if protocol == TCP else 8
-            flow = protocol, remote, mine, theirs
-        elif body[at] in ({0, 8} if protocol == ICMP else {128, 129}):
-            flow, length = (protocol, remote, 0, 0), 8
-        else:
-            return None  # what finds neighbors has no flow
-        if more:
-            self._pieces[key] = flow
-        return flow, 14 + at + length
+from witness import Seen, Witness
 
 
 def told(rows: Iterator[dict[str, Any]] | list[dict[str, Any]], sums: Seen) -> None:

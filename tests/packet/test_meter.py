@@ -34,8 +34,10 @@ from serai.agent.telling import Teller, TellingConfig
 from serai.datapath.attach import Attacher
 from serai.datapath.flows import FlowTables
 from serai.datapath.gates import Gates
+from serai.datapath.maps import together
 from serai.datapath.metering import Metering
 from serai.datapath.object import GateObject
+from serai.datapath.pending import RECORD
 from serai.model.address import pack
 from serai.model.flow_record import Event, Verdict
 from serai.model.reasons import Reason
@@ -73,7 +75,7 @@ def tables(gate: GateUnderTest) -> Iterator[Counting]:
 def interval(tables: FlowTables, now: int) -> Any:
     for _ in tables.read(now):
         pass
-    return tables._metering.take(1_700_000_000, now).flows
+    return together(tables._metering.take(1_700_000_000, now).flows, RECORD)
 
 
 def test_only_crowded_tables_are_looked_at_between_two_readings(tables: Counting) -> None:

@@ -16,7 +16,7 @@ from frames import SYN, TCP, tcp
 from namespaces import Tap, ip
 from test_agent_life import PATIENCE, SERAI, definition, on_its_own, plugged, wait
 
-from serai.wire import api, local
+from serai.wire import api, local, placementapi
 from serai.wire.client import Client, ClientError
 from serai.wire.profile import ProfileError, find
 
@@ -45,6 +45,11 @@ spec: {{mode: enforce}}
 apiVersion: serai.dev/v1
 kind: Host
 metadata: {{name: a}}
+---
+apiVersion: serai.dev/v1
+kind: Pool
+metadata: {{name: west}}
+spec: {{hosts: [a], requires: {{memory: 64}}}}
 ---
 apiVersion: serai.dev/v1
 kind: Tenant
@@ -112,6 +117,16 @@ class Up:
             assert not client.ask("GET", "/v1/wait", api.Status, params=params, seconds=30).behind
             return applied.revision
 
+    def admission(self) -> placementapi.Admission | None:
+        """Return what is said of the host in its pool; None: it has not told what it is made of yet."""
+        with self.client() as client:
+            try:
+                return client.ask("GET", "/v1/pools/west/admission/a", placementapi.Admission)
+            except ClientError as error:
+                if error.name != "not-found":
+                    raise
+                return None
+
     def guard(self) -> None:
         for name, tap, mac in (("vm", "t1", MAC), ("peer", "t2", PEER_MAC)):
             asked = local.Guard(definition=definition(name, tap, mac))
@@ -146,6 +161,10 @@ def test_from_nothing_to_a_policy_that_is_enforced_and_outlives_it(tmp_path: Pat
     up.guard()
     assert opens(first, second, 80)
     assert not opens(first, second, 81)
+    wait(lambda: up.admission(), "the host tells what it is made of")  # noqa: PLW0108 (that is asked again and again)
+    admitted = up.admission()
+    assert admitted
+    assert (admitted.fits, admitted.connected, admitted.member) == (True, True, True)
     assert up.apply(site(81)) == 2
     assert opens(first, second, 81)
     assert not opens(first, second, 80)

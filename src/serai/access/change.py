@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from serai.access.decide import Allowed, Caller, Decision, Refused, Subject, decide_all
 from serai.access.rights import PROVIDER_FIELDS
 from serai.access.verbs import Verb
-from serai.model.resources import Policy, Resource, Tenant, VirtualMachine
+from serai.model.resources import PlacementRule, Policy, Resource, Tenant, VirtualMachine
 from serai.model.tenancy import ROOT, Scope
 
 
@@ -51,7 +51,7 @@ def touched(change: Change) -> frozenset[Scope]:
     """Return the scopes that a change is made in.
 
     A Tenant stands in ``/`` but makes its own scope what it is, and each application that it says something else about;
-    a Policy is a matter of the scope that it names as its subject, too.
+    a Policy is a matter of the scope that it names as its subject, too, and a PlacementRule of that whose VMs it keeps apart.
     """
     found = set[Scope]()
     for resource in (change.before, change.after):
@@ -62,6 +62,8 @@ def touched(change: Change) -> frozenset[Scope]:
             found.add(ROOT.child(resource.metadata.name))
         if isinstance(resource, Policy) and resource.spec.subject.scope is not None:
             found.add(resource.spec.subject.scope)
+        if isinstance(resource, PlacementRule) and resource.spec.keep_apart and resource.spec.keep_apart.scope:
+            found.add(resource.spec.keep_apart.scope)
     before, after = _applications(change.before), _applications(change.after)
     return frozenset(found | {scope for scope, _ in before ^ after})
 
@@ -83,7 +85,8 @@ def _providers(change: Change) -> Iterator[Subject]:
         return
     scope = _scope(change.after)
     for name in sorted(PROVIDER_FIELDS.get(change.after.kind, ())):
-        old = getattr(change.before.spec, name) if change.before is not None else None
+        unsaid = type(change.after.spec).model_fields[name].default
+        old = unsaid if change.before is None else getattr(change.before.spec, name)
         if getattr(change.after.spec, name) != old:
             yield Subject(scope=scope, kind=change.after.kind, field=name)
     if _foreign(change.after) - _foreign(change.before):

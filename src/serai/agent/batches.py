@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from serai.datapath.interval import Interval
+from serai.datapath.pending import RECORD
 from serai.model.flow_record import BATCH_RECORDS, DROP_COLUMNS, FLOW_COLUMNS, SIGHTING_COLUMNS, Column
 from serai.wire.records import encode as encode_rows
 from serai.wire.remote import AGENT_LIMIT, Losses, Records, encode
@@ -85,9 +86,7 @@ def batches(
         removed: how many records are removed unsent to make room for these.
     """
     lost = Losses(ring=interval.ring, drops=interval.denials, forgotten=interval.forgotten, spool=removed)
-    whole: Rows = {"flows": interval.flows, "drops": interval.drops, "sightings": interval.sightings}
-    pieces = max(1, *(-(-len(rows) // BATCH_RECORDS) for rows in whole.values()))
-    waiting = [_piece(whole, at, BATCH_RECORDS) for at in reversed(range(pieces))]
+    waiting = _pieces(interval)
     number = first
     while waiting:
         rows = waiting.pop()
@@ -103,6 +102,21 @@ def batches(
             continue
         yield Made(number=number, records=sum(map(len, rows.values())), raw=raw)
         number, lost = number + 1, Losses()
+
+
+def _pieces(interval: Interval) -> list[Rows]:
+    """What each batch has, the last one first."""
+    nothing: Rows = {"flows": np.empty(0, RECORD), "drops": interval.drops[:0], "sightings": interval.sightings[:0]}
+    sorts = {"flows": interval.flows, "drops": [interval.drops], "sightings": [interval.sightings]}
+    split = {
+        sort: [part[at : at + BATCH_RECORDS] for part in parts for at in range(0, len(part), BATCH_RECORDS)]
+        for sort, parts in sorts.items()
+    }
+    count = max(1, *map(len, split.values()))
+    return [
+        {sort: parts[at] if at < len(parts) else nothing[sort] for sort, parts in split.items()}
+        for at in reversed(range(count))
+    ]
 
 
 def _piece(rows: Rows, place: int, size: int) -> Rows:

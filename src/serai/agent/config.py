@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import enum
 import re
 import tomllib
 from collections.abc import Mapping, Sequence
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Self
 
@@ -27,6 +29,13 @@ class ConfigError(ValueError):
     """The config file cannot be used; the message names the file, the place and what to write."""
 
 
+class Alone(enum.StrEnum):
+    """What becomes of VMs that are started while nobody can be asked about them."""
+
+    START = "start"
+    VETO = "veto"
+
+
 class Limits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How much there may be of what, and where controllers are: the config file."""
 
@@ -42,10 +51,22 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """How often what the gates count is told, once the host has joined a site."""
     records_megabytes: Annotated[int, msgspec.Meta(ge=1, le=1 << 20)] = 256
     """How much of that the host's disk keeps while no controller takes it; beyond, the oldest goes, and is counted."""
+    without_controller: Alone = Alone.START
+    """What becomes of VMs that are started here while no controller answers: ``start``, or ``veto``."""
+    without_agent: Alone = Alone.VETO
+    """The same while no agent runs; the libvirt hook reads it from the usual file."""
     controllers: Annotated[Sequence[str], msgspec.Meta(max_length=64)] = ()
     """Where controllers are for people, ``https://name:port``: what they told when the host joined, unless something stands here."""
     agents: Annotated[Sequence[str], msgspec.Meta(max_length=64)] = ()
     """Where they listen for agents, ``wss://name:port``; the same."""
+    handoff_address: str = ""
+    """Where other hosts hand over the flows of VMs that come to this one: an address of this host that they reach, and by which its
+    hypervisor takes guests. Unless something stands here it is the one by which controllers are reached."""
+    handoff_port: Annotated[int, msgspec.Meta(ge=0, le=65535)] = 8745
+    migration_uri: str = "qemu+tls://{host}/system"
+    """How this host's hypervisor reaches the one that a guest is moved to: ``{host}`` is its name, ``{address}`` where it takes flows."""
+    migration_seconds: Annotated[int, msgspec.Meta(ge=1, le=86400)] = 600
+    """How long moving a guest may take; beyond, it stays where it is."""
 
     def __post_init__(self) -> None:
         """Refuse names that nothing is called by."""
@@ -59,6 +80,18 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
                 if not re.fullmatch(rf"{scheme}://[^/?#@\s]+:[0-9]{{1,5}}/?", url):
                     message = f"{key} lists {url!r}: write {scheme}://NAME:PORT"
                     raise ValueError(message)
+        if self.handoff_address:
+            try:
+                ip_address(self.handoff_address)
+            except ValueError as error:
+                raise ValueError(
+                    f"handoff_address is {self.handoff_address!r}: write an IP address of this host"
+                ) from error
+        try:
+            self.migration_uri.format(host="h", address="a")
+        except (LookupError, ValueError) as error:
+            message = f"migration_uri is {self.migration_uri!r}: only {{host}} and {{address}} may stand in it"
+            raise ValueError(message) from error
 
     @classmethod
     def read(cls, file: Path) -> Self:

@@ -83,6 +83,20 @@ class TablesPrepared:
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class VnicsElsewhere:
+    """Another host guards these vNICs, whoever is behind taps here: their VM is about to come, or has left."""
+
+    vnics: frozenset[VnicId]
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class VnicsHere:
+    """It is this host's turn to guard these vNICs, where they are here."""
+
+    vnics: frozenset[VnicId]
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class AttachGate:
     """Put a gate, closed at first, on a tap."""
 
@@ -155,6 +169,8 @@ Event = (
     | Ticked
     | RulesetArrived
     | TablesPrepared
+    | VnicsElsewhere
+    | VnicsHere
     | CommandFailed
 )
 
@@ -171,6 +187,8 @@ class GateState:
     """None: the gate is closed, or guards ``adopted``."""
     adopted: VnicId | None
     """The vNIC that an earlier agent let it guard, while nothing better is known."""
+    waits: bool = False
+    """It is closed because another host guards its vNIC."""
 
 
 class Agent:
@@ -185,6 +203,7 @@ class Agent:
         self._bound: dict[int, GuardedVnic] = {}
         self._adopted: dict[int, VnicId | None] = {}
         self._unclosed: set[int] = set()
+        self._elsewhere: frozenset[VnicId] = frozenset()
         self._listed = False
 
     @property
@@ -218,9 +237,15 @@ class Agent:
                 self._listed = True
             case GateAdopted():
                 self._adopted[event.ifindex] = event.vnic
+                self._disown(self._elsewhere)
             case GateLost():
                 self._attached.discard(event.ifindex)
                 self._bound.pop(event.ifindex, None)
+            case VnicsElsewhere():
+                self._elsewhere |= event.vnics
+                self._disown(event.vnics)
+            case VnicsHere():
+                self._elsewhere -= event.vnics
             case Ticked():
                 pass
             case CommandFailed():
@@ -240,7 +265,7 @@ class Agent:
 
     def gates(self) -> Iterator[GateState]:
         """Go through all gates, in order of tap."""
-        owners = self._owners()
+        owners, elsewhere = self._owners(), self._macs_elsewhere()
         for ifindex in sorted(self._attached):
             tap = self._taps[ifindex]
             domain, mac = owners.get(tap.name, (None, None))
@@ -251,6 +276,7 @@ class Agent:
                 mac=mac,
                 vnic=self._bound.get(ifindex),
                 adopted=self._adopted.get(ifindex),
+                waits=mac in elsewhere,
             )
 
     def _settle(self) -> Iterator[Command]:
@@ -275,6 +301,13 @@ class Agent:
             yield BindVnics(bindings=changed)
         self._bound = bindings
 
+    def _disown(self, vnics: frozenset[VnicId]) -> None:
+        """Have gates closed that an earlier agent let guard these."""
+        for ifindex, vnic in self._adopted.items():
+            if vnic in vnics:
+                self._adopted[ifindex] = None
+                self._unclosed.add(ifindex)
+
     def _undo(self, command: Command) -> None:
         """Know again what is, after a command that changed nothing."""
         match command:
@@ -289,11 +322,16 @@ class Agent:
             case _:  # nothing that gates depend on
                 pass
 
+    def _macs_elsewhere(self) -> set[Mac]:
+        vnics = self._ruleset.vnics if self._ruleset and self._elsewhere else ()
+        return {vnic.mac for vnic in vnics if vnic.id in self._elsewhere}
+
     def _owners(self) -> dict[str, tuple[str, Mac]]:
         return {tap: (domain, mac) for domain, taps in sorted(self._domains.items()) for tap, mac in taps.items()}
 
     def _bindings(self, owners: Mapping[str, tuple[str, Mac]]) -> dict[int, GuardedVnic]:
-        guarded = {vnic.mac: vnic for vnic in self._ruleset.vnics} if self._ruleset else {}
+        vnics = self._ruleset.vnics if self._ruleset else ()
+        guarded = {vnic.mac: vnic for vnic in vnics if vnic.id not in self._elsewhere}
         # Two taps that claim one MAC cannot both be that vNIC: neither is trusted.
         claims = collections.Counter(mac for _, mac in owners.values())
         by_id = {vnic.id: vnic for vnic in guarded.values()}

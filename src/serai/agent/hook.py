@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
-"""The libvirt hook: asks the agent to have gates on a domain's taps before its vCPUs run.
+"""The libvirt hook: asks the agent whether a domain may run here, and to have gates on its taps before its vCPUs run.
 
 Installed by ``serai agent hook --install``. It uses the standard library only, so that it
 starts in milliseconds and depends on nothing. What it prints on stderr reaches whoever started the domain.
-It never lets a domain start whose taps are not guarded.
+It never lets a domain start whose taps are not guarded, unless the host's settings say what they say of a host without an agent.
 """
 
 from __future__ import annotations
@@ -11,8 +11,11 @@ from __future__ import annotations
 import json
 import socket
 import sys
+import tomllib
+from pathlib import Path
 
 SOCKET = "/run/serai/agent.sock"
+SETTINGS = "/etc/serai/agent.toml"
 TIMEOUT_SECONDS = 10
 
 
@@ -34,13 +37,28 @@ def ask(request: dict[str, object]) -> dict[str, object]:
     return reply
 
 
+def without_agent() -> object:
+    """What the host's settings say of domains that start while no agent runs."""
+    try:
+        return tomllib.loads(Path(SETTINGS).read_text()).get("without_agent")
+    except (OSError, ValueError):
+        return None
+
+
 def main(arguments: list[str]) -> int:
     """Act on one call of libvirt: domain, operation, sub-operation, extra; the definition comes on stdin."""
     domain, operation, step = (*arguments[1:4], "", "", "")[:3]
     try:
-        if (operation, step) == ("prepare", "begin"):
-            ask({"ask": "status"})  # there is no tap yet, but without an agent it need not come that far
-        elif (operation, step) == ("start", "begin"):
+        if (operation, step) in (("migrate", "begin"), ("prepare", "begin")):
+            # `migrate` is called where a domain comes to, before its memory; what it prints on stdout would be the domain's XML.
+            reply = ask({"ask": "enter", "definition": sys.stdin.read(), "incoming": operation == "migrate"})
+            objections = reply.get("objections")
+            if not isinstance(objections, list):
+                raise RuntimeError("the agent does not say whether it may")  # noqa: TRY301  # one way out for all
+            for objection in objections:
+                print(f"serai: {domain} may not run here: {objection}.", file=sys.stderr)
+            return 1 if objections else 0
+        if (operation, step) == ("start", "begin"):
             if "guarded" not in ask({"ask": "guard", "definition": sys.stdin.read()}):
                 raise RuntimeError("the agent does not say that they are")  # noqa: TRY301  # one way out for all
         elif operation == "release":
@@ -48,6 +66,8 @@ def main(arguments: list[str]) -> int:
     except (OSError, RuntimeError, ValueError) as error:
         if operation == "release":
             return 0  # the tap is going away: nothing is unguarded
+        if isinstance(error, (FileNotFoundError, ConnectionRefusedError)) and without_agent() == "start":
+            return 0
         print(f"serai: {domain} may not start: its gates cannot be made ready ({error}). "
               "Is the agent running? See 'serai agent status'.", file=sys.stderr)  # fmt: skip
         return 1

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from serai.agent.core import Agent
 from serai.agent.refused import RefusedError
 from serai.datapath.libbpf import KernelError
+from serai.model.host_facts import HostFacts
 from serai.wire.remote import Sight
 
 
@@ -20,6 +21,7 @@ class Host:
         self._enforce = enforce
         self._change = change
         self._touched = asyncio.Event()
+        self._facts: HostFacts | None = None
 
     def touch(self) -> None:
         """Something may have changed."""
@@ -38,6 +40,16 @@ class Host:
         """The digest of the ruleset that it holds, and those of its parts."""
         ruleset = self._core.ruleset
         return (bytes.fromhex(ruleset.digest), tuple(sorted(ruleset.parts))) if ruleset else (None, ())
+
+    def facts(self) -> HostFacts | None:
+        """What it is made of; None: that is not known yet."""
+        return self._facts
+
+    def describe(self, facts: HostFacts) -> None:
+        """Take in what the host is made of."""
+        if facts != self._facts:
+            self._facts = facts
+            self.touch()
 
     def enforce(self, ruleset: bytes) -> bytes:
         """Enforce a ruleset, and return the digest of what is held then.

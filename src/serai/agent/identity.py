@@ -22,7 +22,7 @@ from serai.wire import api
 from serai.wire.keypair import PkiError, key_digest, key_pem, make_csr, new_key, prove, read_key
 from serai.wire.pki import HostIdentity, identity_of, read_certificate
 from serai.wire.private import PrivateFileError, read_private, sync_directory, write_private
-from serai.wire.tls import TlsError, host_context
+from serai.wire.tls import TlsError, agents_context, host_context, peer_context
 
 
 class IdentityError(RuntimeError):
@@ -106,6 +106,28 @@ class Identity:
         """
         try:
             return host_context(self._certificate, self._key, self._ca)
+        except TlsError as error:
+            raise IdentityError(str(error)) from error
+
+    def reaching(self) -> ssl.SSLContext:
+        """Return how this host shows another host of the site who it is.
+
+        Raises:
+            IdentityError: it cannot.
+        """
+        try:
+            return peer_context(self._certificate, self._key, self._ca)
+        except TlsError as error:
+            raise IdentityError(str(error)) from error
+
+    def listening(self) -> ssl.SSLContext:
+        """Return how this host lets other hosts of the site in.
+
+        Raises:
+            IdentityError: it cannot.
+        """
+        try:
+            return agents_context(self._certificate, self._key, self._ca)
         except TlsError as error:
             raise IdentityError(str(error)) from error
 

@@ -9,6 +9,7 @@ import signal
 import structlog
 
 from serai import journal
+from serai.agent import footprint
 from serai.agent.config import Config
 from serai.agent.runtime import Runtime
 
@@ -21,6 +22,7 @@ def main(config: Config) -> None:
         KernelError: the kernel refuses the gate.
         JournalError: SERAI_LOG_LEVEL is no level.
     """
+    footprint.keep_small()
     journal.configure(os.environ)
     asyncio.run(_until_told(Runtime(config)))
 

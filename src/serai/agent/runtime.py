@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import importlib.metadata
 import os
 import socket
 import time
@@ -36,6 +37,8 @@ from serai.agent.core import (
     TapVanished,
     Ticked,
 )
+from serai.agent.describing import Describer
+from serai.agent.entry import Desk
 from serai.agent.host import Host
 from serai.agent.lastgood import LastGood
 from serai.agent.lock import AgentLock
@@ -46,14 +49,17 @@ from serai.datapath.layout import VERSION
 from serai.datapath.libbpf import KernelError
 from serai.datapath.queue import flush
 from serai.inventory.domains import DefinitionError, tapless, taps_of
-from serai.model.inventory import Mac, VnicId
+from serai.inventory.qemu_conf import forces_tls
+from serai.model.inventory import Mac
 from serai.model.ruleset import HostRuleset
 from serai.model.ruleset_delta import Delta
 from serai.wire import local
 from serai.wire.notify import tell_ready
+from serai.wire.remote import Entering, Entry
 
 if TYPE_CHECKING:
     from serai.agent.link.runtime import Link
+    from serai.agent.moving.runtime import Mover
 
 _log = structlog.get_logger(__name__)
 
@@ -75,11 +81,15 @@ class Runtime:
         self._host = Host(self._core, self._enforce_whole, self._enforce_change)
         self._link: Link | None = None
         self._teller: Teller | None = None
+        self._mover: Mover | None = None
         self._last_good = LastGood(config.state / "ruleset")
         self._gates: Gates | None = None
         self._started = time.monotonic()
         self._discarding: asyncio.TimerHandle | None = None
         self._restored = 0
+        self._desk = Desk(
+            self._ask, joined=self._joined, encrypted=self._encrypted, alone=config.limits.without_controller
+        )
 
     async def run(self) -> None:
         """Guard this host until cancelled.
@@ -105,6 +115,9 @@ class Runtime:
                 _log.info("gate of an older layout replaced", ifindex=ifindex)
             self._adopt()
             self._load_last_good()
+            self._mover = self._make_mover(self._gates)
+            self._mover.begin()
+            self._tell_rules()
             async with asyncio.TaskGroup() as tasks:
                 server = await local.serve(
                     self._config.socket, self._answer, refusals=(RefusedError, KernelError, DefinitionError)
@@ -115,6 +128,8 @@ class Runtime:
                 tasks.create_task(self._listen())
                 tasks.create_task(self._teller.run())
                 tasks.create_task(self._keep_link())
+                tasks.create_task(self._describe())
+                tasks.create_task(self._mover.run())
                 tasks.create_task(server.serve_forever())
                 _log.info("agent guards this host", host=self._config.host, socket=str(self._config.socket))
                 tell_ready(os.environ)
@@ -166,17 +181,48 @@ class Runtime:
         def seen(domain: str, taps: Mapping[str, Mac]) -> None:
             self._try(DomainSeen(domain=domain, taps=taps))
 
-        await LibvirtWatch(self._config.libvirt, seen, lambda: self._try(DomainsListed())).run()
+        def listed(domains: Collection[str]) -> None:
+            self._try(DomainsListed())
+            mover.listed(domains)
+
+        mover = self._moves
+        await LibvirtWatch(self._config.libvirt, seen, mover.lived, listed).run()
+
+    def _make_mover(self, gates: Gates) -> Mover:
+        from serai.agent.moving.gates import HostGates  # noqa: PLC0415  # as above
+        from serai.agent.moving.runtime import Mover, MoverConfig  # noqa: PLC0415
+        from serai.inventory.migration import LibvirtMigration  # noqa: PLC0415
+
+        config, limits = self._config, self._config.limits
+        return Mover(
+            MoverConfig(host=config.host, state=config.state, address=limits.handoff_address, port=limits.handoff_port),
+            HostGates(gates, self._core, self._take),
+            LibvirtMigration(config.libvirt, destination=limits.migration_uri, seconds=limits.migration_seconds),
+            lambda: self._link.local_address if self._link else "",
+        )
 
     def _make_teller(self, gates: Gates) -> Teller:
         config, limits = self._config, self._config.limits
-        joined = config.state / "identity" / "host.pem"
         told = TellingConfig(
             directory=config.state / "records", seconds=limits.record_seconds, most_bytes=limits.records_megabytes << 20,
             boot=_boot(),
         )  # fmt: skip
-        expects_a_site = bool(limits.controllers or limits.agents)
-        return Teller(gates, told, wanted=lambda: expects_a_site or joined.exists(), ruleset=lambda: self._core.ruleset)
+        return Teller(gates, told, wanted=self._has_a_site, ruleset=lambda: self._core.ruleset)
+
+    def _has_a_site(self) -> bool:
+        """Say whether this host has joined one, or is about to."""
+        limits = self._config.limits
+        return bool(limits.controllers or limits.agents) or self._joined()
+
+    async def _describe(self) -> None:
+        from serai.inventory.facts import collect  # noqa: PLC0415  # as above
+
+        agent, features = importlib.metadata.version("serai"), self._kernel.features()
+        await Describer(
+            lambda: collect(self._config.libvirt, agent=agent, features=features),
+            self._host.describe,
+            wanted=self._has_a_site,
+        ).run()
 
     async def _keep_link(self) -> None:
         from serai.agent.link.runtime import Link, LinkConfig  # noqa: PLC0415  # as above
@@ -185,7 +231,7 @@ class Runtime:
         told = LinkConfig(
             host=config.host, state=config.state, controllers=config.limits.controllers, agents=config.limits.agents
         )
-        self._link = Link(self._host, told, self._teller)
+        self._link = Link(self._host, told, self._teller, self._mover)
         await self._link.run()
 
     async def _sweep(self) -> None:
@@ -208,14 +254,18 @@ class Runtime:
 
     def _watch_gates(self) -> None:
         """Look whether every gate is still where it was put, and put back those that are not."""
-        alive = {ifindex for ifindex, _ in socket.if_nameindex()}
-        for ifindex in sorted(self._core.attached & alive):
-            if not self._kernel.is_attached(ifindex):
+        for ifindex in sorted(self._core.attached):
+            if not self._kernel.is_attached(ifindex) and _exists(ifindex):  # else its TapVanished is on the way
                 self._restored += 1
                 _log.error("something has taken the gate off a tap: putting it back", ifindex=ifindex)
                 self._try(GateLost(ifindex=ifindex))
 
     # Commands
+
+    @property
+    def _moves(self) -> Mover:
+        assert self._mover is not None, "used before run()"  # noqa: S101
+        return self._mover
 
     @property
     def _kernel(self) -> Gates:
@@ -233,6 +283,7 @@ class Runtime:
             case PrepareTables():
                 self._kernel.prepare(command.ruleset, command.bridge)
                 self._take(TablesPrepared(ruleset=command.ruleset))
+                self._tell_rules()
             case BindVnics():
                 bindings = {ifindex: vnic for ifindex, vnic in command.bindings.items() if ifindex not in ungated}
                 self._kernel.bind(bindings)
@@ -247,6 +298,12 @@ class Runtime:
                 self._store(command.ruleset)
             case DiscardOthers():
                 self._discard_later(command.ruleset)
+
+    def _tell_rules(self) -> None:
+        """Moves wait for rules."""
+        ruleset = self._core.ruleset
+        if self._mover is not None and ruleset is not None:
+            self._mover.rules_held(ruleset.digest, [vnic.id for vnic in ruleset.vnics])
 
     def _attach(self, command: AttachGate) -> None:
         if self._kernel.attach(command.ifindex):
@@ -319,6 +376,8 @@ class Runtime:
                 return self._apply(lambda: (HostRuleset.decode(request.ruleset), None))
             case local.Change():
                 return self._apply(lambda: self._changed(request.delta))
+            case local.Enter():
+                return await self._desk.enter(request.definition, incoming=request.incoming)
             case local.Guard():
                 return self._guard(request.definition)
             case local.Release():
@@ -329,13 +388,6 @@ class Runtime:
                 return local.RowsReply(rows=list(self._kernel.rows()), rules=dict(ruleset.rules) if ruleset else {})
             case local.Samples():
                 return self._samples()
-            case local.ExportFlows():
-                return self._export(request)
-            case local.ImportFlows():
-                return self._import(request)
-            case local.HandedOver():
-                self._kernel.hand_over(VnicId(request.vnic))
-                return local.Done()
 
     def _status(self) -> local.StatusReply:
         ruleset = self._core.ruleset
@@ -369,6 +421,16 @@ class Runtime:
             link=self._link.status() if self._link else None,
             records=self._teller.status() if self._teller else None,
         )
+
+    async def _ask(self, entering: Entering) -> Entry | None:
+        return await self._link.ask(entering) if self._link else None
+
+    def _joined(self) -> bool:
+        return (self._config.state / "identity" / "host.pem").exists()
+
+    def _encrypted(self, _domain: str) -> bool | None:
+        """Whether a domain that comes can come over TLS only; None: libvirt here would take it in clear, too."""
+        return True if forces_tls() else None
 
     def _samples(self) -> local.SamplesReply:
         self._kernel.samples.read()
@@ -416,28 +478,19 @@ class Runtime:
                 raise RefusedError(message) from error
             self._take(TapAppeared(ifindex=ifindex, name=name, bridged=True))
         self._take(DomainSeen(domain=domain, taps=taps))
-        guarded = {gate.tap for gate in self._core.gates() if gate.vnic is not None}
+        # One that waits for a VM to come is made ready too: it opens when it is its turn.
+        guarded = {gate.tap for gate in self._core.gates() if gate.vnic is not None or gate.waits}
         for name in sorted(taps.keys() - guarded):
             _log.warning("no vNIC of the ruleset is behind this tap: its gate stays closed", tap=name, domain=domain)
         return local.GuardReply(guarded=sorted(taps.keys() & guarded), closed=sorted(taps.keys() - guarded))
 
-    def _export(self, request: local.ExportFlows) -> local.ExportReply:
-        now_ns = time.monotonic_ns()
-        try:
-            flows = self._kernel.flows.export(VnicId(request.vnic), now_ns, since_ns=request.since_ns)
-        except KeyError as error:
-            message = f"no vNIC {request.vnic} is known on host {self._config.host}"
-            raise RefusedError(message) from error
-        return local.ExportReply(flows=flows, now_ns=now_ns)
 
-    def _import(self, request: local.ImportFlows) -> local.ImportReply:
-        try:
-            return local.ImportReply(flows=self._kernel.take(request.flows, time.monotonic_ns()))
-        except KeyError as error:
-            message = f"these flows belong to a vNIC that host {self._config.host} does not expect"
-            raise RefusedError(message) from error
-        except ValueError as error:
-            raise RefusedError(str(error)) from error
+def _exists(ifindex: int) -> bool:
+    try:
+        socket.if_indextoname(ifindex)
+    except OSError:
+        return False
+    return True
 
 
 def _boot() -> str:

@@ -6,7 +6,6 @@ Only a host that belongs to a site does so, or is about to (``wanted``): on othe
 from __future__ import annotations
 
 import asyncio
-import ctypes
 import dataclasses
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -14,6 +13,7 @@ from pathlib import Path
 
 import structlog
 
+from serai.agent import footprint
 from serai.agent.batches import Batch, batches
 from serai.agent.spool import Head, Spool
 from serai.datapath.gates import Gates
@@ -159,7 +159,7 @@ class Teller:
             raise
         self._written(job, *written)
         del job
-        _give_back()
+        footprint.give_back()
 
     def _take(self) -> _Job:
         until = time.time()
@@ -197,13 +197,6 @@ class Teller:
         if trouble != self._trouble:
             _log.error(trouble)
         self._trouble = trouble
-
-
-def _give_back() -> None:
-    """Let the system have what an interval has taken: a host's memory is its VMs'. glibc alone keeps it otherwise."""
-    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
-    if trim is not None:
-        trim(0)
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)

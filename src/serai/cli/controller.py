@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from pathlib import Path
 
 import click
@@ -20,9 +21,11 @@ def controller() -> None:
 
 @controller.command()
 @CONFIG
-def run(config_file: Path | None) -> None:
+@click.option("--listen-fd", "descriptor", type=click.IntRange(min=3), default=None, metavar="NUMBER",
+              help="Answer people at this open socket too, which whoever starts the controller has made.")  # fmt: skip
+def run(config_file: Path | None, descriptor: int | None) -> None:
     """Run a controller until told to stop. Hosts go on with what they hold.
 
     The first start makes the database, the site's keys and a token for whoever administers this machine; `serai status` uses it.
     """
-    run_controller(Config.read(config_file))
+    run_controller(Config.read(config_file), people=socket.socket(fileno=descriptor) if descriptor else None)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import shlex
 import sys
 import time
 from collections.abc import Callable
@@ -16,6 +17,7 @@ from serai.cli.flows import flow_table
 from serai.cli.narrate import Silent, Teller
 from serai.cli.show import as_json, console, line
 from serai.cli.status import add_gates, gate_table, status_fields
+from serai.cli.steps import summary
 from serai.lab.datacenter import DataCenter
 from serai.lab.error import LabError
 from serai.lab.policies import EXAMPLES
@@ -139,10 +141,21 @@ def apply(which: _Lab, directory: Path | None) -> None:
     center = which.open()
     if directory is not None:
         center.policies.copy_from(directory)
-    applied = center.apply(center.policies.load())
-    for host, digest in applied.digests.items():
-        changed = "now" if host in applied.changed else "already"
-        line(console(), f"Host {host} {changed} holds ruleset {digest[:12]}.")
+    center.policies.load()
+    before = center.digests()
+    applied = center.apply()
+    line(console(), f"Revision {applied.revision} is in force: {summary(applied.steps)}.")
+    for host, digest in center.digests().items():
+        held = "already holds" if digest == before[host] else "now holds"
+        line(console(), f"Host {host} {held} ruleset {digest[:12]}.")
+
+
+@lab.command()
+@_LAB
+def env(which: _Lab) -> None:
+    """Print what makes `serai` talk to the lab's controller: eval "$(serai lab env)"."""
+    for name, value in which.open().controller.environment().items():
+        line(console(), f"export {name}={shlex.quote(value)}")
 
 
 @lab.command()
@@ -156,24 +169,6 @@ def flows(which: _Lab, json_: bool) -> None:  # noqa: FBT001
         as_json(console(), [row.fields() for row in rows])
     else:
         console().print(flow_table(rows))
-
-
-@lab.command()
-@click.argument("vm")
-@click.argument("host")
-@_LAB
-def move(which: _Lab, vm: str, host: str) -> None:
-    """Move the VM at the path VM (e.g. /acme/shop:web) to HOST, with its rules and connections."""
-    center = which.open()
-    world = center.policies.load()
-    if vm not in world.vms:
-        raise LabError(f"there is no VM {vm}: choose one of {', '.join(sorted(world.vms))}")
-    moved = center.move(world, vm, host)
-    line(
-        console(),
-        f"{vm} moved from host {moved.origin} to host {moved.to} in {moved.seconds:.1f} s; "
-        f"{moved.flows_first + moved.flows_later} flow records went along.",
-    )
 
 
 @lab.command()

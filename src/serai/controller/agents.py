@@ -25,7 +25,9 @@ from serai.wire.listen import listen
 from serai.wire.pki import HOST_LIFE, HostIdentity, identity_of_der
 from serai.wire.remote import (
     VERSION,
+    Described,
     Elsewhere,
+    Entering,
     Fenced,
     FromController,
     Held,
@@ -233,10 +235,14 @@ class Agents:
         match message:
             case Seen():
                 self._listener.seen(host, message.sight)
+            case Described():
+                self._listener.described(host, message.facts)
             case Held():
                 self._listener.held(host, message)
             case Records():
                 self._listener.told(host, message)
+            case Entering():
+                self._listener.entering(host, message)
             case Moving():
                 self._listener.moving(host, message)
             case Renew():

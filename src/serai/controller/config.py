@@ -12,6 +12,7 @@ import msgspec
 from serai.controller.api.doorkeeper import Limits
 from serai.controller.moves.config import MoveSettings
 from serai.controller.oidc import OidcSettings
+from serai.controller.placing.entering import EntrySettings
 from serai.controller.traffic.config import FlowSettings
 
 FILE = Path("/etc/serai/controller.toml")
@@ -49,6 +50,8 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """Where records of traffic are kept."""
     moves: MoveSettings = msgspec.field(default_factory=MoveSettings)
     """How VMs are moved."""
+    entry: EntrySettings = msgspec.field(default_factory=EntrySettings)
+    """What is asked of VMs that come in from another host."""
     oidc: OidcSettings | None = None
     """Who else speaks for people."""
 

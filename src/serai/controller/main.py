@@ -7,8 +7,9 @@ import contextlib
 import dataclasses
 import os
 import signal
+import socket
 import time
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator, Coroutine, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -31,11 +32,15 @@ from serai.controller.oidc import Oidc
 from serai.controller.parallel import compile_in_parallel
 from serai.controller.passwords import Passwords, new_hasher
 from serai.controller.people import People
+from serai.controller.placing.doorman import Doorman
+from serai.controller.placing.facts import Facts
+from serai.controller.placing.placing import Placing
+from serai.controller.placing.pools import Pools
 from serai.controller.questions import Questions
 from serai.controller.service import Service
 from serai.controller.shard import Shard
 from serai.controller.standing import Standing
-from serai.controller.traffic.questions import TrafficQuestions
+from serai.controller.traffic.asking import Asking
 from serai.controller.traffic.traffic import Traffic
 from serai.controller.views import Views
 from serai.controller.witnesses import Witnesses
@@ -65,8 +70,10 @@ class Running:
 
 
 @contextlib.asynccontextmanager
-async def controller(config: Config) -> AsyncIterator[Running]:
+async def controller(config: Config, people: socket.socket | None = None) -> AsyncIterator[Running]:
     """Run a controller as long as the context is not left; it is ready when that is entered.
+
+    People are answered where ``config`` says, and at the listening socket ``people`` too.
 
     Raises:
         UrlError: that is no address of a database.
@@ -74,6 +81,7 @@ async def controller(config: Config) -> AsyncIterator[Running]:
         KeysError: the keys cannot be used.
         DefinitionErrors: what the database holds is not what this version understands.
         ChannelError: agents cannot be listened to there.
+        OSError: people cannot.
     """
     address(config.database)  # a mistake in it must not leave keys behind
     keys = Keys.open(config.keys, names=config.names, now=_now())
@@ -89,20 +97,23 @@ async def controller(config: Config) -> AsyncIterator[Running]:
             store, current, shard, keys.authority, agents=[config.agents_url, *config.controllers], clock=_now
         )
         audit, witnesses = Audit(store, signer), Witnesses(store, signer)
-        people = People(store.people, passwords=Passwords(new_hasher()), oidc=oidc)
+        known = People(store.people, passwords=Passwords(new_hasher()), oidc=oidc)
         traffic = Traffic(config.flows, current, clock=time.time)
+        facts = Facts(store, clock=_now)
         moves = Moves(store, current, shard, config.moves, clock=_now)
         service = Service(
-            store, current, shard=shard, people=people, hosts=hosts, standing=Standing(store, current, shard), audit=audit, witnesses=witnesses, views=Views(store, current),
-            changes=Changes(store, current, preview=shard.preview, clock=_now), questions=Questions(current),
-            traffic=traffic, asked=TrafficQuestions(traffic, clock=_now), clock=_now,
+            store, current, shard=shard, people=known, hosts=hosts, standing=Standing(store, current, shard), audit=audit, witnesses=witnesses, views=Views(store, current),
+            changes=Changes(store, current, preview=shard.preview, clock=_now), questions=Questions(current), placing=Placing(current, shard), pools=Pools(store, current, shard, facts),
+            traffic=traffic, asking=Asking(traffic, clock=_now), clock=_now,
             moves=moves, wanted=MoveRequests(store, current, moves, signer, clock=_now),
         )  # fmt: skip
-        await _first_start(people, config, keys)
+        await _first_start(known, config, keys)
         gatekeeper = Gatekeeper(store, shard, hosts)
-        agents = Agents(gatekeeper, Ears(shard, moves, witnesses, traffic))
+        doorman = Doorman(current, shard, moves, config.entry)
+        agents = Agents(gatekeeper, Ears(shard, moves, witnesses, traffic, facts, doorman))
         shard.serve(agents)
         moves.serve(agents)
+        doorman.serve(agents.send)
         witnesses.serve(agents)
         traffic.serve(agents.send)
         context = agents_context(keys.server, keys.server_key, keys.ca)
@@ -111,12 +122,13 @@ async def controller(config: Config) -> AsyncIterator[Running]:
                 current.run(),
                 gatekeeper.run(),
                 witnesses.run(),
+                facts.run(),
                 service.run(),
                 shard.run(),
                 traffic.run(lambda: shard.term is not None),
             ),
             agents.serve(config.address, config.agents_port, context),
-            _served(service, config, keys),
+            _served(service, config, keys, [people] if people else []),
         ):
             _log.info("controller is ready", url=config.url, agents=config.agents_url)
             yield Running(
@@ -136,12 +148,15 @@ async def controller(config: Config) -> AsyncIterator[Running]:
 
 
 class Ears:
-    """Passes on what agents tell: to the shard first, then to moves; what they are witnesses of; what their gates have counted."""
+    """Passes on what agents tell: to the shard first, then to moves; what they are witnesses of, what their gates have counted, what hosts are made of and ask."""
 
-    def __init__(self, shard: Shard, moves: Moves, witnesses: Witnesses, traffic: Traffic) -> None:
+    def __init__(  # noqa: PLR0917  # one argument a listener
+        self, shard: Shard, moves: Moves, witnesses: Witnesses, traffic: Traffic, facts: Facts, doorman: Doorman
+    ) -> None:
         """Pass it on to these."""
         self._shard, self._moves, self._witnesses = shard, moves, witnesses
         self.moving, self.told = moves.moving, traffic.records
+        self.described, self.entering = facts.described, doorman.asked
 
     def arrived(self, host: str, hello: remote.Hello) -> None:
         """An agent is there."""
@@ -174,23 +189,35 @@ async def _first_start(people: People, config: Config, keys: Keys) -> None:
 
 
 @contextlib.asynccontextmanager
-async def _served(service: Service, config: Config, keys: Keys) -> AsyncIterator[None]:
-    """Answer people's requests."""
+async def _served(service: Service, config: Config, keys: Keys, more: Sequence[socket.socket]) -> AsyncIterator[None]:
+    """Answer people's requests, also those that come at ``more``."""
     server = Server(
         uvicorn.Config(
-            make_app(service, config.limits), host=config.address, port=config.port, ssl_certfile=keys.server, ssl_keyfile=keys.server_key,
+            make_app(service, config.limits), ssl_certfile=keys.server, ssl_keyfile=keys.server_key,
             log_config=None, access_log=False, server_header=False, timeout_graceful_shutdown=2, lifespan="on",
         )
     )  # fmt: skip
-    serving = asyncio.create_task(server.serve())
+    own = _people_socket(config)
+    serving = asyncio.create_task(server.serve(sockets=[own, *more]))
     try:
         if not await server.began(serving):
             serving.result()
-            raise OSError(f"people cannot be listened to at {config.address}:{config.port}")
+            raise OSError(f"people cannot be answered at {config.address}:{config.port}")
         yield
     finally:
         server.should_exit = True
         await serving
+
+
+def _people_socket(config: Config) -> socket.socket:
+    """Listen for people."""
+    family = socket.AF_INET6 if ":" in config.address else socket.AF_INET
+    try:
+        return socket.create_server((config.address, config.port), family=family)
+    except OSError as error:
+        raise OSError(
+            f"people cannot be listened to at {config.address}:{config.port}: {error.strerror or error}"
+        ) from error
 
 
 @contextlib.asynccontextmanager
@@ -209,23 +236,23 @@ def _now() -> datetime:
     return datetime.now(UTC)
 
 
-def main(config: Config) -> None:
+def main(config: Config, *, people: socket.socket | None = None) -> None:
     """Run a controller until SIGTERM or SIGINT. Hosts go on with what they hold.
 
     Raises:
         Exception: as for ``controller``.
     """
     journal.configure(os.environ)
-    asyncio.run(_until_told(config))
+    asyncio.run(_until_told(config, people))
 
 
-async def _until_told(config: Config) -> None:
+async def _until_told(config: Config, people: socket.socket | None) -> None:
     told = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, told.set)
     try:
-        async with controller(config):
+        async with controller(config, people):
             await told.wait()
     except BaseExceptionGroup as group:
         raise group.exceptions[0] from group

@@ -22,12 +22,16 @@ from serai.controller.hosts import Hosts
 from serai.controller.moves.moves import Moves
 from serai.controller.moves.requests import MoveRequests
 from serai.controller.people import People
+from serai.controller.placing.placing import Placing
+from serai.controller.placing.pools import Pools
 from serai.controller.questions import Questions
 from serai.controller.refusals import Refusals
 from serai.controller.shard import Shard
 from serai.controller.standing import Standing, may_see_hosts
+from serai.controller.traffic.asking import Asking, Span
+from serai.controller.traffic.counted import CounterQuestions
 from serai.controller.traffic.learning import Learning
-from serai.controller.traffic.questions import Span, TrafficQuestions
+from serai.controller.traffic.questions import TrafficQuestions
 from serai.controller.traffic.traffic import Traffic
 from serai.controller.views import Views, proposal_of, require
 from serai.controller.witnesses import Witnesses
@@ -38,7 +42,7 @@ from serai.policy.compiler.numbering import CollisionError
 from serai.store.errors import JoinError, MoveError, NotWaitingError, PersonError, ProposalError, StoreError
 from serai.store.records import Entry, Proposal
 from serai.store.store import Store
-from serai.wire import api, flowapi, moveapi
+from serai.wire import api, flowapi, moveapi, placementapi
 
 _log = structlog.get_logger(__name__)
 
@@ -62,9 +66,11 @@ class Service:
         views: Views,
         hosts: Hosts,
         standing: Standing,
+        placing: Placing,
+        pools: Pools,
         questions: Questions,
         traffic: Traffic,
-        asked: TrafficQuestions,
+        asking: Asking,
         audit: Audit,
         witnesses: Witnesses,
         moves: Moves,
@@ -75,9 +81,10 @@ class Service:
         self._store, self._current, self._shard, self._clock = store, current, shard, clock
         self._people, self._changes, self._views, self._hosts = people, changes, views, hosts
         self._questions, self._audit, self._standing = questions, audit, standing
-        self._witnesses, self._traffic, self._asked = witnesses, traffic, asked
+        self._witnesses, self._traffic, self._asked = witnesses, traffic, TrafficQuestions(asking)
+        self._counted, self._placing, self._pools = CounterQuestions(asking), placing, pools
         self._moves, self._wanted = moves, wanted
-        self._learning = Learning(current, changes, asked, clock=clock)
+        self._learning = Learning(current, changes, self._asked, clock=clock)
         self._refusals = Refusals(store.people)
 
     async def run(self) -> None:
@@ -239,6 +246,20 @@ class Service:
         """Give the certificate of the site's CA, in PEM."""
         return self._hosts.ca
 
+    # Where VMs may run
+
+    async def placement(self, who: Caller) -> placementapi.PlacementReport:
+        """Say what is wrong about where VMs are, and whom hosts can meet."""
+        return await _answered(self._placing.report(who))
+
+    async def pools(self, who: Caller) -> placementapi.Pools:
+        """List pools, and which of their hosts do not fit."""
+        return await _answered(self._pools.all(who))
+
+    async def admission(self, who: Caller, pool: str, host: str) -> placementapi.Admission:
+        """Say in what a host does not fit a pool."""
+        return await _answered(self._pools.admission(who, pool, host))
+
     # Moves
 
     async def move_vm(self, who: Caller, body: moveapi.MoveRequest) -> moveapi.Move:
@@ -311,6 +332,14 @@ class Service:
     async def spoke(self, who: Caller, span: Span, *, vm: str, limit: int) -> flowapi.Who:
         """Say with whom a VM spoke."""
         return await self._asked.who(who, span, vm=vm, limit=limit)
+
+    async def drops(self, who: Caller, span: Span, *, of: str, limit: int) -> flowapi.Drops:
+        """Say what gates dropped, and why."""
+        return await self._counted.drops(who, span, of=of, limit=limit)
+
+    async def sightings(self, who: Caller, span: Span, *, vm: str) -> flowapi.Sightings:
+        """Say what the links of a VM needed to work."""
+        return await self._counted.sightings(who, span, vm=vm)
 
     # The audit log
 

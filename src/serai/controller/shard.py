@@ -187,6 +187,10 @@ class Shard:
         known = self._known.get(host)
         return known.vnics if known else frozenset()
 
+    def signs(self) -> dict[str, frozenset[Sign]]:
+        """Return what each host reports: what is behind its taps, and what its gates guard. Who does not lead knows of none."""
+        return {host: known.macs | known.vnics for host, known in self._known.items()}
+
     def state(self, host: str) -> HostState | None:
         """Return what is known of a host."""
         known = self._known.get(host)

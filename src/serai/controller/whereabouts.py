@@ -67,14 +67,14 @@ class Whereabouts:
         for path, vm in vms.items():
             if vm is not None:
                 self._vms[path] = vm
-                for sign in _signs(vm):
+                for sign in signs_of(vm):
                     self._owners[sign] = path
                 if vm.host is not None:
                     self._declared.setdefault(vm.host, set()).add(path)
         return set(vms)
 
     def _forget(self, path: str, vm: VirtualMachine) -> None:
-        for sign in _signs(vm):
+        for sign in signs_of(vm):
             self._owners.pop(sign, None)
         if vm.host is not None:
             self._declared[vm.host].discard(path)
@@ -116,7 +116,7 @@ class Whereabouts:
         vm = self._vms.get(path)
         if vm is None:
             return frozenset()
-        running = self.seen(_signs(vm))
+        running = self.seen(signs_of(vm))
         expected = running or ({vm.host} if vm.host else set())
         going = {self._moves[path]} if path in self._moves else set()
         return frozenset(expected | going) & self._hosts.keys()
@@ -126,7 +126,8 @@ class Whereabouts:
         return {path: self.of(path) for path in paths}
 
 
-def _signs(vm: VirtualMachine) -> Iterator[Sign]:
+def signs_of(vm: VirtualMachine) -> Iterator[Sign]:
+    """Go through the signs of a VM."""
     for vnic in vm.vnics:
         yield vnic.mac
         yield vnic.id

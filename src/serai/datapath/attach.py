@@ -78,6 +78,18 @@ class Attacher:
     def _program_ids(self) -> Mapping[str, int]:
         return {name: object_id(self.programs[name]) for name in _HOOKS}
 
+    @property
+    def has_tcx(self) -> bool:
+        """Gates are links."""
+        return self._has_tcx
+
+    @functools.cached_property
+    def _query(self) -> tuple[Any, Any]:
+        """What to ask the kernel with, and where it writes programs' numbers: every gate is looked at every second."""
+        query, numbers = libbpf.struct("bpf_prog_query_opts"), ffi.new("__u32[]", _MANY)
+        query.prog_ids = numbers
+        return query, numbers
+
     @functools.cached_property
     def _has_tcx(self) -> bool:
         """Whether to use tcx. The kernel is asked, not its version: an interface that is not there is ENODEV to it."""
@@ -113,11 +125,10 @@ class Attacher:
         wanted = self._program_ids[name]
         if not self._has_tcx:
             return _filter(_hook(ifindex, name)) == wanted
-        numbers = ffi.new("__u32[]", _MANY)
-        query = libbpf.struct("bpf_prog_query_opts", prog_cnt=_MANY)
-        query.prog_ids = numbers
+        query, numbers = self._query
+        query.prog_cnt = _MANY
         found = lib.bpf_prog_query_opts(ifindex, _HOOKS[name][0], query) == 0
-        return found and wanted in list(numbers)[: query.prog_cnt]
+        return found and wanted in ffi.unpack(numbers, min(query.prog_cnt, _MANY))
 
     def _pin(self, ifindex: int, name: str) -> Path:
         return self._links / f"{ifindex}-{name}"

@@ -9,22 +9,17 @@ from typing import Final
 import numpy as np
 
 from serai.datapath.layout import EGRESS, HANDSHAKE_REFUSED, INGRESS
-from serai.datapath.maps import Array, some
+from serai.datapath.maps import Array, pick, some
+from serai.datapath.pending import PENDING
 from serai.datapath.told import ELSEWHERE, GONE, SAME, TOLD_REFUSED, TOLD_RTT, TOLD_UNANSWERED
-from serai.model.flow_record import FLOW_COLUMNS, Event, Verdict, layout
+from serai.model.flow_record import Event, Verdict
 from serai.model.ports import ECHO_REQUEST, TCP
 from serai.model.reasons import Reason
 from serai.model.ruleset import Step
 
-RECORD: Final = layout(FLOW_COLUMNS)
-PENDING: Final = np.dtype([("record", RECORD), ("first_ns", "<u8"), ("last_ns", "<u8")])
-"""A record whose interval has not ended: how old its flow is then is not known yet."""
-
 _SYN: Final = 0x02
-_MS: Final = 1_000_000
 _PATIENCE_NS: Final = 3_000_000_000
 """A SYN that was not answered for so long is told as unanswered."""
-_MOST: Final = (1 << 32) - 1
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,7 +76,6 @@ def of_flows(keys: Array, flows: Array, before: Array, *, fresh: Array, over: bo
     flags = before["flags"].copy()
     begins = fresh & (flags & ELSEWHERE == 0)
     ends = np.full(len(keys), over) & (flags & GONE == 0)
-    packets, sizes = flows["packets"] - before["packets"], flows["bytes"] - before["bytes"]
     patient = now_ns - flows["first_ns"].astype("i8") >= _PATIENCE_NS
     once = {
         "rtt_us": _once(flags, TOLD_RTT, _field(flows, "rtt_us")),
@@ -89,10 +83,10 @@ def of_flows(keys: Array, flows: Array, before: Array, *, fresh: Array, over: bo
         "refused": _once(flags, TOLD_REFUSED, _refused(flows)),
     }
     counted = {
-        "packets_out": packets[:, EGRESS],
-        "packets_in": packets[:, INGRESS],
-        "bytes_out": sizes[:, EGRESS],
-        "bytes_in": sizes[:, INGRESS],
+        "packets_out": flows["packets"][:, EGRESS] - before["packets"][:, EGRESS],
+        "packets_in": flows["packets"][:, INGRESS] - before["packets"][:, INGRESS],
+        "bytes_out": flows["bytes"][:, EGRESS] - before["bytes"][:, EGRESS],
+        "bytes_in": flows["bytes"][:, INGRESS] - before["bytes"][:, INGRESS],
         "syn_repeats": _field(flows, "syn_repeats") - before["syn_repeats"],
         **once,
     }
@@ -109,8 +103,8 @@ def as_seen(rows: Array) -> Array:
 
 def of_denials(keys: Array, values: Array, counts: Array) -> Array:
     """Return records (``PENDING``) of denials, of which so many (packets, bytes) are new; none where nothing is."""
-    new = counts.any(axis=1)
-    keys, values, counts = keys[new], values[new], counts[new]
+    new = np.asarray(counts.any(axis=1))
+    keys, values, counts = pick(keys, new), pick(values, new), counts[new]
     made = np.zeros(len(keys), PENDING)
     made["first_ns"] = made["last_ns"] = values["last_ns"]
     record = made["record"]
@@ -126,22 +120,6 @@ def of_denials(keys: Array, values: Array, counts: Array) -> Array:
     return made
 
 
-def dated(pending: list[Array], at: int, now_ns: int) -> Array:
-    """Return the records of an interval that ends now (``at``, in seconds since 1970), and empty ``pending``."""
-    records = np.empty(sum(map(len, pending)), RECORD)
-    filled = 0
-    while pending:  # one by one, so that they take no more memory than once
-        part = pending.pop(0)
-        mine = records[filled : filled + len(part)]
-        mine[:] = part["record"]
-        mine["at"] = at
-        for column, field in (("age_ms", "first_ns"), ("idle_ms", "last_ns")):
-            ages = np.maximum(now_ns - part[field].astype("i8"), 0) // _MS
-            mine[column] = np.minimum(ages, _MOST)
-        filled += len(part)
-    return records
-
-
 def service(keys: Array, flows: Array) -> Array:
     """The port that policy judged each flow by."""
     found: Array = np.where(flows["origin"] & 1 == EGRESS, keys["remote_port"], keys["local_port"])
@@ -152,7 +130,7 @@ def service(keys: Array, flows: Array) -> Array:
 
 def addresses(raw: Array) -> Array:
     """Arrays of 16 bytes as the one value that each is."""
-    return np.ascontiguousarray(raw).view("V16").reshape(-1)
+    return raw.view("V16").reshape(-1)
 
 
 def _asked_in_vain(keys: Array, flows: Array) -> Array:

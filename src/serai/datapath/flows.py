@@ -14,7 +14,7 @@ from serai.datapath.idle import idle_class, idle_ns
 from serai.datapath.layout import FLOW, FLOW_KEY
 from serai.datapath.ledger import Ledger
 from serai.datapath.libbpf import KernelError
-from serai.datapath.maps import Array, Map, comparable
+from serai.datapath.maps import Array, Map, comparable, pick, together
 from serai.datapath.metering import Metering
 from serai.datapath.rows import rows
 from serai.datapath.slots import Slots
@@ -194,10 +194,10 @@ class FlowTables:
             self._due[vnic] = now_ns + int(left[~over].min(initial=int(self.idle_ns.min())))
         if not over.any():
             return (keys[:0], flows[:0]), (keys, flows)
-        lives = keys[~over], flows[~over]
+        lives = pick(keys, ~over), pick(flows, ~over)
         table = self._tables[vnic]
-        self._metering.ending(vnic, keys[over], flows[over], now_ns)
-        keys, flows = table.take(keys[over])
+        self._metering.ending(vnic, pick(keys, over), pick(flows, over), now_ns)
+        keys, flows = table.take(pick(keys, over))
         over = self._left_ns(keys, flows, now_ns) <= 0
         table.update(keys[~over], flows[~over])  # their ports began another connection just now
         self._metering.ended(np.full(int(over.sum()), vnic, "<u8"), keys[over], flows[over], now_ns)
@@ -225,9 +225,18 @@ class FlowTables:
         Raises:
             KeyError: there is no table for this vNIC here.
         """
+        keys, flows = self.read_table(vnic, since_ns=since_ns)
+        return msgspec.msgpack.encode(Handoff.of(vnic, keys, flows, now_ns))
+
+    def read_table(self, vnic: VnicId, *, since_ns: int = 0) -> Flows:
+        """Return the flows of ``vnic`` that carried a packet since ``since_ns``.
+
+        Raises:
+            KeyError: there is no table for this vNIC here.
+        """
         keys, flows = self._tables[vnic].dump()
         recent = flows["last_ns"] >= since_ns
-        return msgspec.msgpack.encode(Handoff.of(vnic, keys[recent], flows[recent], now_ns))
+        return (keys, flows) if recent.all() else (keys[recent], flows[recent])
 
     def hand_over(self, vnic: VnicId) -> None:
         """Know that another host has taken the flows of ``vnic``: here they have not ended, they are there."""
@@ -236,16 +245,24 @@ class FlowTables:
             self._metering.handed_over(vnic, *self._tables[vnic].dump(), time.monotonic_ns())
 
     def take(self, raw: bytes, now_ns: int) -> int:
-        """Take over flows that ``export`` wrote on another host; return how many.
-
-        They are judged again at their next packet, whatever the other host thought of them. Flows that
-        were seen here since are left alone.
+        """Take over flows that ``export`` wrote on another host; return how many. See ``take_over``.
 
         Raises:
             ValueError: the bytes are not a handoff.
             KeyError: there is no table for this vNIC here.
         """
-        handoff = Handoff.read(raw)
+        return self.take_over(Handoff.read(raw), now_ns)[0]
+
+    def take_over(self, handoff: Handoff, now_ns: int) -> tuple[int, Flows]:
+        """Take over flows of another host; return how many, and those that were here just before.
+
+        They are judged again at their next packet, whatever the other host thought of them. Flows that
+        were seen here since are left alone.
+
+        Raises:
+            KeyError: there is no table for this vNIC here.
+            KernelError: it is full.
+        """
         table = self._tables[VnicId(handoff.vnic)]
         keys, flows = handoff.at(now_ns)
         here = table.dump()
@@ -265,7 +282,7 @@ class FlowTables:
         finally:
             self._metering.taken(handoff.vnic, keys, flows, old, now_ns)
         self._handed_over.discard(VnicId(handoff.vnic))
-        return len(keys)
+        return len(keys), here
 
 
 def _add_newer(table: Map, keys: Array, flows: Array) -> int:
@@ -294,6 +311,5 @@ class _Ended:
 
 
 def _joined(parts: Sequence[Flows]) -> Flows:
-    """Several arrays as one; without a type numpy would turn fields of network byte order into native ones."""
     keys, flows = zip(*parts, strict=True)
-    return np.concatenate(keys, dtype=FLOW_KEY), np.concatenate(flows, dtype=FLOW)
+    return together(keys, FLOW_KEY), together(flows, FLOW)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Set as AbstractSet
 from pathlib import Path
 from typing import Self
 
@@ -17,8 +18,10 @@ from serai.datapath.counted import Counted
 from serai.datapath.denials import Denials
 from serai.datapath.diary import Diary
 from serai.datapath.events import Ring
+from serai.datapath.features import features
 from serai.datapath.flows import FlowTables
 from serai.datapath.fragments import Fragments
+from serai.datapath.handoff import Flows, Handoff
 from serai.datapath.libbpf import KernelError
 from serai.datapath.maps import Array, Map, without
 from serai.datapath.metering import Metering, Remembered
@@ -31,6 +34,7 @@ from serai.datapath.tables import Tables
 from serai.datapath.upgrade import Host, share_maps, take_over
 from serai.datapath.vnics import Records, bindings, more_macs, vnic_record
 from serai.model.flow import DIRECTIONS, FLOWS_OF_A_VNIC, NEW_FLOWS_A_SECOND, DropCount, FlowRow
+from serai.model.host_facts import Feature
 from serai.model.inventory import VnicId
 from serai.model.reasons import Reason
 from serai.model.ruleset import GuardedVnic, HostRuleset
@@ -72,6 +76,10 @@ class Gates:
         self._slots = Slots(gate.maps["slots"], gate.maps["meters"])
         self._records = Records(gate.maps)
         self._quota, self._rate = flow_quota, flow_rate
+        self._amid: dict[VnicId, int] = {}
+        self._held: set[VnicId] = set()
+        self._wanted: set[VnicId] | None = None
+        """The vNICs whose flows are needed, since others were discarded; None: something else is about to be."""
         self._own = OwnIdentities(gate.maps["endpoints"])
         self.metering = Metering(Diary(records) if records else None, self._own.of)
         """What there is to tell of these gates."""
@@ -165,6 +173,7 @@ class Gates:
         Raises:
             KernelError: it does not fit; nothing has changed.
         """
+        self._wanted = None
         self.flows.keep({vnic.id: vnic.security.max_flows or self._quota for vnic in ruleset.vnics})
         addresses, macs = self._maps["addresses"], self._maps["macs"]
         fresh = [
@@ -182,14 +191,31 @@ class Gates:
 
     def bind(self, bindings: Mapping[int, GuardedVnic]) -> None:
         """Tell the gates on these taps (by ifindex) whom they guard and by which rulesets; one step a gate."""
-        if bindings:
-            self._own.know(bindings.values())
-            self._records.write(
-                {
-                    ifindex: vnic_record(ifindex, vnic, self._slots.given[vnic.id], flow_rate=self._rate)
-                    for ifindex, vnic in bindings.items()
-                }
-            )
+        if not bindings:
+            return
+        self._own.know(bindings.values())
+        now_ns = time.monotonic_ns()
+        self._amid = {vnic: until_ns for vnic, until_ns in self._amid.items() if until_ns > now_ns}
+        self._records.write(
+            {
+                ifindex: vnic_record(
+                    ifindex,
+                    vnic,
+                    self._slots.given[vnic.id],
+                    flow_rate=self._rate,
+                    amid_until_ns=self._amid.get(vnic.id, 0),
+                )
+                for ifindex, vnic in bindings.items()
+            }
+        )
+
+    def take_amid(self, vnic: VnicId, until_ns: int) -> None:
+        """Have the gate that guards ``vnic``, from its next binding until then, take TCP connections whose beginning it has not seen.
+
+        Only those that policy accepts, in one orientation or the other: who opened them is not known. That is for VMs that come from
+        another host without all of their flows.
+        """
+        self._amid[vnic] = until_ns
 
     def unbind(self, ifindex: int) -> None:
         """Close the gate on this tap."""
@@ -198,6 +224,10 @@ class Gates:
     def bound(self) -> dict[int, VnicId]:
         """Which vNIC each tap's gate guards, as the kernel holds it."""
         return {ifindex: VnicId(int(record["id"][0])) for ifindex, record in self._records}
+
+    def features(self) -> list[Feature]:
+        """What the kernel has of what gates are better off with."""
+        return list(features(self._attacher))
 
     def discard_others(self, ruleset: HostRuleset) -> bool:
         """Remove what ``ruleset`` does not need; return False, and do nothing, while a gate still uses other things."""
@@ -209,13 +239,26 @@ class Gates:
         _delete_others(self._maps["addresses"], bindings(ruleset.vnics))
         _delete_others(self._maps["macs"], more_macs(ruleset.vnics))
         self._tables.remove_others(ruleset)
-        self._hear_ends()
-        guarded = {vnic.id for vnic in ruleset.vnics}
-        self.metering.read_sightings(self.sightings.counts())
-        self.sightings.forget(self._slots.given.keys() - guarded)
-        self._own.forget_others(guarded)
-        self.flows.remove_others(guarded)
+        self._wanted = {vnic.id for vnic in ruleset.vnics}
+        self._remove_others(self._wanted | self._held)
         return True
+
+    def hold(self, vnics: Collection[VnicId]) -> None:
+        """Keep what is known of the flows of ``vnics``, whichever rules come, until they are let go: they are on their way to another host."""
+        self._held.update(vnics)
+
+    def let_go(self, vnics: Collection[VnicId]) -> None:
+        """Keep it no longer than rules need it."""
+        self._held.difference_update(vnics)
+        if self._wanted is not None:
+            self._remove_others(self._wanted | self._held)
+
+    def _remove_others(self, vnics: AbstractSet[VnicId]) -> None:
+        self._hear_ends()
+        self.metering.read_sightings(self.sightings.counts())
+        self.sightings.forget(self._slots.given.keys() - vnics)
+        self._own.forget_others(vnics)
+        self.flows.remove_others(vnics)
 
     def sweep(self) -> None:
         """Take what is over out of the kernel; of flows, where there are many. ``read`` sees to the others.
@@ -254,6 +297,11 @@ class Gates:
         """Take over flows of another host; see ``FlowTables.take``."""
         self._hear_ends()
         return self.flows.take(flows, now_ns)
+
+    def take_over(self, handoff: Handoff, now_ns: int) -> tuple[int, Flows]:
+        """Take over flows of another host; see ``FlowTables.take_over``."""
+        self._hear_ends()
+        return self.flows.take_over(handoff, now_ns)
 
     def hand_over(self, vnic: VnicId) -> None:
         """Know that another host has taken the flows of ``vnic``: here they have not ended, they are there."""

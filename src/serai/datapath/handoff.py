@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Final, Self
 
 import msgspec
@@ -53,6 +54,15 @@ class Handoff(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
         if len(keys) != len(flows) or not sound:
             raise ValueError("this handoff of flows contradicts itself")
         return handoff
+
+    def only(self, accepts: Callable[[Array, Array], Array]) -> tuple[Self, int]:
+        """Return the same with those flows alone of which ``accepts`` (keys, flows) says so, and how many others there are."""
+        keys, flows = np.frombuffer(self.keys, FLOW_KEY), np.frombuffer(self.flows, FLOW)
+        accepted = accepts(keys, flows)
+        if accepted.all():
+            return self, 0
+        only = msgspec.structs.replace(self, keys=keys[accepted].tobytes(), flows=flows[accepted].tobytes())
+        return only, int((~accepted).sum())
 
     def at(self, now_ns: int) -> Flows:
         """Return its flows by another host's clock, as nobody has judged them."""

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from typing import Final
 
-import numpy as np
-
-from serai.datapath.deltas import RECORD
-from serai.datapath.maps import Array
+from serai.datapath.maps import Array, together
 from serai.datapath.meter import PENDING_ROOM
 from serai.model.flow_record import DROP_COLUMNS, SIGHTING_COLUMNS, layout
 
@@ -20,8 +18,8 @@ SIGHTING: Final = layout(SIGHTING_COLUMNS)
 class Interval:
     """What is new since the interval before."""
 
-    flows: Array
-    """Of ``FLOW_COLUMNS``; the same of the others."""
+    flows: Sequence[Array]
+    """Of ``FLOW_COLUMNS``, in pieces; the others of their columns."""
     drops: Array
     sightings: Array
     ring: int
@@ -32,13 +30,23 @@ class Interval:
 
 def joined(first: Interval, second: Interval) -> Interval:
     """Return two intervals as one; of more flows than one may have the oldest are forgotten."""
-    flows = np.concatenate([first.flows, second.flows], dtype=RECORD)
-    over = max(0, len(flows) - PENDING_ROOM)
+    flows = [*first.flows, *second.flows]
+    over = max(0, sum(map(len, flows)) - PENDING_ROOM)
     return Interval(
-        flows=flows[over:],
-        drops=np.concatenate([first.drops, second.drops], dtype=DROP)[-PENDING_ROOM:],
-        sightings=np.concatenate([first.sightings, second.sightings], dtype=SIGHTING)[-PENDING_ROOM:],
+        flows=_behind(flows, over),
+        drops=together([first.drops, second.drops], DROP)[-PENDING_ROOM:],
+        sightings=together([first.sightings, second.sightings], SIGHTING)[-PENDING_ROOM:],
         ring=first.ring + second.ring,
         denials=first.denials + second.denials,
         forgotten=first.forgotten + second.forgotten + over,
     )
+
+
+def _behind(parts: Sequence[Array], count: int) -> list[Array]:
+    """All but the first so many."""
+    kept = []
+    for part in parts:
+        if len(part) > count:
+            kept.append(part[count:])
+        count = max(0, count - len(part))
+    return kept

@@ -56,7 +56,7 @@ VNIC = np.dtype(
         ("view", "<u8"),
         ("ruleset", "<u8", (2,)),
         ("ethertypes", ">u2", (ETHERTYPES,)),
-        ("reserved", "<u8"),
+        ("amid_until_ns", "<u8"),
     ]
 )
 ADDRESS_KEY = np.dtype(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import functools
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -34,9 +34,24 @@ def without(records: Array, others: Array) -> Array:
     return records[~np.isin(comparable(records), comparable(others))]
 
 
+def opaque(records: Array) -> Array:
+    """The same records as so many bytes each: numpy copies those at once, and structures field by field."""
+    return records.view(f"V{records.dtype.itemsize}")
+
+
 def some(records: Array, which: Array) -> Array:
     """Those of ``records`` that a mask names; all of them are not copied."""
-    return records if which.all() else records[which]
+    return records if which.all() else pick(records, which)
+
+
+def pick(records: Array, which: Array) -> Array:
+    """A copy of those of ``records`` that a mask, or their places, name."""
+    return opaque(records)[which].view(records.dtype) if records.dtype.names else records[which]
+
+
+def together(parts: Sequence[Array], kind: Layout) -> Array:
+    """Several arrays of one kind as one, also where there are none."""
+    return np.concatenate([np.empty(0, opaque(np.empty(0, kind)).dtype), *map(opaque, parts)]).view(kind)
 
 
 def _pointer(array: Array) -> Any:  # noqa: ANN401
@@ -154,9 +169,7 @@ class Map:
         started = False
         while True:
             if room - filled < _SLACK:  # what came meanwhile
-                keys, values = (
-                    np.concatenate([array, np.empty_like(array)], dtype=array.dtype) for array in (keys, values)
-                )
+                keys, values = (together([array, np.empty_like(array)], array.dtype) for array in (keys, values))
                 room = len(keys)
             count[0] = room - filled
             result = lib.bpf_map_lookup_batch(
@@ -176,11 +189,7 @@ class Map:
         parts = list(self._one_by_one())
         if not parts:
             return np.empty(0, self.key), np.empty(0, self.value)
-        # Without a dtype numpy would turn fields of network byte order into native ones.
-        return (
-            np.concatenate([k for k, _ in parts], dtype=self.key),
-            np.concatenate([v for _, v in parts], dtype=self.value),
-        )
+        return together([k for k, _ in parts], self.key), together([v for _, v in parts], self.value)
 
     def _one_by_one(self) -> Iterator[tuple[Array, Array]]:
         key: Array | None = None
@@ -196,4 +205,4 @@ class Map:
                 yield key.copy(), values
 
 
-__all__ = ["Array", "KernelError", "Map", "comparable", "some", "without"]
+__all__ = ["Array", "KernelError", "Map", "comparable", "opaque", "pick", "some", "together", "without"]

@@ -11,10 +11,10 @@ from typing import Final
 
 import numpy as np
 
-from serai.datapath.deltas import PENDING, Deltas, as_seen, dated, of_flows
+from serai.datapath.deltas import Deltas, as_seen, of_flows
 from serai.datapath.layout import FLOW, FLOW_KEY
-from serai.datapath.maps import Array, some
-from serai.datapath.shares import latest_of_each
+from serai.datapath.maps import Array, opaque, pick, some
+from serai.datapath.pending import Pending
 from serai.datapath.told import ELSEWHERE, GONE, TOLD, Told, as_told, hashes
 
 REMEMBER: Final = 1 << 19
@@ -22,6 +22,7 @@ REMEMBER: Final = 1 << 19
 PENDING_ROOM: Final = 1 << 17
 """Records that wait for the end of their interval, some 160 bytes each: of more live flows the next interval tells."""
 
+_NOTHING: Final = opaque(np.zeros(1, TOLD))
 _Own = Callable[[int, Array], Array]
 
 
@@ -38,8 +39,7 @@ class Meter:
         self._remember = remember
         self._room = room
         self._told: dict[int, Told] = {}
-        self._pending: list[Array] = []
-        self._waiting = 0
+        self._pending = Pending()
         self.forgotten = 0
         """Records that there was no room for."""
 
@@ -49,7 +49,7 @@ class Meter:
 
     def clear(self) -> None:
         """Know nothing, as in the beginning."""
-        self._told, self._pending, self._waiting = {}, [], 0
+        self._told, self._pending = {}, Pending()
 
     # What happens to flows
 
@@ -62,7 +62,7 @@ class Meter:
         places, before = self._match(vnic, told, keys, flows, now_ns)
         known = places >= 0
         deltas = of_flows(keys, flows, before, fresh=~known, over=False, now_ns=now_ns)
-        tell = deltas.worth & (np.cumsum(deltas.worth) <= self._room - self._waiting)
+        tell = deltas.worth & (np.cumsum(deltas.worth) <= self._room - len(self._pending))
         tell &= known | (np.cumsum(~known) <= self._remember - len(self))
         self._say(vnic, keys, flows, deltas, tell)
         missing = told.living
@@ -72,19 +72,19 @@ class Meter:
         moved, again = tell & known, known & (before["missing"] > 0)
         if not (tell.any() or missing.any() or again.any()):
             return
-        rows = told.rows.copy()
+        rows = opaque(told.rows).copy().view(TOLD)
         rows["missing"] = missing
-        rows[some(places, moved)] = _now(
-            some(keys, moved), some(flows, moved), some(deltas.flags, moved), some(before["hash"], moved)
+        opaque(rows)[some(places, moved)] = opaque(
+            _now(some(keys, moved), some(flows, moved), some(deltas.flags, moved), some(before["hash"], moved))
         )
         new = tell & ~known
-        told.change(rows, _now(keys[new], flows[new], deltas.flags[new]))
+        told.change(rows, _now(pick(keys, new), pick(flows, new), deltas.flags[new]))
 
     def ended(self, vnics: Array, keys: Array, flows: Array, now_ns: int) -> None:
         """Tell the rest of flows that have ended (or have gone on to another host); these are their last counters."""
         for vnic in np.unique(vnics).tolist():
             mine = vnics == vnic
-            for some_keys, some_flows in _distinct(keys[mine], flows[mine]):
+            for some_keys, some_flows in _distinct(some(keys, mine), some(flows, mine)):
                 self._ended(vnic, some_keys, some_flows, now_ns)
 
     def imported(self, vnic: int, keys: Array, flows: Array, here: tuple[Array, Array], now_ns: int) -> None:
@@ -131,19 +131,16 @@ class Meter:
 
     def add(self, pending: Array) -> None:
         """Tell these too (``PENDING``)."""
-        if len(pending):
-            self._pending.append(pending)
-            self._waiting += len(pending)
-            if self._waiting > 2 * self._room:
-                self._trim()
+        self._pending.add(pending)
+        if len(self._pending) > 2 * self._room:
+            self._trim()
 
     # What is made of it
 
-    def take(self, at: int, now_ns: int) -> Array:
-        """Return the records of the interval that ends now (``at``: seconds since 1970), and begin another."""
+    def take(self, at: int, now_ns: int) -> list[Array]:
+        """Return the records of the interval that ends now (``at``: seconds since 1970), in pieces, and begin another."""
         self._trim()
-        self._waiting = 0
-        return dated(self._pending, at, now_ns)
+        return self._pending.take(at, now_ns)
 
     def written(self) -> Iterator[tuple[int, Array]]:
         """Go through what must be remembered: by vNIC, arrays of ``TOLD`` that do not change any more."""
@@ -164,12 +161,15 @@ class Meter:
     def _match(self, vnic: int, told: Told, keys: Array, flows: Array, now_ns: int) -> tuple[Array, Array]:
         """Return where flows are in ``told`` (-1: nowhere), and what was told of them."""
         places = told.find(keys, flows["first_ns"])
-        before = told.rows[places] if len(told) else np.zeros(len(places), TOLD)
-        before[places < 0] = np.zeros(1, TOLD)
-        back = (flows["packets"] < before["packets"]).any(axis=1) | (flows["bytes"] < before["bytes"]).any(axis=1)
+        before = pick(told.rows, places) if len(told) else np.zeros(len(places), TOLD)
+        opaque(before)[places < 0] = _NOTHING
+        back = np.zeros(len(keys), "?")
+        for counter in ("packets", "bytes"):
+            for now, then in zip(flows[counter].T, before[counter].T, strict=True):
+                back |= now < then
         if back.any():  # its ports began another connection within one tick of the clock
             self._lose(vnic, told, places[back], now_ns)
-            places[back], before[back] = -1, np.zeros(1, TOLD)
+            places[back], opaque(before)[back] = -1, _NOTHING
         return places, before
 
     def _say(self, vnic: int, keys: Array, flows: Array, deltas: Deltas, which: Array) -> None:
@@ -181,19 +181,14 @@ class Meter:
     def _lose(self, vnic: int, told: Told, places: Array, now_ns: int) -> None:
         """Nobody has said how these ended: their last counters have been told."""
         if len(places):
-            rows = told.rows[places]
+            rows = pick(told.rows, places)
             seen = as_seen(rows)
             deltas = of_flows(rows["key"], seen, rows, fresh=np.zeros(len(rows), "?"), over=True, now_ns=now_ns)
             self._say(vnic, rows["key"], seen, deltas, deltas.worth)
             told.forget(places)
 
     def _trim(self) -> None:
-        """Who has most to tell loses most."""
-        if self._waiting > self._room:
-            joined = np.concatenate(self._pending, dtype=PENDING)
-            kept = latest_of_each(joined["record"]["vnic"], self._room)
-            self.forgotten += len(kept) - int(kept.sum())
-            self._pending, self._waiting = [joined[kept]], int(kept.sum())
+        self.forgotten += self._pending.trim(self._room)
 
 
 def _now(keys: Array, flows: Array, flags: Array, hashed: Array | None = None) -> Array:
@@ -215,7 +210,7 @@ def _distinct(keys: Array, flows: Array) -> Iterator[tuple[Array, Array]]:
     """Flows that one tick of the clock began and ended under one key are told one after another."""
     while len(keys):
         _, first = np.unique(hashes(keys, flows["first_ns"]), return_index=True)
-        yield keys[first], flows[first]
+        yield pick(keys, first), pick(flows, first)
         left = np.ones(len(keys), "?")
         left[first] = False
-        keys, flows = keys[left], flows[left]
+        keys, flows = pick(keys, left), pick(flows, left)

@@ -26,7 +26,7 @@ from serai.datapath.diary import (
 )
 from serai.datapath.interval import DROP, SIGHTING, Interval
 from serai.datapath.layout import DENIAL_KEY
-from serai.datapath.maps import Array
+from serai.datapath.maps import Array, pick, together
 from serai.datapath.meter import Meter
 from serai.datapath.replay import happened, same
 from serai.datapath.tally import LOST, METERED, REASONS, SIGHTED, Tally, denial_counts, meter_counts, sighting_counts
@@ -138,10 +138,7 @@ class Metering:
     def take(self, at: int, now_ns: int) -> Interval:
         """Return what is new, and begin another interval."""
         flows = self._meter.take(at, now_ns)
-        drops, sightings = (
-            np.concatenate([np.empty(0, kind), *parts], dtype=kind)
-            for kind, parts in ((DROP, self._new_drops), (SIGHTING, self._new_sightings))
-        )
+        drops, sightings = together(self._new_drops, DROP), together(self._new_sightings, SIGHTING)
         drops["at"] = sightings["at"] = at
         denials, ring = self._lost.tolist()
         made = Interval(
@@ -169,7 +166,7 @@ class Metering:
         if told_by_gate:
             for before in self._again:
                 fresh = ~same(before, vnics, keys, flows)
-                vnics, keys, flows = vnics[fresh], keys[fresh], flows[fresh]
+                vnics, keys, flows = vnics[fresh], pick(keys, fresh), pick(flows, fresh)
             self._again = []
         self._note(Ended.of(vnics, keys, flows, now_ns, done=True, told_by_gate=told_by_gate))
         self._meter.ended(vnics, keys, flows, now_ns)

@@ -11,7 +11,7 @@ from typing import Final, Self
 import numpy as np
 
 from serai.datapath.layout import FLOW_KEY
-from serai.datapath.maps import Array
+from serai.datapath.maps import Array, opaque, pick, together
 
 TOLD: Final = np.dtype(
     [
@@ -72,7 +72,7 @@ class Told:
 
     def alive(self) -> Array:
         """All rows that are not forgotten."""
-        return self.rows[~self._dead] if self._dead.any() else self.rows
+        return pick(self.rows, ~self._dead) if self._dead.any() else self.rows
 
     def find(self, keys: Array, first_ns: Array) -> Array:
         """Return the place of each flow in ``rows``; -1 where it is not there."""
@@ -86,7 +86,7 @@ class Told:
             there = np.minimum(at[left], len(self.rows) - 1)
             left = left[(at[left] == there) & (self._hashes[there] == wanted[left])]
             there = at[left]
-            found = self.rows[there]
+            found = pick(self.rows, there)
             same = (_words(found["key"]) == words[left]).all(axis=1) & (found["first_ns"] == first_ns[left])
             same &= ~self._dead[there]
             places[left[same]] = there[same]
@@ -100,21 +100,19 @@ class Told:
 
     def change(self, rows: Array, fresh: Array) -> None:
         """Replace ``rows`` by others of the same flows, in their places; add those of ``fresh``, which have no hash yet."""
-        fresh["hash"] = hashes(fresh["key"], fresh["first_ns"])
-        if self._dead.any():
-            rows = rows[~self._dead]
-        if len(fresh):
-            rows = np.concatenate([rows, fresh], dtype=TOLD)
-            rows = rows[np.argsort(rows["hash"], kind="stable")]
+        same = not len(fresh) and not self._dead.any()
+        if not same:
+            fresh["hash"] = hashes(fresh["key"], fresh["first_ns"])
+            rows = _ordered(together([pick(rows, ~self._dead), fresh], TOLD))
+            self._dead = np.zeros(len(rows), "?")
+            self._hashes = np.ascontiguousarray(rows["hash"])
         self.rows = rows
-        self._dead = np.zeros(len(rows), "?")
-        self._hashes = np.ascontiguousarray(rows["hash"])
 
 
 def as_told(keys: Array, flows: Array) -> Array:
     """Return rows (``TOLD``) that say of each flow what it says itself."""
     rows = np.zeros(len(keys), TOLD)
-    rows["key"] = keys
+    opaque(rows["key"])[:] = opaque(keys)
     for field in SAME:
         if field in (flows.dtype.names or ()):
             rows[field] = flows[field]
@@ -131,13 +129,17 @@ def hashes(keys: Array, first_ns: Array) -> Array:
 
 
 def _words(keys: Array) -> Array:
-    return np.ascontiguousarray(keys).view("<u8").reshape(len(keys), _WORDS)
+    return np.ascontiguousarray(opaque(keys)).view("<u8").reshape(len(keys), _WORDS)
 
 
 def _sorted(rows: Array) -> Array:
-    found = rows.copy()
+    found = opaque(rows).copy().view(TOLD)
     found["hash"] = hashes(found["key"], found["first_ns"])
-    return found[np.argsort(found["hash"], kind="stable")]
+    return _ordered(found)
+
+
+def _ordered(rows: Array) -> Array:
+    return pick(rows, np.argsort(rows["hash"], kind="stable"))
 
 
 __all__ = [

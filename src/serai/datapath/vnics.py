@@ -29,10 +29,11 @@ BINDING_BITS = 128
 _NOBODY = 0
 
 
-def vnic_record(ifindex: int, vnic: GuardedVnic, slot: int, *, flow_rate: int) -> Array:
+def vnic_record(ifindex: int, vnic: GuardedVnic, slot: int, *, flow_rate: int, amid_until_ns: int = 0) -> Array:
     """Lay out what the gate on the tap ``ifindex`` is told, as an array of one.
 
-    ``flow_rate`` is the limit where the vNIC has none of its own, in new flows a second.
+    ``flow_rate`` is the limit where the vNIC has none of its own, in new flows a second; until ``amid_until_ns`` (CLOCK_MONOTONIC)
+    it takes connections whose beginning it has not seen.
     """
     security = vnic.security
     flags = {
@@ -56,6 +57,7 @@ def vnic_record(ifindex: int, vnic: GuardedVnic, slot: int, *, flow_rate: int) -
     record["flow_rate"] = security.new_flows_per_second or flow_rate
     record["ethertypes"][0, : len(security.ethertypes)] = security.ethertypes
     record["mac"] = list(vnic.mac.packed)
+    record["amid_until_ns"] = amid_until_ns
     return record
 
 

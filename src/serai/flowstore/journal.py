@@ -32,6 +32,8 @@ class Entry:
     """Rows for several tables, all of them or none."""
 
     path: Path
+    rows: Mapping[str, pa.Table] | None = dataclasses.field(default=None, compare=False, repr=False)
+    """What was written there, where it is in memory still: it need not be read."""
 
     @property
     def token(self) -> str:
@@ -39,11 +41,14 @@ class Entry:
         return self.path.name
 
     def tables(self) -> Iterator[tuple[str, pa.Table]]:
-        """Read them, in the order in which they go in.
+        """Return them, in the order in which they go in.
 
         Raises:
             JournalError: it is damaged.
         """
+        if self.rows is not None:
+            yield from ((name, self.rows[name]) for name in ORDER if name in self.rows)
+            return
         for name in ORDER:
             file = self.path / name
             if not file.exists():

@@ -34,6 +34,26 @@ def taps_of(definition: str) -> tuple[str, dict[str, Mac]]:
     return name, taps
 
 
+def cards_of(definition: str) -> tuple[str, dict[Mac, str]]:
+    """Read a domain's name and the bridge that each of its network cards is attached to (empty: it does not say) out of its XML.
+
+    Cards without an address are left out: libvirt has given them none yet, so that nobody can have declared them.
+
+    Raises:
+        DefinitionError: it is not a domain's XML.
+    """
+    name, interfaces = _interfaces(definition)
+    cards = {}
+    for interface in interfaces:
+        mac, source = interface.find("mac"), interface.find("source")
+        if mac is not None:
+            try:
+                cards[Mac(mac.attrib["address"])] = source.get("bridge", "") if source is not None else ""
+            except (KeyError, ValueError) as error:
+                raise DefinitionError(f"this is not the XML of a domain: {error}") from error
+    return name, cards
+
+
 def tapless(definition: str) -> list[str]:
     """The types of a domain's interfaces that no tap, and so no gate, stands for: passed-through cards and the like.
 

@@ -51,6 +51,8 @@ def domain_xml(guest: LabGuest, image: GuestImage) -> str:
         "console=ttyS0 quiet loglevel=3 nokaslr mitigations=off no_timer_check tsc=unstable clocksource=acpi_pm random.trust_cpu=on "
         f"8250.nr_uarts=2 panic=-1 serai.name={guest.domain} serai.address={guest.address}"
     )
+    if guest.address6 is not None:
+        arguments += f" serai.address6={guest.address6}"
     return f"""\
 <domain type='qemu'>
   <name>{guest.domain}</name>

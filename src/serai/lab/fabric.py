@@ -1,7 +1,8 @@
-"""The wires: an underlay switch, one VXLAN and bridge per network on each host, and the users outside."""
+"""The wires: an underlay switch, one VXLAN and bridge per network on each host, the controller's machine, and the users outside."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from ipaddress import IPv4Address
 from pathlib import Path
 
@@ -18,7 +19,8 @@ _OVERLAY_MTU = 1500
 _VXLAN_PORT = 4789
 _SWITCH = "switch"
 _SYSCTL = Path("/proc/sys/net")
-# First no IPv6 on anything made later (taps too), and no packet filter between bridge ports.
+# First no IPv6 on anything made later (taps too: hosts have no business in their guests' networks), and no packet filter
+# between bridge ports.
 _SETTINGS = (
     ("ipv6/conf/default/disable_ipv6", "1"),
     ("ipv6/conf/all/disable_ipv6", "1"),
@@ -30,7 +32,7 @@ _SETTINGS = (
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Endpoint:
-    """A namespace with a card on the underlay and some networks in VXLAN over it."""
+    """A namespace with a card on the underlay and some (or no) networks in VXLAN over it."""
 
     namespace: str
     underlay: IPv4Address
@@ -45,11 +47,14 @@ def vxlan_interface(network: LabNetwork) -> str:
 
 
 def endpoints(plan: LabPlan) -> tuple[Endpoint, ...]:
-    """Everything that hangs on the underlay: the hosts, then the users outside of each network."""
+    """Everything that hangs on the underlay: the hosts, the controller, then the users outside of each network."""
     hosts = [
         Endpoint(namespace=plan.host_namespace(host.name), underlay=host.underlay, networks=plan.networks, bridged=True)
         for host in plan.hosts
     ]
+    controller = Endpoint(
+        namespace=plan.controller_namespace, underlay=plan.controller_underlay, networks=(), bridged=False
+    )
     outsides = [
         Endpoint(
             namespace=plan.outside_namespace(network.name),
@@ -59,7 +64,7 @@ def endpoints(plan: LabPlan) -> tuple[Endpoint, ...]:
         )
         for network in plan.networks
     ]
-    return (*hosts, *outsides)
+    return (*hosts, controller, *outsides)
 
 
 def switch_commands(plan: LabPlan) -> list[str]:
@@ -133,6 +138,12 @@ def make_fabric(plan: LabPlan, state: LabState, progress: Callable[[str], None])
     for endpoint in endpoints(plan):
         _batch(["ip", "-n", endpoint.namespace], endpoint_commands(plan, endpoint))
         _batch(["bridge", "-n", endpoint.namespace], flooding_commands(plan, endpoint))
+    for network in plan.networks:
+        if network.outside6 is not None:
+            outside, vxlan = plan.outside_namespace(network.name), vxlan_interface(network)
+            switch = _SYSCTL / "ipv6/conf" / vxlan / "disable_ipv6"
+            call_in_namespace(outside, partial(switch.write_text, "0"))
+            _batch(["ip", "-n", outside], [f"address add {network.outside6} dev {vxlan} nodad"])
 
 
 def remove_namespace(name: str) -> None:

@@ -106,6 +106,7 @@ migration_address = "0.0.0.0"
 default_tls_x509_cert_dir = "{PKI}"
 migrate_tls_x509_cert_dir = "{PKI}"
 migrate_tls_x509_verify = 1
+migrate_tls_force = 1
 """
 
 

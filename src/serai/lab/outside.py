@@ -134,7 +134,10 @@ def flood_udp(
 
     def send() -> None:
         with opened:
-            future.set_result(_send_paced(opened, (str(address), port), per_second, seconds, marker))
+            try:
+                future.set_result(_send_paced(opened, (str(address), port), per_second, seconds, marker))
+            except OSError as error:
+                future.set_exception(error)
 
     threading.Thread(target=send, name=f"flood-{address}", daemon=True).start()
     return future

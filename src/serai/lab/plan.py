@@ -2,7 +2,7 @@
 
 import re
 from dataclasses import dataclass
-from ipaddress import IPv4Address, IPv4Interface, IPv4Network, ip_network
+from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Interface, ip_network
 
 _NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,30}[a-z0-9])?")
 _MAC = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}")
@@ -36,6 +36,8 @@ class LabNetwork:
     subnet: IPv4Network
     outside: IPv4Address
     """Address, inside the subnet, of the namespace that stands for users outside the data center."""
+    outside6: IPv6Interface | None = None
+    """Their IPv6 address, where the network has a subnet of that version."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -52,6 +54,7 @@ class LabGuest:
     host: str
     """Name of the host it starts on."""
     memory_mib: int = 96
+    address6: IPv6Interface | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -74,6 +77,7 @@ class LabPlan:
             self._check_guest(guest)
         underlays = [host.underlay for host in self.hosts]
         underlays += [self.outside_underlay(network.name) for network in self.networks]
+        underlays.append(self.controller_underlay)
         _unique("underlay address", underlays)
 
     def host(self, name: str) -> LabHost:
@@ -103,6 +107,11 @@ class LabPlan:
         """Name of the network namespace that holds the switch between the hosts."""
         return f"{self.prefix}underlay"
 
+    @property
+    def controller_namespace(self) -> str:
+        """Name of the network namespace of the machine that the controller runs on."""
+        return f"{self.prefix}controller"
+
     def host_namespace(self, name: str) -> str:
         """Name of the network namespace of the host called name."""
         return f"{self.prefix}{self.host(name).name}"
@@ -116,6 +125,7 @@ class LabPlan:
         """Every network namespace of this lab."""
         return (
             self.underlay_namespace,
+            self.controller_namespace,
             *(self.host_namespace(host.name) for host in self.hosts),
             *(self.outside_namespace(network.name) for network in self.networks),
         )
@@ -125,10 +135,15 @@ class LabPlan:
         """The /24 around the first host's underlay address: all hosts must be in it."""
         return IPv4Network(ip_network(f"{self.hosts[0].underlay}/24", strict=False))
 
+    @property
+    def controller_underlay(self) -> IPv4Address:
+        """Underlay address of the controller: .254."""
+        return self.underlay_subnet.broadcast_address - 1
+
     def outside_underlay(self, network: str) -> IPv4Address:
-        """Underlay address of a network's outside namespace: counted down from .254."""
+        """Underlay address of a network's outside namespace: counted down from .253."""
         position = [item.name for item in self.networks].index(network)
-        return self.underlay_subnet.broadcast_address - 1 - position
+        return self.controller_underlay - 1 - position
 
     def _check_names(self) -> None:
         for kind, names in (

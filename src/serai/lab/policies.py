@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import re
 import shutil
-from ipaddress import IPv4Interface
+from ipaddress import IPv4Interface, IPv6Interface
 from pathlib import Path
 
 from serai.inventory.files import load
+from serai.lab.addresses import address6_of, address_of, first_address, first_subnet, subnet6
 from serai.lab.error import LabError
-from serai.lab.ipv4 import address_of, first_address, first_subnet
 from serai.lab.plan import LabGuest, LabHost, LabNetwork, LabPlan
 from serai.model.inventory import Network, VirtualMachine
 from serai.model.tenancy import Mode
@@ -21,6 +21,8 @@ EXAMPLES = Path(__file__).resolve().parents[3] / "examples" / "datacenter"
 _MODE = re.compile(r"^(\s*mode:\s*)(observe|enforce|isolate)\b", re.MULTILINE)
 _USERS = -6
 """Where, counted from the end of a network's subnet, its outside users sit: .250 of a /24."""
+_USERS6 = 0xFA
+"""The same in an IPv6 subnet, counted from its beginning: ::fa."""
 
 
 class PolicyDirectory:
@@ -82,6 +84,7 @@ def _network(network: Network) -> LabNetwork:
         vni=network.vni,
         subnet=subnet,
         outside=subnet[_USERS],
+        outside6=IPv6Interface(f"{six[_USERS6]}/{six.prefixlen}") if (six := subnet6(network.subnets)) else None,
     )
 
 
@@ -90,6 +93,7 @@ def _guest(vm: VirtualMachine, networks: dict[str, LabNetwork]) -> LabGuest:
         raise LabError(f"VM {vm.path} needs exactly one vNIC, and a host, to be built in the lab")
     (vnic,) = vm.vnics
     network = networks[vnic.network.path]
+    six, prefix = address6_of(vm), subnet6(vnic.network.subnets)
     return LabGuest(
         domain=vm.domain,
         mac=str(vnic.mac),
@@ -97,4 +101,5 @@ def _guest(vm: VirtualMachine, networks: dict[str, LabNetwork]) -> LabGuest:
         network=network.name,
         bridge=network.bridge,
         host=vm.host,
+        address6=IPv6Interface(f"{six}/{prefix.prefixlen}") if six and prefix else None,
     )

@@ -22,6 +22,7 @@ from serai.agent.core import (
 from serai.agent.host import Host
 from serai.agent.link.runtime import Link, LinkConfig
 from serai.agent.refused import RefusedError
+from serai.model.host_facts import HostFacts
 from serai.model.inventory import Mac, VnicId
 from serai.model.ruleset import GuardedVnic, HostRuleset, Known
 from serai.model.ruleset_delta import Delta
@@ -102,6 +103,14 @@ class SimulatedHost:
     def sight(self) -> Sight:
         """Whom it runs and guards."""
         return self._host.sight()
+
+    def facts(self) -> HostFacts | None:
+        """What it is made of: nothing, as long as nobody says otherwise."""
+        return self._host.facts()
+
+    def describe(self, facts: HostFacts) -> None:
+        """Be made of this."""
+        self._host.describe(facts)
 
     def held(self) -> tuple[bytes | None, tuple[bytes, ...]]:
         """The digest of the ruleset that it holds, and those of its parts."""

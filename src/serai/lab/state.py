@@ -6,7 +6,7 @@ import shutil
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from ipaddress import IPv4Address, IPv4Interface, IPv4Network
+from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Interface
 from pathlib import Path
 
 import msgspec
@@ -153,6 +153,6 @@ def _write(path: Path, data: bytes) -> None:
 
 
 def _decode_address(kind: type, value: object) -> object:
-    if kind in {IPv4Address, IPv4Interface, IPv4Network} and isinstance(value, str):
+    if kind in {IPv4Address, IPv4Interface, IPv4Network, IPv6Interface} and isinstance(value, str):
         return kind(value)
     raise NotImplementedError(kind)

@@ -32,6 +32,13 @@ def _looks_at(resource: Resource) -> Iterator[Key]:
                 yield Key("Host", resource.spec.host)
             for network in {vnic.network for vnic in resource.spec.vnics}:
                 yield from _named("Network", network, scope)
+        case resources.Pool():
+            for host in resource.spec.hosts:
+                yield Key("Host", host)
+        case resources.PlacementRule():
+            apart = resource.spec.keep_apart
+            if apart is not None and apart.scope is not None:
+                yield from _declared(apart.scope)
         case resources.Policy():
             scope, spec = resource.metadata.scope, resource.spec
             yield from _declared(scope)

@@ -25,6 +25,7 @@ _INSPECTED = {
     0x0800: "IPv4", 0x86DD: "IPv6", 0x0806: "ARP", 0x8035: "RARP", 0x8100: "a VLAN tag", 0x88A8: "a VLAN tag",
     0x9100: "a VLAN tag",
 }  # fmt: skip
+_VERSION = re.compile(r"[0-9]{1,9}(\.[0-9]{1,9}){0,3}")
 _DOMAIN = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+:@-]{0,127}")
 
 
@@ -215,6 +216,14 @@ def _domain(value: object) -> str:
     return text
 
 
+def _version(value: object) -> str:
+    text = _text(value)
+    if not _VERSION.fullmatch(text):
+        message = f"{text!r} is not a version: write up to four numbers with dots between, such as 0.1.0"
+        raise ValueError(message)
+    return text
+
+
 def _line(value: object) -> str:
     text = _text(value).strip()
     if len(text) > LONGEST_LINE or not text.isprintable():
@@ -274,6 +283,7 @@ LabelKey = Annotated[str, PlainValidator(_label_key)]
 LabelValue = Annotated[str, PlainValidator(_label_value)]
 Bridge = Annotated[str, PlainValidator(_bridge)]
 Domain = Annotated[str, PlainValidator(_domain)]
+Version = Annotated[str, PlainValidator(_version)]
 Line = Annotated[str, PlainValidator(_line)]
 AtLeastOne = AfterValidator(_some)
 AtLeastOnePeer = AfterValidator(_some_peer)

@@ -1,4 +1,4 @@
-"""Who holds what there can be only one of: MAC addresses, addresses of a routing domain, domains of a host, bridges, VNIs."""
+"""Who holds what there can be only one of: MAC addresses, addresses of a routing domain, domains of a host, bridges, VNIs, hosts of a pool."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from serai.model.key import Key
 from serai.model.resources import Resource, label
 
 Claim = tuple[str, str, Hashable]
-"""What kind of thing (``mac``, ``address``, ``domain``, ``bridge``, ``vni``, ``site``), within what, and which one."""
+"""What kind of thing (``mac``, ``address``, ``domain``, ``bridge``, ``vni``, ``host``, ``site``), within what, and which one."""
 
 SITE: Final[Claim] = ("site", "", "")
 _MANY: Final = 64
@@ -35,6 +35,9 @@ def claims_of(definition: Definition[Resource], vnics: Sequence[Vnic | None] = (
     match resource:
         case resources.Site():
             yield SITE, ()
+        case resources.Pool():
+            for number, host in enumerate(resource.spec.hosts):
+                yield ("host", "", host), ("spec", "hosts", number)
         case resources.Network():
             # One bridge or one VXLAN under two networks would join what their routing domains keep apart.
             if resource.spec.bridge is not None:

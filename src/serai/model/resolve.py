@@ -6,6 +6,7 @@ else stands as it is.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterable, Iterator, Mapping
 from types import MappingProxyType
 from typing import TypeVar
@@ -17,10 +18,12 @@ from serai.model.dependencies import looks_at
 from serai.model.holders import SITE, Claim, Holders, Taking, claims_of
 from serai.model.inventory import Host, Network, VirtualMachine
 from serai.model.key import Key
+from serai.model.placement import PlacementTerms
 from serai.model.references import Scopes, Table
 from serai.model.resolve_invariant import resolve_invariant
 from serai.model.resolve_inventory import check_overlaps, resolve_network, resolve_vm
 from serai.model.resolve_peers import Peers
+from serai.model.resolve_placement import carried, resolve_needs, resolve_placement_rule, resolve_pool
 from serai.model.resolve_policy import resolve_policy
 from serai.model.resolve_security import Allowances, check_security
 from serai.model.resolve_site import check_tenant, last_word, quarantine, scopes_of
@@ -110,7 +113,9 @@ class _Change:
             },
         )
         services = self._services(scopes)
-        vms, new_vms = self._vms(scopes, networks, hosts, taking)
+        host_table = Table("Host", {f"/:{name}": host for name, host in hosts.items()}, complaints)
+        vms, new_vms = self._vms(scopes, networks, host_table, taking)
+        placement = self._placement(scopes, host_table, taking)
         holders = before.holders.changed(changes := taking.changes())
         allowances = self._secured(vms, holders, changes, was)
         peers = Peers(
@@ -144,6 +149,7 @@ class _Change:
             invariants=tuple(sorted(invariants.values(), key=lambda i: (i.scope, i.path)))
             if new_invariants
             else before.world.invariants,
+            placement=placement,
         )
         standing = Standing(
             definitions=self._definitions, world=world, modes=scopes.modes, services=services, policies=policies,
@@ -204,15 +210,33 @@ class _Change:
         return self._table(self._before.services, "Service", made)[0]
 
     def _vms(
-        self, scopes: Scopes, networks: Mapping[str, Network], hosts: Mapping[str, Host], taking: Taking
+        self, scopes: Scopes, networks: Mapping[str, Network], hosts: Table[Host], taking: Taking
     ) -> tuple[Mapping[str, VirtualMachine], Mapping[str, VirtualMachine | None]]:
         network_table = Table("Network", networks, self._complaints)
-        host_table = Table("Host", {f"/:{name}": host for name, host in hosts.items()}, self._complaints)
         made: dict[str, VirtualMachine] = {}
         for key, vm in self._each(resources.VirtualMachine):
-            made[key.path], vnics = resolve_vm(vm, scopes, network_table, host_table, self._complaints)
+            made[key.path], vnics = resolve_vm(vm, scopes, network_table, hosts, self._complaints)
             taking.take(key, claims_of(vm, vnics))
         return self._table(self._before.world.vms, "VirtualMachine", made)
+
+    def _placement(self, scopes: Scopes, hosts: Table[Host], taking: Taking) -> PlacementTerms:
+        before = self._before.world.placement
+        needs = {key.path: resolve_needs(vm.resource) for key, vm in self._each(resources.VirtualMachine)}
+        on_hosts = {key.path: carried(host.resource.spec.tags) for key, host in self._each(resources.Host)}
+        on_networks = {key.path: carried(net.resource.spec.tags) for key, net in self._each(resources.Network)}
+        for key, pool in self._each(resources.Pool):
+            taking.take(key, claims_of(pool))
+        pools = {key.path: resolve_pool(pool, hosts) for key, pool in self._each(resources.Pool)}
+        rules = {key.path: resolve_placement_rule(rule, scopes) for key, rule in self._each(resources.PlacementRule)}
+        after = PlacementTerms(
+            vms=self._table(before.vms, "VirtualMachine", {path: each for path, each in needs.items() if each})[0],
+            hosts=self._table(before.hosts, "Host", {host: tags for host, tags in on_hosts.items() if tags})[0],
+            networks=self._table(before.networks, "Network", {path: tags for path, tags in on_networks.items() if tags})[0],
+            pools=self._table(before.pools, "Pool", pools)[0],
+            rules=self._table(before.rules, "PlacementRule", rules)[0],
+        )  # fmt: skip
+        same = all(getattr(after, each.name) is getattr(before, each.name) for each in dataclasses.fields(before))
+        return before if same else after
 
     def _secured(
         self,

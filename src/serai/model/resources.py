@@ -10,6 +10,7 @@ from serai.model import fields
 from serai.model.claims import InvariantSpec
 from serai.model.inventory import ETHERTYPES, Serves
 from serai.model.peers import Peers
+from serai.model.placing import Memory, PlacementRuleSpec, PoolSpec, Tags
 from serai.model.policy import Action, Direction, Tier
 from serai.model.selectors import Part, Selector
 from serai.model.tenancy import Mode, Scope
@@ -90,12 +91,14 @@ class NetworkSpec(Part):
     subnets: Annotated[tuple[fields.Subnet, ...], fields.AtLeastOne]
     bridge: fields.Bridge | None = None
     vni: Annotated[int, Field(ge=1, le=MAX_VNI)] | None = None
+    tags: Tags = ()
 
 
 class HostSpec(Part):
     """A hypervisor."""
 
     address: fields.Address | None = None
+    tags: Tags = ()
 
 
 class AllowedAddressSpec(Part):
@@ -127,6 +130,8 @@ class VirtualMachineSpec(Part):
     mode: Mode | None = None
     host: fields.Name | None = None
     domain: fields.Domain | None = None
+    tags: Tags = ()
+    memory: Memory | None = None
     vnics: Annotated[tuple[VnicSpec, ...], fields.AtLeastOne]
 
 
@@ -259,7 +264,25 @@ class Invariant(Part):
     spec: InvariantSpec
 
 
-Resource = Site | Tenant | Network | Host | VirtualMachine | Service | Policy | Invariant
+class Pool(Part):
+    """A pool."""
+
+    api_version: Literal["serai.dev/v1"]
+    kind: Literal["Pool"]
+    metadata: RootMetadata
+    spec: PoolSpec = PoolSpec()
+
+
+class PlacementRule(Part):
+    """A placement rule."""
+
+    api_version: Literal["serai.dev/v1"]
+    kind: Literal["PlacementRule"]
+    metadata: RootMetadata
+    spec: PlacementRuleSpec
+
+
+Resource = Site | Tenant | Network | Host | VirtualMachine | Service | Policy | Invariant | Pool | PlacementRule
 
 KINDS: dict[str, type[Resource]] = {
     "Site": Site,
@@ -270,6 +293,8 @@ KINDS: dict[str, type[Resource]] = {
     "Service": Service,
     "Policy": Policy,
     "Invariant": Invariant,
+    "Pool": Pool,
+    "PlacementRule": PlacementRule,
 }
 
 

@@ -9,6 +9,7 @@ from types import MappingProxyType
 from serai.model.address import Address, Prefix
 from serai.model.invariant import Invariant
 from serai.model.inventory import Host, Network, VirtualMachine, Vnic
+from serai.model.placement import NO_TERMS, PlacementTerms
 from serai.model.policy import Action, Direction, Policy
 
 LAST_WORD: Mapping[Direction, Action] = MappingProxyType(
@@ -34,6 +35,8 @@ class World:
     """What an isolated VM may reach and be reached from, in order."""
     invariants: tuple[Invariant, ...] = ()
     """What the policies have to keep true, in order of path. No verdict depends on them."""
+    placement: PlacementTerms = NO_TERMS
+    """Where VMs may run. No verdict depends on it, and no ruleset."""
 
     def vnics(self) -> Iterator[tuple[VirtualMachine, Vnic]]:
         """Go through every vNIC with its VM, in order of path."""

@@ -6,13 +6,15 @@ import hmac
 from collections.abc import Sequence
 from datetime import datetime
 
+import msgspec
 import sqlalchemy as sa
 
+from serai.model.host_facts import HostFacts
 from serai.store import times
 from serai.store.errors import JoinError
 from serai.store.ledger import Act, Ledger, whole
-from serai.store.records import Entry, HostRecord, HostState, JoinTokenRecord
-from serai.store.schema import HOSTS, JOIN_TOKENS, LEADERS, STATES
+from serai.store.records import Entry, HostRecord, HostState, JoinTokenRecord, ToldFacts
+from serai.store.schema import FACTS, HOSTS, JOIN_TOKENS, LEADERS, STATES
 
 _NO_TOKEN = "this join token is not known here: ask for another with 'serai host token NAME'"  # noqa: S105 (a sentence)
 
@@ -192,6 +194,50 @@ class Hosts:
                 for r in rows
             ]  # fmt: skip
         return sorted(found, key=lambda state: state.name)
+
+    @whole
+    async def put_facts(self, told: Sequence[ToldFacts]) -> None:
+        """Keep what some hosts have told that they are made of.
+
+        Raises:
+            StoreError: the database does not answer, or is full.
+        """
+        if not told:
+            return
+        async with self._ledger.writing() as connection:
+            await connection.execute(sa.delete(FACTS).where(FACTS.c.name.in_([each.host for each in told])))
+            await connection.execute(
+                sa.insert(FACTS),
+                [
+                    {
+                        "name": each.host,
+                        "told": times.write(each.told),
+                        "facts": msgspec.json.encode(each.facts).decode(),
+                    }
+                    for each in told
+                ],
+            )
+
+    @whole
+    async def facts(self) -> list[ToldFacts]:
+        """Return what hosts have told last, by name; what an earlier version has written, and this one cannot read, is left out.
+
+        Raises:
+            StoreError: the database does not answer.
+        """
+        async with self._ledger.reading() as connection:
+            rows = list(await connection.execute(sa.select(FACTS)))
+        found = [
+            ToldFacts(host=r.name, told=times.read(r.told), facts=facts) for r in rows if (facts := _facts(r.facts))
+        ]
+        return sorted(found, key=lambda each: each.host)
+
+
+def _facts(text: str) -> HostFacts | None:
+    try:
+        return msgspec.json.decode(text, type=HostFacts)
+    except (msgspec.DecodeError, ValueError):
+        return None
 
 
 def _required(row: sa.Row[tuple[object, ...]] | None, secret_digest: bytes, now: datetime) -> str:

@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from serai.access.roles import Grant
 from serai.migration.states import State as MoveState
+from serai.model.host_facts import HostFacts
 from serai.model.key import Key
 from serai.model.migration import Facts, Receipt, Step, Ticket
 
@@ -224,6 +225,16 @@ class MoveRecord:
     receipt: Receipt | None = None
     audit: int | None = None
     """The number of the audit record that has the receipt."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class ToldFacts:
+    """What a host has told that it is made of."""
+
+    host: str
+    told: datetime
+    """When it has said so last."""
+    facts: HostFacts
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)

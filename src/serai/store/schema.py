@@ -156,6 +156,14 @@ STATES: Final = Table(
     Column("vnics", Integer, nullable=False),
 )
 
+FACTS: Final = Table(
+    "host_facts",
+    METADATA,
+    Column("name", Words, primary_key=True),
+    Column("told", Text, nullable=False),
+    Column("facts", Text, nullable=False),
+)
+
 LEADERS: Final = Table(
     "leaders",
     METADATA,

@@ -136,6 +136,12 @@ class Channel(Generic[In, Out]):
         tls: ssl.SSLObject | None = self._connection.transport.get_extra_info("ssl_object")
         return (tls.getpeercert(binary_form=True) if tls else None) or b""
 
+    @property
+    def local_address(self) -> str:
+        """By which of this machine's addresses the other end is reached; empty where that is not known."""
+        name = self._connection.transport.get_extra_info("sockname")
+        return str(name[0]) if isinstance(name, tuple) else ""
+
     def send(self, message: Out) -> None:
         """Have ``message`` sent, after those before it. Nobody waits; whoever does not take what is sent is cut off.
 

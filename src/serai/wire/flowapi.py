@@ -59,6 +59,7 @@ class Record(Body, frozen=True, kw_only=True):
     at: datetime
     """End of the interval that it tells of."""
     host: str
+    """Empty where whoever asks may not see hosts."""
     vnic: str
     """Path, ``/acme/shop:web-1/nic0``; its number in hexadecimal where nobody knows it."""
     vm: str
@@ -122,6 +123,8 @@ class TopRow(Body, frozen=True, kw_only=True):
     packets: int
     connections: int
     """That began in that time."""
+    last: datetime | None = None
+    """Of ``denied``: when it was seen last."""
 
 
 class Top(Body, frozen=True, kw_only=True):
@@ -220,6 +223,78 @@ class Who(Body, frozen=True, kw_only=True):
     peers: Sequence[PeerRow]
     """The largest first."""
     more: int = 0
+    since: datetime
+    until: datetime
+    completeness: Completeness
+
+
+class DropReason(Body, frozen=True, kw_only=True):
+    """What gates dropped for one reason."""
+
+    reason: str
+    """In lower case; a number where this controller does not know it."""
+    description: str
+    """What it means, for a person."""
+    packets: int
+    vnics: int
+    """So many gates dropped for it."""
+
+
+class DropRow(Body, frozen=True, kw_only=True):
+    """What one gate dropped for one reason."""
+
+    host: str
+    """Empty where whoever asks may not see hosts."""
+    vnic: str
+    """Path, ``/acme/shop:web-1/nic0``; its number in hexadecimal where nobody knows it; empty where nobody is known behind the tap."""
+    direction: Literal["egress", "ingress"]
+    """Of the packets: from the VM, or to it."""
+    reason: str
+    packets: int
+    first: datetime
+    last: datetime
+
+
+class Drops(Body, frozen=True, kw_only=True):
+    """What gates dropped, or would have dropped where they only observe."""
+
+    of: str
+    """A VM's path, or a scope."""
+    packets: int
+    """All of them."""
+    reasons: Sequence[DropReason]
+    """The most first."""
+    rows: Sequence[DropRow]
+    """Likewise."""
+    more: int = 0
+    """Rows that are not listed."""
+    since: datetime
+    until: datetime
+    completeness: Completeness
+
+
+class SightingRow(Body, frozen=True, kw_only=True):
+    """Messages of one kind that a gate saw of its link."""
+
+    vnic: str
+    """As in ``DropRow``."""
+    kind: str
+    """``arp_request``, ``neighbor_solicitation``, ``dhcp_offer``...; a number where this controller does not know it."""
+    direction: Literal["egress", "ingress"]
+    """From the VM, or to it."""
+    packets: int
+    address: str
+    """That the last was about: asked for, offered or claimed; empty where it was about none."""
+    first: datetime
+    last: datetime
+
+
+class Sightings(Body, frozen=True, kw_only=True):
+    """What gates saw of the messages that the links of a VM need to work: ARP, neighbor discovery, DHCP."""
+
+    vm: str
+    rows: Sequence[SightingRow]
+    """By vNIC and kind."""
     since: datetime
     until: datetime
     completeness: Completeness

@@ -43,6 +43,15 @@ class Change(msgspec.Struct, tag_field="ask", tag="change", frozen=True, kw_only
     delta: bytes
 
 
+class Enter(msgspec.Struct, tag_field="ask", tag="enter", frozen=True, kw_only=True):
+    """This domain is about to be prepared here: may it run on this host?"""
+
+    definition: str
+    """The domain's XML."""
+    incoming: bool = False
+    """It comes from another host."""
+
+
 class Guard(msgspec.Struct, tag_field="ask", tag="guard", frozen=True, kw_only=True):
     """This domain is about to run: have gates on its taps before you answer."""
 
@@ -64,26 +73,7 @@ class Samples(msgspec.Struct, tag_field="ask", tag="samples", frozen=True):
     """Which packets were dropped of late?"""
 
 
-class ExportFlows(msgspec.Struct, tag_field="ask", tag="export", frozen=True, kw_only=True):
-    """Hand over the flows of a vNIC that carried packets since a time of yours."""
-
-    vnic: int
-    since_ns: int = 0
-
-
-class HandedOver(msgspec.Struct, tag_field="ask", tag="handed-over", frozen=True, kw_only=True):
-    """Another host has taken the flows of this vNIC: when its table goes, they have not ended."""
-
-    vnic: int
-
-
-class ImportFlows(msgspec.Struct, tag_field="ask", tag="import", frozen=True, kw_only=True):
-    """Take over flows that another agent exported."""
-
-    flows: bytes
-
-
-Request = Status | Apply | Change | Guard | Release | Rows | Samples | ExportFlows | ImportFlows | HandedOver
+Request = Status | Apply | Change | Enter | Guard | Release | Rows | Samples
 
 
 class GateStatus(msgspec.Struct, frozen=True, kw_only=True):
@@ -179,8 +169,15 @@ class ApplyReply(msgspec.Struct, frozen=True, kw_only=True):
     digest: str
 
 
+class EnterReply(msgspec.Struct, frozen=True, kw_only=True):
+    """What there is against it; nothing: it may."""
+
+    objections: list[str] = []
+    warnings: list[str] = []
+
+
 class GuardReply(msgspec.Struct, frozen=True, kw_only=True):
-    """Which taps are guarded, and behind which nobody is known (their gates are closed)."""
+    """Which taps are guarded, or will be as soon as it is this host's turn, and behind which nobody is known (their gates are closed)."""
 
     guarded: list[str]
     closed: list[str]
@@ -204,19 +201,6 @@ class SamplesReply(msgspec.Struct, frozen=True, kw_only=True):
     """The paths of vNICs by their number (in decimal, as JSON's keys are texts)."""
 
 
-class ExportReply(msgspec.Struct, frozen=True, kw_only=True):
-    """Flows on their way, and the time from which to ask for what comes later."""
-
-    flows: bytes
-    now_ns: int
-
-
-class ImportReply(msgspec.Struct, frozen=True, kw_only=True):
-    """How many flows were taken over."""
-
-    flows: int
-
-
 class Done(msgspec.Struct, frozen=True):
     """It is done; there is nothing to tell."""
 
@@ -227,9 +211,9 @@ class Failure(msgspec.Struct, frozen=True, kw_only=True):
     error: str
 
 
-Reply = StatusReply | ApplyReply | GuardReply | RowsReply | SamplesReply | ExportReply | ImportReply | Done
+Reply = StatusReply | ApplyReply | EnterReply | GuardReply | RowsReply | SamplesReply | Done
 
-R = TypeVar("R", StatusReply, ApplyReply, GuardReply, RowsReply, SamplesReply, ExportReply, ImportReply, Done)
+R = TypeVar("R", StatusReply, ApplyReply, EnterReply, GuardReply, RowsReply, SamplesReply, Done)
 
 
 def encode(message: Request | Reply | Failure) -> bytes:

@@ -1,7 +1,8 @@
 """Who is who: the site's own authority, and what it signs for controllers and for hosts.
 
 There is one kind of key, ECDSA on P-256. A controller's certificate says under which names it is reached; a host's says which host
-it is, in a URI and nowhere else. A host makes its key itself: of what it asks to be signed nothing but the public key is taken.
+it is, in a URI and nowhere else: it has no name that anybody could reach it by, so that it is taken for no controller, and who
+reaches a host asks for its URI. A host makes its key itself: of what it asks to be signed nothing but the public key is taken.
 Times are arguments.
 """
 
@@ -37,8 +38,9 @@ _CONTROLLER_URI: Final = "spiffe://serai/controller"
 _DNS_NAME: Final = re.compile(
     r"(?=.{1,253}\Z)[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?(\.[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?)*"
 )
-_SERVER: Final = (ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH)
-_CLIENT: Final = (ExtendedKeyUsageOID.CLIENT_AUTH,)
+_BOTH: Final = (ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH)
+_BEFORE: Final = (ExtendedKeyUsageOID.CLIENT_AUTH,)
+"""What the certificates of hosts were good for before one host listened to another."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,6 +52,8 @@ class HostIdentity:
     """In hexadecimal."""
     key: bytes
     """The digest of its public key (see ``key_digest``)."""
+    listens: bool = True
+    """Other hosts may find it with this certificate; one of before says only who it is where it connects itself."""
     since: datetime
     until: datetime
 
@@ -105,7 +109,7 @@ class Authority:
             raise PkiError("a controller's certificate needs a name or an address by which agents and people reach it")
         alternatives = x509.SubjectAlternativeName([*called, x509.UniformResourceIdentifier(_CONTROLLER_URI)])
         made = _dated("Serai controller", public, now, SERVER_LIFE)
-        return self._sign(made, alternatives, x509.ExtendedKeyUsage(_SERVER))
+        return self._sign(made, alternatives, x509.ExtendedKeyUsage(_BOTH))
 
     def sign_host(self, csr: str, host: str, now: datetime) -> str:
         """Sign, for ``host``, the public key in a request, and nothing else of it; returns PEM.
@@ -117,7 +121,7 @@ class Authority:
             raise PkiError(f"{host!r} is not a host's name")
         alternatives = x509.SubjectAlternativeName([x509.UniformResourceIdentifier(_HOST_URI + host)])
         made = _dated(f"Serai host {host}", requested_key(csr), now, HOST_LIFE)
-        return self._sign(made, alternatives, x509.ExtendedKeyUsage(_CLIENT))
+        return self._sign(made, alternatives, x509.ExtendedKeyUsage(_BOTH))
 
     def _sign(
         self, made: x509.CertificateBuilder, alternatives: x509.SubjectAlternativeName, purposes: x509.ExtendedKeyUsage
@@ -178,12 +182,14 @@ def identity_of(certificate: x509.Certificate) -> HostIdentity:
     if others or not isinstance(uri, x509.UniformResourceIdentifier) or not uri.value.startswith(_HOST_URI):
         raise PkiError("this certificate is not a host's")
     host = uri.value.removeprefix(_HOST_URI)
-    if not is_name(host) or list(purposes) != list(_CLIENT) or not isinstance(public, ec.EllipticCurvePublicKey):
+    known = set(purposes) in (set(_BOTH), set(_BEFORE))
+    if not is_name(host) or not known or not isinstance(public, ec.EllipticCurvePublicKey):
         raise PkiError("this certificate is not a host's")
     return HostIdentity(
         host=host,
         serial=f"{certificate.serial_number:x}",
         key=key_digest(public),
+        listens=ExtendedKeyUsageOID.SERVER_AUTH in purposes,
         since=certificate.not_valid_before_utc,
         until=certificate.not_valid_after_utc,
     )

@@ -6,6 +6,7 @@ nobody: what is not exactly such records is refused before it costs anything.
 
 from __future__ import annotations
 
+import functools
 import io
 import struct
 import sys
@@ -44,7 +45,7 @@ def encode(rows: NDArray[Any], columns: Mapping[str, Column]) -> bytes:
     import nanoarrow as na  # noqa: PLC0415  (slow to load, and gates are waiting when an agent starts)
     import nanoarrow.ipc  # noqa: PLC0415
 
-    kinds = {name: _written(na, column.kind) for name, column in columns.items()}
+    kinds = {name: _written(column.kind) for name, column in columns.items()}
     children = [
         na.c_array_from_buffers(kind, len(rows), [None, np.ascontiguousarray(rows[name]).view("u1")])
         for name, kind in kinds.items()
@@ -141,7 +142,10 @@ def _number(form: str, raw: bytes, at: int) -> int:
     return int(number)
 
 
-def _written(na: Any, kind: Kind) -> Any:  # noqa: ANN401
+@functools.cache
+def _written(kind: Kind) -> Any:  # noqa: ANN401
+    import nanoarrow as na  # noqa: PLC0415
+
     match kind:
         case Kind.UINT8:
             return na.uint8()

@@ -10,7 +10,8 @@ from typing import Annotated, Final, TypeVar
 
 import msgspec
 
-from serai.model.migration import Facts, MoveId, Step, Ticket
+from serai.model.host_facts import HostFacts
+from serai.model.migration import MOST_VNICS, Facts, MoveId, Step, Ticket
 
 VERSION: Final = 1
 """Of these messages. Each end says its own, and speaks to none of another."""
@@ -69,6 +70,12 @@ class Seen(Message, tag="seen", frozen=True, kw_only=True):
     """Whom this host runs has changed."""
 
     sight: Sight
+
+
+class Described(Message, tag="described", frozen=True, kw_only=True):
+    """What this host is made of; said once it is known, and again when it is otherwise."""
+
+    facts: HostFacts
 
 
 class Held(Message, tag="held", frozen=True, kw_only=True):
@@ -143,6 +150,37 @@ class Moving(Message, tag="moving", frozen=True, kw_only=True):
     facts: Facts = Facts()
     why: _Text = ""
     """Of ``ABORTED``."""
+
+
+class Card(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
+    """A network card of a domain."""
+
+    mac: _Mac
+    bridge: Annotated[str, msgspec.Meta(max_length=64)] = ""
+    """What it is attached to; empty: the definition does not say."""
+
+
+class Entering(Message, tag="entering", frozen=True, kw_only=True):
+    """The hypervisor is about to run this: may it? Answered by ``Entry``."""
+
+    number: Annotated[int, msgspec.Meta(ge=1)]
+    """The answer names it."""
+    domain: Annotated[str, msgspec.Meta(max_length=256)]
+    cards: Annotated[list[Card], msgspec.Meta(max_length=MOST_VNICS)]
+    incoming: bool
+    """It comes from another host."""
+    encrypted: bool | None = None
+    """Its memory comes over TLS; None: this host cannot tell."""
+
+
+class Entry(Message, tag="entry", frozen=True, kw_only=True):
+    """The answer: it may, unless there are objections."""
+
+    answers: Annotated[int, msgspec.Meta(ge=1)]
+    vm: _Text
+    """Path of the VM that it is; empty: nobody has declared it."""
+    objections: Annotated[list[_Text], msgspec.Meta(max_length=256)]
+    warnings: Annotated[list[_Text], msgspec.Meta(max_length=256)]
 
 
 class Expect(Message, tag="expect", frozen=True, kw_only=True):
@@ -231,9 +269,9 @@ class Fenced(Message, tag="fenced", frozen=True, kw_only=True):
     epoch: _Number
 
 
-FromAgent = Hello | Seen | Held | Renew | Records | Moving
+FromAgent = Hello | Seen | Described | Held | Renew | Records | Moving | Entering
 FromController = (
-    Welcome | Witness | Whole | Difference | Renewed | Elsewhere | Fenced | Taken | Expect | Depart | Forget
+    Welcome | Witness | Whole | Difference | Renewed | Elsewhere | Fenced | Taken | Expect | Depart | Forget | Entry
 )
 
 M = TypeVar("M")

@@ -25,7 +25,7 @@ def server_context(certificate: Path, key: Path) -> ssl.SSLContext:
 
 
 def agents_context(certificate: Path, key: Path, ca: Path) -> ssl.SSLContext:
-    """Return how a controller lets in whom ``ca`` has signed, and nobody else.
+    """Return how a controller, or a host that others hand something to, lets in whom ``ca`` has signed, and nobody else.
 
     Raises:
         TlsError: the files cannot be used.
@@ -46,6 +46,19 @@ def host_context(certificate: Path, key: Path, ca: Path) -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.minimum_version = ssl.TLSVersion.TLSv1_3
     return _shown(_trusting(context, _read(ca)), certificate, key)
+
+
+def peer_context(certificate: Path, key: Path, ca: Path) -> ssl.SSLContext:
+    """Return how a host shows another host of ``ca`` who it is.
+
+    Hosts have no names in their certificates: which one was reached is for the caller to look at (``identity_of_der``).
+
+    Raises:
+        TlsError: the files cannot be used.
+    """
+    context = host_context(certificate, key, ca)
+    context.check_hostname = False
+    return context
 
 
 def pinned_context(ca: str) -> ssl.SSLContext:
@@ -81,7 +94,7 @@ def explain(error: ssl.SSLError) -> str:
         ("mismatch", "its certificate does not name it so: start the controller with this name among its names"),
         ("not valid for", "its certificate does not name it so: start the controller with this name among its names"),
         ("unknown ca", "the other end belongs to another site"),
-        ("unsuitable certificate purpose", "it shows a certificate that is not a controller's"),
+        ("unsuitable certificate purpose", "it shows a certificate that is not good for being reached"),
     )
     return next((f"{means} ({told})" for part, means in hints if part in told.lower()), told)
 
@@ -99,6 +112,7 @@ def _trusting(context: ssl.SSLContext, ca: str) -> ssl.SSLContext:
     except (ssl.SSLError, ValueError) as error:
         raise TlsError(f"the authority's certificate cannot be used: {error}") from error
     context.verify_flags |= ssl.VERIFY_X509_STRICT
+    context.hostname_checks_common_name = False
     return context
 
 

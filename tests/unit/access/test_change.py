@@ -32,9 +32,9 @@ def network(**spec: Any) -> Resource:
     return resource("Network", "n", "/acme", subnets=["10.0.0.0/24"], **spec)
 
 
-def vm(reference: str) -> Resource:
+def vm(reference: str, **spec: Any) -> Resource:
     vnic = {"network": reference, "mac": "52:54:00:00:00:01", "addresses": ["10.0.0.1"]}
-    return resource("VirtualMachine", "v", "/acme", vnics=[vnic])
+    return resource("VirtualMachine", "v", "/acme", vnics=[vnic], **spec)
 
 
 def who(*grants: str, name: str = "ann") -> Caller:
@@ -80,7 +80,7 @@ def test_what_the_provider_has_stands_in_the_root(kind: str) -> None:
     assert may(PROVIDER, None, resource(kind, "acme"))
 
 
-@pytest.mark.parametrize("field", [{"routingDomain": "globex"}, {"bridge": "br0"}, {"vni": 7}])
+@pytest.mark.parametrize("field", [{"routingDomain": "globex"}, {"bridge": "br0"}, {"vni": 7}, {"tags": ["pci"]}])
 def test_fields_that_reach_beyond_a_tenant_are_the_providers(field: dict[str, Any]) -> None:
     assert may(ADMIN, None, network())
     assert not may(ADMIN, None, network(**field))
@@ -98,6 +98,31 @@ def test_a_vm_is_not_put_on_another_tenants_network() -> None:
     assert not may(ADMIN, vm("n"), vm("/globex/crm:n"))
     assert may(ADMIN, vm("/globex:n"), vm("/globex:n"))
     assert may(PROVIDER, None, vm("/globex:n"))
+
+
+def test_tags_are_the_providers_and_memory_is_not() -> None:
+    assert may(ADMIN, vm("n", tags=["pci"]), vm("n", tags=["pci"], memory=512))
+    assert not may(ADMIN, None, vm("n", tags=["pci"]))
+    assert not may(ADMIN, vm("n"), vm("n", tags=["pci"]))
+    assert not may(ADMIN, vm("n", tags=["pci"]), vm("n"))
+    assert may(ADMIN, None, vm("n", tags=[]))
+    assert may(PROVIDER, vm("n", tags=["pci"]), vm("n"))
+
+
+@pytest.mark.parametrize(
+    "made", [resource("Pool", "west", hosts=["alpha"]), resource("PlacementRule", "r", keepApart={"scope": "/acme"})]
+)
+def test_pools_and_placement_rules_are_the_providers(made: Resource) -> None:
+    assert subject_of(made).scope == ROOT
+    assert not may(ADMIN, None, made)
+    assert may(PROVIDER, None, made)
+
+
+def test_a_placement_rule_is_a_matter_of_those_whom_it_keeps_apart() -> None:
+    apart, other = ({"scope": "/acme/shop"}, {"selector": {"matchLabels": {"role": "db"}}})
+    assert touched(Change(before=None, after=resource("PlacementRule", "r", keepApart=apart))) == {ROOT, SHOP}
+    assert touched(Change(before=None, after=resource("PlacementRule", "r", keepApart=other))) == {ROOT}
+    assert touched(Change(before=resource("PlacementRule", "r", exclusive="pci"), after=None)) == {ROOT}
 
 
 def test_moving_what_is_named_the_same_touches_both_scopes() -> None:

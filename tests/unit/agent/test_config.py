@@ -39,6 +39,11 @@ def test_everything_can_be_said(tmp_path: Path) -> None:
         ("[idle_seconds]\nother = 0", "idle_seconds"),
         ("controllers = ['c1']", "https://NAME:PORT"),
         ("agents = ['https://c1:8744']", "wss://NAME:PORT"),
+        ("handoff_port = 65536", "handoff_port"),
+        ("handoff_address = 'b.example'", "write an IP address of this host"),
+        ("migration_uri = 'qemu+tls://{name}/system'", "only {host} and {address}"),
+        ("migration_uri = 'qemu+tls://{'", "only {host} and {address}"),
+        ("migration_seconds = 0", "migration_seconds"),
         ("flows_per_vnic = =\n", "line 1"),
         ("\xff", "agent.toml"),
     ],
@@ -59,3 +64,13 @@ def test_where_controllers_are_can_be_said(tmp_path: Path) -> None:
 def test_a_file_that_is_not_there_is_told(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="No such file"):
         Limits.read(tmp_path / "none")
+
+
+def test_how_vms_come_and_go_can_be_said(tmp_path: Path) -> None:
+    limits = read(
+        tmp_path,
+        'handoff_address = "2001:db8::2"\nhandoff_port = 9\nmigration_uri = "qemu+ssh://{address}/system"\nmigration_seconds = 5\n',
+    )
+    assert (limits.handoff_address, limits.handoff_port, limits.migration_seconds) == ("2001:db8::2", 9, 5)
+    assert limits.migration_uri.format(host="b", address="::1") == "qemu+ssh://::1/system"
+    assert (Limits().handoff_port, Limits().migration_uri) == (8745, "qemu+tls://{host}/system")

@@ -32,6 +32,8 @@ from serai.agent.core import (
     TapAppeared,
     TapVanished,
     Ticked,
+    VnicsElsewhere,
+    VnicsHere,
 )
 from serai.model.inventory import Mac, PortSecurity, VnicId
 from serai.model.ruleset import TABLES, GuardedVnic, HostRuleset
@@ -98,6 +100,14 @@ def prepared(ruleset: HostRuleset) -> TablesPrepared:
 
 def kept(ruleset: HostRuleset) -> list[Command]:
     return [StoreRuleset(ruleset=ruleset), DiscardOthers(ruleset=ruleset)]
+
+
+def elsewhere(*vnics: GuardedVnic) -> VnicsElsewhere:
+    return VnicsElsewhere(vnics=frozenset(vnic.id for vnic in vnics))
+
+
+def here(*vnics: GuardedVnic) -> VnicsHere:
+    return VnicsHere(vnics=frozenset(vnic.id for vnic in vnics))
 
 
 LISTED, TICKED = DomainsListed(), Ticked()
@@ -403,6 +413,71 @@ PLAYBOOKS = [
         vnet1=WEB_VNIC,
     ),
     play(
+        "a VM comes: its gate is there and closed until it is its turn",
+        (elsewhere(WEB_VNIC), []),
+        IN_FORCE,
+        (domain("web", vnet1=WEB), []),
+        (tap(1), [attach(1)]),
+        (TICKED, []),
+        (prepared(CHANGED), kept(CHANGED)),
+        (here(WEB_VNIC), [bind({1: WEB_CHANGED})]),
+        (here(WEB_VNIC), []),
+        vnet1=WEB_CHANGED,
+    ),
+    play(
+        "a VM comes, and its tap after its turn",
+        IN_FORCE,
+        (elsewhere(WEB_VNIC), []),
+        (here(WEB_VNIC), []),
+        *WEB_RUNS,
+        vnet1=WEB_VNIC,
+    ),
+    play(
+        "a VM leaves: its gate is closed before its tap goes, and nobody else's",
+        IN_FORCE,
+        *WEB_RUNS,
+        (tap(2), [attach(2)]),
+        (domain("db", vnet2=DB), [bind({2: DB_VNIC})]),
+        (elsewhere(WEB_VNIC), [close(1)]),
+        (elsewhere(WEB_VNIC), []),
+        (gone(1), [forget(1)]),
+        vnet2=DB_VNIC,
+    ),
+    play(
+        "a VM was about to leave, and stays",
+        IN_FORCE,
+        *WEB_RUNS,
+        (elsewhere(WEB_VNIC), [close(1)]),
+        (here(WEB_VNIC), [bind({1: WEB_VNIC})]),
+        vnet1=WEB_VNIC,
+    ),
+    play(
+        "a gate that an earlier agent left open for who has left",
+        (elsewhere(WEB_VNIC), []),
+        (adopted(1, WEB_VNIC), [close(1)]),
+        (tap(1), [attach(1)]),
+        IN_FORCE,
+        (LISTED, [close(1)]),
+    ),
+    play(
+        "the same, learned later",
+        (adopted(1, WEB_VNIC), []),
+        (adopted(2, DB_VNIC), []),
+        (tap(1), [attach(1)]),
+        (tap(2), [attach(2)]),
+        (prepared(BOTH), [bind({1: WEB_VNIC, 2: DB_VNIC}), *kept(BOTH)]),
+        (elsewhere(WEB_VNIC), [close(1)]),
+        vnet2=DB_VNIC,
+    ),
+    play(
+        "a gate that could not be closed for who has left is closed at a tick",
+        IN_FORCE,
+        *WEB_RUNS,
+        (elsewhere(WEB_VNIC), [close(1)]),
+        (failed(close(1)), []),
+        (TICKED, [close(1)]),
+    ),
+    play(
         "a tap takes the name of another's",
         IN_FORCE,
         (domain("web", vnet1=WEB), []),
@@ -432,6 +507,9 @@ def test_gates_tell_what_is_known_of_each() -> None:
         (3, "vnet3", "guest", GUEST, None),
         (4, "vnet4", None, None, None),
     ]
+    assert not any(gate.waits for gate in agent.gates())
+    agent.handle(elsewhere(WEB_VNIC, DB_VNIC))
+    assert [(gate.ifindex, gate.vnic) for gate in agent.gates() if gate.waits] == [(1, None)]
 
 
 class Kernel:
@@ -481,6 +559,7 @@ def facts(draw: st.DrawFn) -> list[Event]:
         domain(name, **{f"vnet{i}": mac for i, (owner, mac) in owners.items() if owner == name}) for name in names
     ]
     found += [prepared(ruleset) for ruleset in draw(st.lists(st.sampled_from(RULESETS), max_size=1))]
+    found += draw(st.lists(st.sampled_from((elsewhere(WEB_VNIC), elsewhere(DB_VNIC), elsewhere())), max_size=2))
     return found + draw(st.sampled_from(([], [LISTED])))
 
 
@@ -509,7 +588,8 @@ changes = st.one_of(
     ),
     st.builds(prepared, st.sampled_from(RULESETS)),
     st.builds(GateLost, ifindex=st.integers(1, 4)),
-    st.sampled_from((LISTED, TICKED)),
+    st.builds(adopted, st.integers(1, 4), st.sampled_from((None, WEB_VNIC, DB_VNIC))),
+    st.sampled_from((LISTED, TICKED, elsewhere(WEB_VNIC), here(WEB_VNIC), elsewhere(DB_VNIC, WEB_VNIC), here(DB_VNIC))),
 )
 
 
@@ -517,16 +597,23 @@ changes = st.one_of(
 @given(st.lists(changes, max_size=25))
 def test_whatever_happens_the_kernel_is_as_the_core_believes(events: list[Event]) -> None:
     """No gate is open that is not accounted for, and none guards a vNIC that is not its tap's."""
-    agent, kernel = Agent(), Kernel()
+    agent, kernel, away = Agent(), Kernel(), set[VnicId]()
     for event in events:
         if isinstance(event, GateLost):
             kernel.lose(event.ifindex)
+        if isinstance(event, VnicsElsewhere):
+            away |= event.vnics
+        if isinstance(event, VnicsHere):
+            away -= event.vnics
         kernel.obey(agent.handle(event))
         gates = list(agent.gates())
         assert {g.ifindex for g in gates} == kernel.attached
         assert {g.ifindex: g.vnic for g in gates if g.vnic} == kernel.bound
         for gate in gates:
             assert gate.vnic is None or (
-                agent.ruleset and gate.vnic in agent.ruleset.vnics and gate.vnic.mac == gate.mac
+                agent.ruleset
+                and gate.vnic in agent.ruleset.vnics
+                and gate.vnic.id not in away
+                and (gate.vnic.mac == gate.mac or gate.vnic.id == gate.adopted)
             )
         assert agent.handle(TICKED) == [], "nothing is left undone"

@@ -21,7 +21,10 @@ from serai.wire import local
 XML = "<domain type='kvm'><name>web</name><description>é 'quoted' \\ </description></domain>\n"
 START = ("start", "begin", "-")
 PREPARE = ("prepare", "begin", "-")
+MIGRATE = ("migrate", "begin", "-")
 RELEASE = ("release", "end", "-")
+MAY = local.encode(local.EnterReply(warnings=["it comes without a ticket"]))
+MAY_NOT = local.encode(local.EnterReply(objections=["host a does not carry the tag pci", "it comes without a ticket"]))
 GUARDED = local.encode(local.GuardReply(guarded=["vnet0"], closed=[]))
 REFUSED = local.encode(local.Failure(error="the domain web has no tap vnet0 here"))
 SILENCE = b""
@@ -62,6 +65,7 @@ class Listener:
 @pytest.fixture
 def path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(hook, "SOCKET", str(tmp_path / "agent.sock"))
+    monkeypatch.setattr(hook, "SETTINGS", str(tmp_path / "nothing.toml"))
     monkeypatch.setattr("sys.stdin", io.StringIO(XML))
     return tmp_path / "agent.sock"
 
@@ -91,18 +95,25 @@ def said(capsys: pytest.CaptureFixture[str]) -> str:
 
 
 @pytest.mark.parametrize(
-    ("words", "request_"),
-    [(START, local.Guard(definition=XML)), (PREPARE, local.Status()), (RELEASE, local.Release(domain="web"))],
-    ids=["start", "prepare", "release"],
+    ("words", "request_", "answer"),
+    [
+        (START, local.Guard(definition=XML), GUARDED),
+        (PREPARE, local.Enter(definition=XML), MAY),
+        (MIGRATE, local.Enter(definition=XML, incoming=True), MAY),
+        (RELEASE, local.Release(domain="web"), GUARDED),
+    ],
+    ids=["start", "prepare", "migrate", "release"],
 )
 def test_what_is_asked(
+    *,
     path: Path,
     listeners: list[Listener],
     capsys: pytest.CaptureFixture[str],
     words: tuple[str, ...],
     request_: local.Request,
+    answer: bytes,
 ) -> None:
-    agent = listen(listeners, path, GUARDED)
+    agent = listen(listeners, path, answer)
     assert call(*words) == 0
     assert agent.asked == [request_]
     assert said(capsys) == ""
@@ -125,7 +136,40 @@ ANSWERS = {
 }
 
 
-@pytest.mark.parametrize("words", [START, PREPARE], ids=["start", "prepare"])
+@pytest.mark.parametrize("words", [PREPARE, MIGRATE], ids=["prepare", "migrate"])
+def test_every_objection_reaches_whoever_is_there(
+    path: Path, listeners: list[Listener], capsys: pytest.CaptureFixture[str], words: tuple[str, ...]
+) -> None:
+    listen(listeners, path, MAY_NOT)
+    assert call(*words) == 1
+    assert said(capsys).splitlines() == [
+        "serai: web may not run here: host a does not carry the tag pci.",
+        "serai: web may not run here: it comes without a ticket.",
+    ]
+
+
+@pytest.mark.parametrize("words", [PREPARE, MIGRATE], ids=["prepare", "migrate"])
+def test_an_answer_to_something_else_is_no_consent(
+    path: Path, listeners: list[Listener], capsys: pytest.CaptureFixture[str], words: tuple[str, ...]
+) -> None:
+    listen(listeners, path, GUARDED)
+    assert call(*words) == 1
+    _is_a_clear_sentence(said(capsys), "does not say whether it may")
+
+
+@pytest.mark.parametrize("words", [START, PREPARE, MIGRATE], ids=["start", "prepare", "migrate"])
+@pytest.mark.parametrize("setting", ["start", "veto", "sart", ""])
+def test_a_host_may_let_domains_start_while_no_agent_runs(
+    path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...], setting: str
+) -> None:
+    settings = tmp_path / "agent.toml"
+    monkeypatch.setattr(hook, "SETTINGS", str(settings))
+    settings.write_text(f'without_agent = "{setting}"' if setting else "without_agent =")
+    assert not path.exists()
+    assert call(*words) == (0 if setting == "start" else 1)
+
+
+@pytest.mark.parametrize("words", [START, PREPARE, MIGRATE], ids=["start", "prepare", "migrate"])
 @pytest.mark.parametrize("answer", ANSWERS)
 def test_nothing_but_a_good_answer_lets_a_domain_start(
     path: Path, listeners: list[Listener], capsys: pytest.CaptureFixture[str], answer: str, words: tuple[str, ...]

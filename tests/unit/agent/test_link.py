@@ -21,16 +21,19 @@ from frontdoor import front_door
 from serai.agent.identity import Addresses, Identity
 from serai.agent.link.events import Memory
 from serai.agent.link.memory import MemoryFile
+from serai.agent.link.port import MovePort
 from serai.agent.link.runtime import Link, LinkConfig
 from serai.controller.agents import Agents, Leader
 from serai.lab.simulated import Pool, SimulatedHost
 from serai.model.inventory import Mac, VnicId
+from serai.model.migration import Step, Ticket
 from serai.model.ruleset import TABLES, GuardedVnic, HostRuleset
 from serai.model.ruleset_delta import Delta
 from serai.model.tenancy import Mode as Enforcing
-from serai.wire.channel import Timing
+from serai.wire.channel import ChannelError, ControllerChannel, Timing
+from serai.wire.listen import listen
 from serai.wire.local import LinkStatus
-from serai.wire.remote import Difference, Held, Hello, Sight, Whole
+from serai.wire.remote import VERSION, Difference, Expect, FromAgent, Held, Hello, Moving, Sight, Welcome, Whole
 
 QUICK = Timing(open_seconds=2, close_seconds=0.3, beat_seconds=0.2, dead_seconds=0.6)
 WEB, DB = Mac("52:54:00:00:00:01"), Mac("52:54:00:00:00:02")
@@ -77,7 +80,9 @@ class Scene:
         return f"wss://localhost:{self.port}"
 
     @contextlib.asynccontextmanager
-    async def agent(self, host: str, *agents: str, under: str = "") -> AsyncIterator[SimulatedHost]:
+    async def agent(
+        self, host: str, *agents: str, under: str = "", moves: MovePort | None = None
+    ) -> AsyncIterator[SimulatedHost]:
         import time  # noqa: PLC0415
 
         simulated = SimulatedHost(host, {VnicId(1): WEB}, self.pool)
@@ -85,7 +90,7 @@ class Scene:
             host=host, state=self.state / (under or host), agents=agents, timing=QUICK, clock=lambda: time.time() + self.clock_ahead,
             jitter=lambda: 0.0,
         )  # fmt: skip
-        link = self.links[under or host] = Link(simulated, config)
+        link = self.links[under or host] = Link(simulated, config, moves=moves)
         task = asyncio.create_task(link.run())
         try:
             yield simulated
@@ -374,6 +379,66 @@ def test_who_cannot_remember_a_term_does_not_obey_it(scene: Scene, monkeypatch: 
             in_the_way.rmdir()
             await scene.linked()
         assert json.loads((scene.state / "a" / "link.json").read_text())["term"] == 7
+
+    run(scene, test)
+
+
+class Mover:
+    """Notes what is ordered, and says what it is told to say."""
+
+    def __init__(self) -> None:
+        self.ordered: list[Any] = []
+        self.words: list[Moving] = []
+        self.fresh: asyncio.Queue[Moving] = asyncio.Queue()
+
+    def order(self, order: Any) -> None:
+        self.ordered.append(order)
+
+    def said(self) -> list[Moving]:
+        return self.words
+
+    async def next_word(self) -> Moving:
+        return await self.fresh.get()
+
+    def say(self, step: Step) -> None:
+        self.words = [Moving(move="a" * 32, step=step)]
+        self.fresh.put_nowait(self.words[0])
+
+
+@pytest.mark.parametrize("moves", [True, False])
+def test_moves_are_ordered_and_their_last_words_repeated(scene: Scene, moves: bool) -> None:  # noqa: FBT001
+    ticket = Ticket(move="a" * 32, epoch=1, vm="/acme:web", domain="web", vnics=[1], source="b", to="a", until=1e10)
+    expect = Expect(ticket=ticket, term=7, digest=digest(ONE))
+    heard: list[FromAgent] = []
+    mover = Mover()
+
+    async def lead(channel: ControllerChannel) -> None:
+        with contextlib.suppress(ChannelError):
+            while True:
+                heard.append(await channel.receive())
+                if isinstance(heard[-1], Hello):
+                    channel.send(Welcome(version=VERSION, epoch=1, term=7, time=now().timestamp()))
+                    channel.send(expect)
+                elif heard[-1].step is Step.COPIED:  # type: ignore[union-attr]
+                    channel.close("come again")
+
+    async def test(scene: Scene) -> None:
+        scene.identity("a")
+        async with listen("127.0.0.1", 0, scene.site.agents(), lead, timing=QUICK) as port:
+            url = f"wss://localhost:{port}"
+            async with scene.agent("a", url, moves=mover if moves else None):
+                if not moves:
+                    refusal = Moving(move="a" * 32, step=Step.ABORTED, why="nobody on host a moves VMs")
+                    await scene.until(lambda: heard[1:] == [refusal])
+                    return
+                await scene.until(lambda: mover.ordered == [expect])
+                assert scene.links["a"].local_address in {"127.0.0.1", "::1"}
+                mover.say(Step.PREPARED)
+                await scene.until(lambda: len(heard) == 2)
+                mover.say(Step.COPIED)
+                await scene.until(lambda: len(heard) == 5)
+        steps = [said.step for said in heard if isinstance(said, Moving)]
+        assert steps == [Step.PREPARED, Step.COPIED, Step.COPIED]
 
     run(scene, test)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import random
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -20,6 +21,7 @@ from serai.agent.link.events import (
     Dial,
     Enforce,
     Enforced,
+    EntryWanted,
     Event,
     ForgetBatches,
     HangUp,
@@ -29,6 +31,8 @@ from serai.agent.link.events import (
     Lost,
     MakeRequest,
     Memory,
+    Move,
+    MoveTold,
     ReadBatch,
     Received,
     Refused,
@@ -37,19 +41,30 @@ from serai.agent.link.events import (
     RenewApart,
     RequestMade,
     Send,
+    TellEntry,
     Ticked,
     Wake,
 )
 from serai.agent.link.witness import newer
+from serai.agent.link.words import MOST
+from serai.model.host_facts import Cpu, HostFacts
+from serai.model.migration import Step, Ticket
 from serai.wire.remote import (
     PARTS_LIMIT,
     VERSION,
+    Depart,
+    Described,
     Difference,
     Elsewhere,
+    Entering,
+    Entry,
+    Expect,
     Fenced,
+    Forget,
     FromController,
     Held,
     Hello,
+    Moving,
     Records,
     Renew,
     Renewed,
@@ -61,6 +76,7 @@ from serai.wire.remote import (
     Witness,
 )
 
+FACTS = HostFacts(cpu=Cpu(arch="x86_64"), memory=1, nics=[], kernel="6", features=[], agent="1")
 C1, C2, C3 = "wss://c1:8744", "wss://c2:8744", "wss://c3:8744"
 D1, D2 = bytes(32), bytes(31) + b"\1"
 SIGHT, OTHER = Sight(macs=[], vnics=[1]), Sight(macs=[], vnics=[2])
@@ -135,6 +151,27 @@ def test_what_changes_about_the_host_is_told_once() -> None:
     assert play(link, HostChanged(holding=Holding(digest=None, sight=OTHER))) == [Send(message=Seen(sight=OTHER))]
     assert play(link, HostChanged(holding=Holding(digest=None, sight=OTHER))) == []
     assert play(link, HostChanged(holding=Holding(digest=D2, sight=OTHER))) == [Send(message=Held(digest=D2))]
+
+
+def test_what_the_host_is_made_of_is_told_to_every_controller_and_again_when_it_is_otherwise() -> None:
+    link = core()
+    described = Holding(digest=None, sight=SIGHT, facts=FACTS)
+    play(link, tick(), Connected(holding=described, now=0.0))
+    assert play(link, said(welcome()))[1:] == [Send(message=Described(facts=FACTS))]
+    assert play(link, HostChanged(holding=described)) == []
+    more = msgspec.structs.replace(FACTS, memory=2)
+    assert play(link, HostChanged(holding=Holding(digest=None, sight=OTHER, facts=more))) == [
+        Send(message=Seen(sight=OTHER)), Send(message=Described(facts=more)),
+    ]  # fmt: skip
+    assert play(link, HostChanged(holding=Holding(digest=None, sight=OTHER, facts=None))) == []
+    play(link, Lost(why="gone", now=1.0), tick(99.0), Connected(holding=described, now=99.0))
+    assert play(link, said(welcome(), now=99.0)) == [Send(message=Described(facts=FACTS))]
+
+
+def test_what_the_host_is_made_of_may_be_found_out_later() -> None:
+    link = talking()
+    later = HostChanged(holding=Holding(digest=None, sight=SIGHT, facts=FACTS))
+    assert play(link, later) == [Send(message=Described(facts=FACTS))]
 
 
 def test_what_changes_before_the_welcome_is_told_after_it() -> None:
@@ -357,16 +394,101 @@ def test_a_hello_names_no_more_parts_than_may_be_named() -> None:
     assert len(send.message.parts) == PARTS_LIMIT
 
 
+def ticket(move: str = "a", epoch: int = 1) -> Ticket:
+    return Ticket(
+        move=move * 32, epoch=epoch, vm="/acme:web", domain="web", vnics=[1], source="a", to="b", until=1000.0
+    )
+
+
+def expect(term: int = 7) -> Expect:
+    return Expect(ticket=ticket(), term=term, digest=D1)
+
+
+def depart(term: int = 7) -> Depart:
+    return Depart(ticket=ticket(), term=term, address="10.0.0.2:8745")
+
+
+def forget(term: int = 7, move: str = "a") -> Forget:
+    return Forget(move=move * 32, term=term)
+
+
+def word(step: Step, move: str = "a") -> Moving:
+    return Moving(move=move * 32, step=step)
+
+
+class TestMoves:
+    def test_orders_of_the_leader_are_carried_out(self) -> None:
+        link = talking()
+        for order in (expect(), depart(), forget()):
+            assert play(link, said(order)) == [Move(order=order)]
+
+    @pytest.mark.parametrize("order", [expect(6), depart(6), forget(6), expect(8), depart(8), forget(8)])
+    def test_and_of_nobody_else(self, order: FromController) -> None:
+        (hang_up,) = play(talking(), said(order))
+        assert isinstance(hang_up, HangUp)
+
+    @pytest.mark.parametrize("order", [expect(0), depart(0), forget(0)])
+    def test_nor_before_it_has_welcomed_us(self, order: FromController) -> None:
+        link = core()
+        (hang_up,) = play(link, tick(), CONNECTED, said(order))[2:]
+        assert isinstance(hang_up, HangUp)
+
+    def test_the_latest_word_about_each_move_is_said_in_every_conversation(self) -> None:
+        link = core()
+        assert play(link, MoveTold(moving=word(Step.PREPARED))) == []
+        assert Send(message=word(Step.PREPARED)) in play(link, tick(), CONNECTED, said(welcome()))
+        assert play(link, MoveTold(moving=word(Step.LIVE))) == [Send(message=word(Step.LIVE))]
+        assert play(link, MoveTold(moving=word(Step.LIVE))) == [Send(message=word(Step.LIVE))], "it was asked again"
+        assert play(link, MoveTold(moving=word(Step.COPIED, "b"))) == [Send(message=word(Step.COPIED, "b"))]
+        again = play(link, Lost(why="", now=0.0), tick(11.0), CONNECTED, said(welcome(), 11.0))
+        assert [command for command in again if isinstance(command, Send)][1:] == [
+            Send(message=word(Step.LIVE)), Send(message=word(Step.COPIED, "b")),
+        ]  # fmt: skip
+        play(link, said(forget()))
+        again = play(link, Lost(why="", now=11.0), tick(30.0), CONNECTED, said(welcome(), 30.0))
+        assert [command for command in again if isinstance(command, Send)][1:] == [Send(message=word(Step.COPIED, "b"))]
+
+    def test_what_nobody_wants_to_hear_does_not_pile_up(self) -> None:
+        link = core()
+        for number in range(MOST + 10):
+            play(link, MoveTold(moving=Moving(move=f"{number:032x}", step=Step.ABORTED)))
+        sent = [c for c in play(link, tick(), CONNECTED, said(welcome())) if isinstance(c, Send)][1:]
+        assert len(sent) == MOST
+        assert sent[-1].message == Moving(move=f"{MOST + 9:032x}", step=Step.ABORTED)
+
+
+def test_a_question_about_a_vm_is_asked_while_somebody_can_answer() -> None:
+    asked, answer = Entering(number=3, domain="web", cards=[], incoming=True), Entry(
+        answers=3, vm="/acme:web", objections=["no"], warnings=[]
+    )  # fmt: skip
+    assert play(core(), EntryWanted(entering=asked)) == []
+    link = talking()
+    assert play(link, EntryWanted(entering=asked)) == [Send(message=asked)]
+    assert play(link, said(answer)) == [TellEntry(entry=answer)]
+    again = play(link, Lost(why="", now=0.0), tick(11.0), CONNECTED, said(welcome(), 11.0))
+    assert Send(message=asked) not in again, "nobody waits any more"
+
+
+def test_a_certificate_of_before_is_renewed_once_and_at_once() -> None:
+    link = talking()
+    before = CertificateHeld(since=0.0, until=DAY, listens=False)
+    assert play(link, before, tick()) == [MakeRequest()]
+    assert play(link, RequestMade(csr="c"), said(Renewed(certificate="n")))[-1:] == [Install(certificate="n")]
+    assert play(link, before, tick(1e4)) == [], "that controller has no other"
+    assert play(link, CertificateHeld(since=0.0, until=DAY), tick(1e4)) == []
+
+
 MESSAGES = [
     welcome(), welcome(term=9), welcome(term=3), welcome(checkpoint=NOTE_3), whole(1), whole(2), whole(1, term=9), whole(1, term=3),
     Difference(number=2, term=7, revision=1, delta=b""), Witness(checkpoint=NOTE_5), Witness(checkpoint="x"), Renewed(certificate="c"),
     Elsewhere(url=""), Elsewhere(url=C3), Elsewhere(url="x"), Fenced(epoch=3),
+    expect(), expect(6), depart(), depart(9), forget(),
 ]  # fmt: skip
 EVENTS: list[Event] = [
     CONNECTED, Lost(why="gone", now=0.0), Lost(why="gone", refused=True, now=0.0), HostChanged(holding=HOLDING),
     HostChanged(holding=Holding(digest=D1, sight=OTHER)), Enforced(number=1, digest=D1), Refused(number=1, why="w", digest=None),
     RequestMade(csr="c"), CertificateHeld(since=0.0, until=DAY), RenewalFailed(why="w", now=0.0), tick(), tick(1e3), tick(1e5, DAY * 2),
-    *(said(message) for message in MESSAGES),
+    *(said(message) for message in MESSAGES), MoveTold(moving=word(Step.COPIED)), MoveTold(moving=word(Step.LIVE)),
 ]  # fmt: skip
 
 
@@ -393,7 +515,7 @@ def test_whatever_happens(events: list[Event], seed: int) -> None:
                     greeted = True
                 case Send():
                     assert greeted
-                case Enforce() | Change():
+                case Enforce() | Change() | Move():
                     assert isinstance(event, Received)
                     assert getattr(event.message, "term", 0) == kept.term >= 5, "only the latest leader is obeyed"
                 case _:

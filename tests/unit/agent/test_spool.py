@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import pytest
 from serai.agent.batches import Made, batches
 from serai.agent.spool import Spool, forget
 from serai.datapath.interval import DROP, SIGHTING, Interval
-from serai.model.flow_record import BATCH_RECORDS, FLOW_COLUMNS, layout
+from serai.model.flow_record import BATCH_RECORDS, DROP_COLUMNS, FLOW_COLUMNS, layout
 from serai.model.policy import RuleRef
 from serai.wire.records import decode
 from serai.wire.remote import AGENT_LIMIT, Losses, Records, decode_from_agent, encode
@@ -25,7 +26,7 @@ def interval(count: int = 0, **otherwise: Any) -> Interval:
     flows = np.frombuffer(np.random.default_rng(count).bytes(RECORD.itemsize * count), RECORD).copy()
     return Interval(
         **{
-            "flows": flows, "drops": np.empty(0, DROP), "sightings": np.empty(0, SIGHTING), "ring": 0, "denials": 0, "forgotten": 0,
+            "flows": [flows], "drops": np.empty(0, DROP), "sightings": np.empty(0, SIGHTING), "ring": 0, "denials": 0, "forgotten": 0,
             **otherwise,
         }
     )  # fmt: skip
@@ -90,12 +91,28 @@ def test_an_interval_of_many_records_is_told_in_several_batches() -> None:
     assert [(m.number, m.records) for m in made] == [(9, BATCH_RECORDS), (10, BATCH_RECORDS), (11, 1)]
     assert [m.lost for m in made] == [Losses(ring=1, forgotten=2), Losses(), Losses()], "what is lost is lost once"
     tables = [decode(m.flows, FLOW_COLUMNS, most_rows=BATCH_RECORDS, most_bytes=1 << 22) for m in made]
-    assert [v for table in tables for v in table["vnic"].to_pylist()] == what.flows["vnic"].tolist()
+    assert [v for table in tables for v in table["vnic"].to_pylist()] == what.flows[0]["vnic"].tolist()
+
+
+def test_all_sorts_share_the_batches_whatever_pieces_they_come_in() -> None:
+    what = interval(BATCH_RECORDS + 2)
+    (flows,) = what.flows
+    drops = np.zeros(2 * BATCH_RECORDS + 1, DROP)
+    drops["packets"] = np.arange(len(drops))
+    pieces = [flows[:1], flows[1:1], flows[1:]]
+    made = [read(each) for each in make(dataclasses.replace(what, flows=pieces, drops=drops))]
+    assert [m.records for m in made] == [1, BATCH_RECORDS, 1]
+    for sort, columns, name, wanted in (
+        ("flows", FLOW_COLUMNS, "vnic", flows["vnic"]),
+        ("drops", DROP_COLUMNS, "packets", drops["packets"]),
+    ):
+        tables = [decode(getattr(m, sort), columns, most_rows=BATCH_RECORDS, most_bytes=1 << 22) for m in made]
+        assert [v for table in tables for v in table[name].to_pylist()] == wanted.tolist()
 
 
 def test_a_batch_that_would_be_too_long_is_told_in_parts() -> None:
     what = interval(BATCH_RECORDS)
-    texts = {number: f"/acme:{'p' * 400}{number}/egress/r" for number in what.flows["rule"].tolist()}
+    texts = {number: f"/acme:{'p' * 400}{number}/egress/r" for number in what.flows[0]["rule"].tolist()}
     made = make(what, texts)
     assert len(made) > 1
     assert all(len(each.raw) <= AGENT_LIMIT for each in made)
@@ -106,7 +123,7 @@ def test_a_batch_that_would_be_too_long_is_told_in_parts() -> None:
 def test_a_batch_tells_the_texts_of_its_rules_and_of_no_others() -> None:
     what = interval(3)
     text = "/acme:p/egress/r"
-    what.flows["rule"] = [RuleRef(text).id, 0, 5]
+    what.flows[0]["rule"] = [RuleRef(text).id, 0, 5]
     (made,) = make(what, {RuleRef(text).id: text, 6: "/other:p/egress/r"})
     assert read(made).rules == [text]
 

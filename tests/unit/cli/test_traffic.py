@@ -17,6 +17,7 @@ from serai.cli.main import main
 from serai.cli.traffic.columns import Columns
 from serai.cli.traffic.figures import bar, count, per_second, rate, size, sparkline
 from serai.controller.api.doorkeeper import Limits
+from serai.model.reasons import Reason
 from serai.wire import flowapi
 from served import served
 
@@ -52,7 +53,7 @@ def data(*words: str, status: int = 0) -> Any:
 
 
 VERBS = [
-    ("flows",), ("top",), ("trends", "/acme"), ("map",), ("who", "web-1"), ("suggest", "/acme"), ("whatif", str(EXAMPLE)),
+    ("flows",), ("top",), ("trends", "/acme"), ("map",), ("who", "web-1"), ("drops", "/acme"), ("sightings", "web-1"), ("suggest", "/acme"), ("whatif", str(EXAMPLE)),
 ]  # fmt: skip
 
 
@@ -140,6 +141,29 @@ def test_peers_are_told_both_ways_apart() -> None:
     assert "/acme/shop:db" in lines[2]
     assert f"{AT.astimezone():%m-%d %H:%M}" in lines[2]
     assert lines[3:] == ["Opened to /acme/shop:web-1", "  nothing"]
+
+
+def test_drops_are_told_by_reason_and_by_gate(monkeypatch: pytest.MonkeyPatch) -> None:
+    result = serai("drops", "/acme")
+    lines = result.stdout.splitlines()
+    assert lines[0] == "/acme: 1.2 k packets were dropped"
+    assert lines[2].split("  ")[0] == "foreign_ip"
+    assert Reason.FOREIGN_IP.description in lines[2]
+    assert lines[5].split()[:6] == ["/acme/shop:web-1/nic0", "host-1", "egress", "foreign_ip", "1.2", "k"]
+    assert "And 2 more: say -n" in result.stderr
+    monkeypatch.setenv("SERAI_TOKEN", "viewer-token")
+    assert "HOST" not in serai("drops", "/acme").stdout
+    assert data("drops", "web-1")["reasons"][0]["description"] == Reason.FOREIGN_IP.description
+
+
+def test_what_a_link_needed_is_told_by_kind() -> None:
+    lines = serai("sightings", "web-1").stdout.splitlines()
+    at = f"{AT.astimezone():%m-%d %H:%M:%S}"
+    assert lines[0] == "/acme/shop:web-1/nic0"
+    assert lines[2].split() == ["DHCP", "discover", "egress", "3", "10.0.0.1", *at.split(), *at.split()]
+    assert lines[3].split()[:5] == ["neighbor", "solicitation", "ingress", "3", "-"]
+    assert "Nothing of the kind was seen of /acme/shop:quiet" in serai("sightings", "quiet").stdout
+    assert "no traffic of a VM 'nobody'" in serai("sightings", "nobody", status=2).output
 
 
 def test_suggestions_are_yaml_and_nothing_else(tmp_path: Path) -> None:

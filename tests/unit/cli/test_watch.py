@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable, Coroutine
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -15,7 +16,7 @@ from click.testing import CliRunner
 from textual.pilot import Pilot
 from textual.widgets import Input
 
-from fake_network import VMS, FakeNetwork
+from fake_network import DENIED_PACKETS, MOST, VMS, FakeNetwork
 from serai.analysis.filter import parse
 from serai.cli.main import main
 from serai.cli.traffic.figures import chart, thin_bar
@@ -23,7 +24,7 @@ from serai.cli.traffic.live.app import WatchApp
 from serai.cli.traffic.live.entry import Entry
 from serai.cli.traffic.live.listing import Listing
 from serai.cli.traffic.live.panes import Help
-from serai.cli.traffic.live.place import Condition, Place, service_is
+from serai.cli.traffic.live.place import WINDOWS, Condition, Place, service_is
 from serai.cli.traffic.live.poller import Answer, Poller
 from serai.cli.traffic.live.question import Question, View
 from serai.cli.traffic.live.way import Way
@@ -108,7 +109,10 @@ def test_who_sends_most_what_is_spoken_and_what_is_denied() -> None:
             assert "▲" in watch.screen()
             denied = watch.line("198.51.100.7")
             assert denied.split()[2:6] == ["198.51.100.7", "→", "/globex/www:front-1", "tcp/22"]
+            assert denied.split()[6:8] == ["61.7", "k"]  # all of them, not those of the latest records alone
             assert "ingress/no-ssh" in denied
+            assert "no_flow" in watch.line("tcp/6379")
+            assert "370 k packets in all" in watch.screen()
             assert "● live" in watch.screen()
 
     run(use())
@@ -120,6 +124,35 @@ def test_what_is_incomplete_is_told() -> None:
             assert "97.2 % of 48213 records; hv-7 silent" in watch.screen()
 
     run(use())
+
+
+@pytest.mark.parametrize("window", WINDOWS)
+@pytest.mark.parametrize("late", [0, 3.5, 9, 31, 59])
+@pytest.mark.parametrize("place", [Place.at("/"), Place.at("/").to_vm(VMS[0])], ids=["group", "vm"])
+def test_rates_are_those_of_the_steps_that_are_told(place: Place, window: str, late: float) -> None:
+    now = datetime(2026, 11, 24, 14, 7, tzinfo=UTC) + timedelta(seconds=late)
+    question = Question(place=place, group="vm", window=window, narrowed="", steps=60)
+    for begins in (None, now - timedelta(seconds=41), now - timedelta(hours=3, seconds=7)):
+        view = question.ask(FakeNetwork(begins=begins).client(), now)
+        assert max(line.bytes for line in view.lines) / view.seconds == pytest.approx(MOST, rel=1e-6)
+
+
+def test_what_is_denied_is_told_the_latest_first() -> None:
+    question = Question(place=Place.at("/acme"), group="vm", window="1h", narrowed="", steps=60)
+    network = FakeNetwork()
+    view = question.ask(network.client(), datetime(2026, 11, 24, 14, 7, tzinfo=UTC))
+    assert [each.packets for each in view.denials] == [DENIED_PACKETS // part for part in (1, 2, 3, 4)]
+    assert [each.last for each in view.denials] == sorted((each.last for each in view.denials), reverse=True)
+    assert [each.why for each in view.denials] == [
+        "/acme:shop/egress/db-only",
+        "/:baseline/ingress/no-ssh",
+        "no_flow",
+        "/globex:crm/egress/no-dns",
+    ]
+    asked = next(url.params for url in network.asked if url.params.get("by") == "denied")
+    assert asked["filter"] == '(scope="/acme" or peer.scope="/acme")'
+    for each in view.denials:
+        assert parse(each.goes.near(""))
 
 
 # Keys
@@ -360,6 +393,14 @@ def test_places_write_filters() -> None:
     scope = place.into("tenant", "acme")
     assert scope is not None
     assert scope.scope == "/acme"
+    for group, name in (("host", "hv-1"), ("host", "(none)"), ("network", "/acme:front")):
+        on = Place.at("/acme").into(group, name)
+        assert on is not None
+        assert parse(on.near("vm=a"))
+        assert parse(on.either("", Condition("verdict", "denied")))
+    on = place.into("host", "hv-1")
+    assert on is not None
+    assert (on.title, on.near(""), on.either("")) == ("hv-1", 'host="hv-1"', 'host="hv-1"')
     for service in ("-", "tcp/443", "icmp/8.0", "47", "tcp"):
         assert parse(service_is(service).near)
 

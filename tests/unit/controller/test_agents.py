@@ -14,12 +14,14 @@ from websockets.asyncio.client import connect
 from credentials import Site
 from doorkeepers import Gatekeeper, Listener
 from serai.controller.agents import Agents, Leader
+from serai.model.host_facts import Cpu, HostFacts
 from serai.model.migration import Facts, Step
 from serai.wire.channel import PATH, AgentChannel, ChannelError, Timing
 from serai.wire.dial import dial
 from serai.wire.keypair import make_csr, new_key
 from serai.wire.remote import (
     VERSION,
+    Described,
     Difference,
     Elsewhere,
     Fenced,
@@ -41,6 +43,7 @@ QUICK = Timing(open_seconds=2, close_seconds=0.3, beat_seconds=0.2, dead_seconds
 SIGHT = Sight(macs=[], vnics=[])
 OTHER_SIGHT = Sight(macs=["52:54:00:00:00:01"], vnics=[3])
 DIGEST = bytes(32)
+FACTS = HostFacts(cpu=Cpu(arch="x86_64"), memory=1, nics=[], kernel="6", features=[], agent="1")
 
 
 def hello(epoch: int = 0, *, term: int = 0, version: int = VERSION) -> Hello:
@@ -114,6 +117,19 @@ def test_an_agent_is_let_in_and_heard(site: Site) -> None:
             hello(epoch=1), OTHER_SIGHT, Held(digest=DIGEST, answers=1), "left",
         ]  # fmt: skip
         assert scene.agents.connected() == frozenset()
+
+    run(site, test)
+
+
+def test_what_a_host_is_made_of_is_heard_after_hello_only(site: Site) -> None:
+    async def test(scene: Scene) -> None:
+        async with scene.admitted("a") as (channel, _):
+            channel.send(Described(facts=FACTS))
+            await scene.listener.until("a", FACTS)
+        async with scene.agent("b") as channel:
+            channel.send(Described(facts=FACTS))
+            assert "before hello" in str(await ended(channel))
+        assert ("b", FACTS) not in scene.listener.told
 
     run(site, test)
 

@@ -23,6 +23,7 @@ from serai.controller.core import (
     WorldChanged,
 )
 from serai.model.inventory import Mac, Network, VirtualMachine, Vnic, vnic_id
+from serai.model.placement import Exclusive, KeepApart, Needs, PlacementTerms, Pool, Profile
 from serai.model.policy import Action, Direction, Group, Policy, Tier
 from serai.model.ruleset import HostRuleset
 from serai.model.tenancy import Mode, Scope
@@ -429,3 +430,30 @@ def test_after_a_refused_world_the_next_one_is_looked_at_as_a_whole() -> None:
     sent = controller.handle(WorldChanged(world=small, update=Update.between(large, small)))
     assert hosts(sent) == ["a", "b"]
     assert sent[0].ruleset.digest == compile_host(small, "a", [WEB.path]).digest
+
+
+# Where VMs may run
+
+
+@pytest.mark.parametrize("told", [True, False])
+def test_tags_pools_and_placement_rules_change_no_ruleset(told: bool) -> None:  # noqa: FBT001
+    controller = Controller()
+    before = sent(controller.handle(CHANGED, report("a", 1), report("b", 3)))
+    terms = PlacementTerms(
+        vms={WEB.path: Needs(tags=frozenset({"pci"}), memory=512)},
+        hosts={"a": frozenset({"pci"})},
+        networks={NETWORK.path: frozenset({"pci"})},
+        pools={"west": Pool(name="west", hosts=frozenset({"a", "b"}), profile=Profile.STRICT)},
+        rules={"apart": KeepApart(name="apart", group=Group(scope=SCOPE)), "pci": Exclusive(name="pci", tag="pci")},
+    )
+    placed = dataclasses.replace(WORLD, placement=terms)
+    assert controller.foresee(placed, Update() if told else None) == []
+    assert controller.handle(WorldChanged(world=placed, update=Update() if told else None)) == []
+    assert controller.world is placed
+    anew = sent(Controller().handle(WorldChanged(world=placed), report("a", 1), report("b", 3)))
+    assert {host: ruleset.encode() for host, ruleset in anew.items()} == {h: r.encode() for h, r in before.items()}
+    assert set(before) == {"a", "b"}
+
+
+def sent(answers: list[SendRuleset | Refusal]) -> dict[str, HostRuleset]:
+    return {each.ruleset.host: each.ruleset for each in answers if isinstance(each, SendRuleset)}

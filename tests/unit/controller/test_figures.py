@@ -13,6 +13,7 @@ from flowing import traffic
 from serai.controller.figures import _of_traffic
 from serai.controller.traffic.totals import Totals
 from serai.flowstore.exporter import Told
+from serai.model.key import Key
 
 
 def read(totals: Totals, exported: dict[str, Told]) -> dict[tuple[str, str], float]:
@@ -46,6 +47,29 @@ def test_counters_are_what_a_recount_says() -> None:
         }
         for name, count in expected.items():
             assert found[f"serai_traffic_{name}_total", tenant or "(provider)"] == 2 * count
+
+
+def test_what_the_inventory_no_longer_has_is_forgotten() -> None:
+    made, totals = traffic(5), Totals()
+    batches = [{"host": host, "records": 5, "lost_ring": 1, "lost_forgotten": 2, "lost_spool": 4} for host in "ab"]
+    tables = {"batches": made.table().slice(0, 0).from_pylist(batches), "flows": made.table()}
+    assert {row["tenant"] for row in made.rows} == {"", "acme", "globex"}
+    acme, globex, a = Key("Tenant", "acme"), Key("Tenant", "globex"), Key("Host", "a")
+    totals.keep({acme, globex, a})
+    totals.add(tables)
+    totals.keep({acme, globex, a})
+    assert [host for host, *_ in totals.hosts()] == ["a", "b"]
+    assert [tenant for tenant, *_ in totals.tenants()] == ["", "acme", "globex"]
+    totals.keep({acme})
+    assert [host for host, *_ in totals.hosts()] == ["b"]  # it has joined, and nobody has written it down
+    assert [tenant for tenant, *_ in totals.tenants()] == ["", "acme"]
+    before = dict(read(totals, {}))
+    totals.add(tables)
+    found = read(totals, {})
+    assert found["serai_flow_records_total", "a"] == 5
+    assert found["serai_traffic_bytes_total", "acme"] == 2 * before["serai_traffic_bytes_total", "acme"]
+    totals.keep({acme, a})
+    assert [tenant for tenant, *_ in totals.tenants()] == ["", "acme"]  # what came late is forgotten again
 
 
 def test_every_counter_is_described() -> None:

@@ -41,8 +41,8 @@ def owner(count: int, vnic: int = VNIC) -> Any:
 
 
 def taken(meter: Meter, now: int = NOW) -> list[dict[str, Any]]:
-    records = meter.take(1_700_000_000, now)
-    return [dict(zip(records.dtype.names or (), row, strict=True)) for row in records.tolist()]
+    pieces = meter.take(1_700_000_000, now)
+    return [dict(zip(rows.dtype.names or (), row, strict=True)) for rows in pieces for row in rows.tolist()]
 
 
 def one(meter: Meter, now: int = NOW) -> dict[str, Any]:

@@ -367,6 +367,7 @@ FINE = {
     "check": r"is sound",
     "compile": r"\AHOST",
     "diff": r"\ANo difference",
+    "placement": r"\nNothing is wrong: ",
     "prove": r"\n\d+ proven\.\n\Z",
     "reach": r"\ARouting domain",
 }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import os
 import random
 import signal
@@ -12,7 +13,7 @@ import pyarrow as pa
 import pytest
 
 from bench.flowstore import flow_store
-from flowing import traffic, with_store
+from flowing import Row, traffic, with_store
 from serai.flowstore.budget import Part, chosen, keep_within, parts_of
 from serai.flowstore.embedded import EngineError, engine
 from serai.flowstore.journal import Journal, JournalError
@@ -57,6 +58,36 @@ def test_a_damaged_entry_is_told(tmp_path: Path) -> None:
     (entry.path / "rules").write_bytes(b"nothing")
     with pytest.raises(JournalError, match="damaged"):
         list(entry.tables())
+
+
+def test_what_is_in_memory_and_what_is_on_disk_are_one(tmp_path: Path) -> None:
+    made = traffic(4).table()
+    for name in ("host", "tenant", "network"):
+        made = made.set_column(made.schema.get_field_index(name), name, made[name].dictionary_encode())
+    tables = {"flows": made.unify_dictionaries().combine_chunks(), "rules": names(1)}
+    journal = Journal(tmp_path / "j", most_bytes=1 << 30)
+    journal.open()
+    entry = journal.append(tables)
+    held = dataclasses.replace(entry, rows=tables)
+    assert held == entry
+    assert [(name, table.to_pydict()) for name, table in held.tables()] == [
+        (name, table.to_pydict()) for name, table in entry.tables()
+    ]
+
+    async def test(store: FlowStore) -> None:
+        for each in (held, entry, held):  # after an insert of which nobody knows how it ended
+            for name, table in each.tables():
+                await store.insert(name, table, token=f"{each.token}-{name}")
+        for table in ("flows", "pair_1m"):
+            found = (await store.ask(f"SELECT sum(bytes_out) AS sent FROM {table}")).to_pylist()
+            rows = [row for row in made.to_pylist() if table == "flows" or not echo(row) or row["abroad"]]
+            assert found == [{"sent": sum(row["bytes_out"] for row in rows)}]
+
+    with_store(tmp_path / "engine", test)
+
+
+def echo(row: Row) -> bool:
+    return row["direction"] == 1 and bool(row["peer"]) and not row["verdict"]
 
 
 def test_rollups_are_what_a_recount_says(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from flow_oracle import Oracle
 from flowing import Row, Traffic, traffic
 from serai.analysis.filter import parse
 from serai.analysis.traffic.asked import Asked
-from serai.analysis.traffic.group import Group
+from serai.analysis.traffic.group import Group, GroupError
 from serai.analysis.traffic.records import Cursor, next_cursor, numbers_of, records
 from serai.analysis.traffic.servicemap import conversations, edges, peers
 from serai.analysis.traffic.statement import Clause, Statement
@@ -133,6 +133,32 @@ def test_talkers_and_listeners(at: Asking, narrow: str) -> None:
 
 
 @EACH
+@pytest.mark.parametrize("group", ["network", "host"])
+def test_talkers_by_what_records_say_themselves(at: Asking, narrow: str, group: str) -> None:
+    for window in windows(at.traffic):
+        for scopes in SCOPES:
+            plain = Oracle(at.traffic, since=window.since, until=window.until, scopes=scopes, keep=NARROW[narrow])
+            for by, way in (("talkers", "out"), ("listeners", "in")):
+                statement = top(by, Group.of(group), asked(window, scopes, narrow))
+                assert statement.table == "flows"
+                own = (row for row in plain.own() if row["verdict"] != 1)
+                expected = plain.sums(own, lambda row: (plain.name(row["vm"], group, row),), way)
+                assert sums(at.rows(statement), "names") == {name: line for name, line in expected.items() if line[0]}
+
+
+@pytest.mark.parametrize("group", ["network", "host"])
+def test_what_is_said_of_one_end_groups_no_pairs(at: Asking, group: str) -> None:
+    question = asked(windows(at.traffic)[0], None, "")
+    for ask in (
+        lambda g: top("pairs", g, question),
+        lambda g: top("denied", g, question),
+        lambda g: edges(g, question),
+    ):
+        with pytest.raises(GroupError, match=f"a record tells the {group} of one end only"):
+            ask(Group.of(group))
+
+
+@EACH
 def test_pairs_services_and_what_is_denied(at: Asking, narrow: str) -> None:
     for window, scopes, group in cases(at.traffic):
         plain, question = oracle(at, window, scopes, narrow), asked(window, scopes, narrow)
@@ -143,8 +169,14 @@ def test_pairs_services_and_what_is_denied(at: Asking, narrow: str) -> None:
             return plain.ends(row, group)
 
         assert sums(at.rows(top("pairs", Group.of(group), question)), "names") == plain.sums(passed, ends)
-        told = sums(at.rows(top("denied", Group.of(group), question)), "names", "protocol", "service", "rule")
-        assert told == plain.sums(denied, lambda row: (ends(row), row["protocol"], kept(row), row["rule"]))
+
+        def refused(row: Row) -> Any:
+            return ends(row), row["protocol"], kept(row), row["rule"]
+
+        rows = at.rows(top("denied", Group.of(group), question))
+        assert sums(rows, "names", "protocol", "service", "rule") == plain.sums(denied, refused)
+        last = {(tuple(row["names"]), row["protocol"], row["service"], row["rule"]): row["last"] for row in rows}
+        assert last == {key: max(row["at"] for row in denied if refused(row) == key) for key in last}
         services = sums(at.rows(top("services", Group.of("vm"), question)), "protocol", "service")
         assert services == plain.sums(passed, lambda row: (row["protocol"], kept(row)))
         protocols = sums(at.rows(top("protocols", Group.of("vm"), question)), "protocol")
@@ -154,6 +186,22 @@ def test_pairs_services_and_what_is_denied(at: Asking, narrow: str) -> None:
 def kept(row: Row) -> int:
     """Rollups keep no services that nobody has assigned; raw records do."""
     return int(row["service"]) if row["service"] < 49152 else 0
+
+
+def test_a_statement_tells_where_it_looks(at: Asking) -> None:
+    window = windows(at.traffic)[0]
+    for narrow in NARROW:
+        single = "flows" if narrow in {"bytes>50000", "remote=10.0.0.0/29"} else ""
+        question = asked(window, None, narrow)
+        vm = Group.of("vm")
+        for statement in (
+            top("talkers", vm, question),
+            top("pairs", vm, question),
+            edges(vm, question),
+            trend(None, "peer", question, 60),
+        ):
+            assert statement.table == single
+    assert records(asked(window, None, ""), None).table == "flows"
 
 
 @EACH

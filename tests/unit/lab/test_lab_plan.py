@@ -15,11 +15,11 @@ def test_tenants_may_use_the_same_addresses() -> None:
 
 
 def test_namespaces_carry_the_prefix() -> None:
-    assert plan(prefix="t-").namespaces == ("t-underlay", "t-a", "t-b", "t-out-acme", "t-out-globex")
+    assert plan(prefix="t-").namespaces == ("t-underlay", "t-controller", "t-a", "t-b", "t-out-acme", "t-out-globex")
 
 
 def test_outside_has_an_underlay_address_per_network() -> None:
-    assert plan().outside_underlay("globex") == IPv4Address("192.168.70.253")
+    assert plan().outside_underlay("globex") == IPv4Address("192.168.70.252")
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ def test_hosts_carry_all_networks_and_outsides_one() -> None:
     assert [(each.namespace, [network.name for network in each.networks], each.bridged) for each in made] == [
         ("serai-a", ["acme", "globex"], True),
         ("serai-b", ["acme", "globex"], True),
+        ("serai-controller", [], False),
         ("serai-out-acme", ["acme"], False),
         ("serai-out-globex", ["globex"], False),
     ]
@@ -18,9 +19,9 @@ def test_broadcasts_of_a_network_go_to_its_endpoints_only() -> None:
     host, *_, outside = endpoints(plan())
     assert flooding_commands(plan(), host) == [
         "fdb append 00:00:00:00:00:00 dev vx-100 dst 192.168.70.2",
-        "fdb append 00:00:00:00:00:00 dev vx-100 dst 192.168.70.254",
+        "fdb append 00:00:00:00:00:00 dev vx-100 dst 192.168.70.253",
         "fdb append 00:00:00:00:00:00 dev vx-200 dst 192.168.70.2",
-        "fdb append 00:00:00:00:00:00 dev vx-200 dst 192.168.70.253",
+        "fdb append 00:00:00:00:00:00 dev vx-200 dst 192.168.70.252",
     ]
     assert flooding_commands(plan(), outside) == [
         "fdb append 00:00:00:00:00:00 dev vx-200 dst 192.168.70.1",

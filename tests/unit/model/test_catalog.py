@@ -17,6 +17,7 @@ from worlds import worlds
 from serai.model.buckets import Buckets, Index
 from serai.model.catalog import Catalog, Key, read_files, read_stored
 from serai.model.definitions import Definition, DefinitionErrors
+from serai.model.placement import Needs
 from serai.model.policy import Action, Direction
 from serai.model.resources import Resource
 from serai.model.tenancy import Mode
@@ -55,11 +56,11 @@ BASE = (
     document("Site", "site", mode="observe", quarantine={"allow": ["203.0.113.1/32"]}),
     document("Tenant", "acme", applications=[{"name": "shop"}, {"name": "lab"}]),
     document("Tenant", "globex", mode="enforce"),
-    document("Host", "alpha"),
+    document("Host", "alpha", tags=["pci", "gold"]),
     document("Host", "beta"),
-    document("Network", "front", "/acme", subnets=["10.0.0.0/24"]),
+    document("Network", "front", "/acme", subnets=["10.0.0.0/24"], tags=["pci"]),
     document("Network", "front", "/globex", subnets=["10.0.0.0/24"]),
-    document("VirtualMachine", "web", "/acme/shop", host="alpha", labels={"role": "web"}, vnics=[vnic(1)]),
+    document("VirtualMachine", "web", "/acme/shop", host="alpha", labels={"role": "web"}, vnics=[vnic(1)], tags=["pci"], memory=512),
     document("VirtualMachine", "db", "/acme", host="beta", vnics=[vnic(2)]),
     document("VirtualMachine", "web", "/globex", vnics=[vnic(3)]),
     document("Service", "sql", "/acme", ports=["tcp/5432"], selector={"matchLabels": {"role": "db"}}),
@@ -69,6 +70,9 @@ BASE = (
     ),
     document("Policy", "all", "/", tier="Admin", subject={"scope": "/acme/lab"}, egress=[{"name": "b", "action": "Deny", "ports": ["http"]}]),
     document("Service", "http", "/", ports=["tcp/80"]),
+    document("Pool", "west", hosts=["beta"], profile="strict"),
+    document("PlacementRule", "apart", keepApart={"scope": "/acme/lab"}),
+    document("PlacementRule", "pci", exclusive="pci"),
     document("Invariant", "apart", "/acme", never={"from": [{"scope": "/acme/shop"}], "to": [{"network": "front"}], "ports": ["sql"]}),
 )  # fmt: skip
 
@@ -81,6 +85,7 @@ MODES = st.sampled_from(("observe", "enforce", "isolate"))
 NETWORKS = st.sampled_from(("front", "front", "/acme:front", "back", "/globex:front"))
 SERVICES = st.sampled_from(("sql", "/acme:sql", "http", "/:http"))
 NUMBERS = st.integers(1, 6)
+TAGS = st.sampled_from((["pci"], ["gold"], ["gold", "pci"], ["pci", "gold"], []))
 ROLES = st.sampled_from(({}, {"role": "db"}, {"role": "web"}))
 
 
@@ -128,18 +133,37 @@ def documents(draw: st.DrawFn) -> Document:
             name = draw(st.sampled_from(("acme", "globex", "initech", "acme", "globex", "provider")))
             return document("Tenant", name, applications=apps, **optional(draw, mode=MODES))
         case "Host":
-            return document("Host", draw(st.sampled_from(("alpha", "beta", "gamma"))))
+            return document("Host", draw(st.sampled_from(("alpha", "beta", "gamma"))), **optional(draw, tags=TAGS))
+        case "Pool":
+            hosts = draw(st.lists(st.sampled_from(("alpha", "beta", "gamma")), max_size=2))
+            more = optional(draw, profile=st.just("strict"), requires=st.just({"memory": 7, "features": ["jit"]}))
+            return document("Pool", draw(st.sampled_from(("west", "east"))), hosts=hosts, **more)
+        case "PlacementRule":
+            apart = {"keepApart": optional(draw, scope=SCOPES, selector=ROLES.map(lambda r: {"matchLabels": r}))}
+            said = draw(st.sampled_from(({"exclusive": "pci"}, apart)))
+            return document("PlacementRule", draw(st.sampled_from(("apart", "pci"))), **said)
         case "Network":
             subnets = draw(
                 st.sampled_from((["10.0.0.0/24"], ["10.0.0.0/23"], ["10.0.1.0/24"], ["10.0.0.0/30", "10.0.1.0/24"]))
             )
             more = optional(
-                draw, routingDomain=st.sampled_from(("acme", "globex", "own")), bridge=st.just("br0"), vni=st.just(7)
+                draw,
+                routingDomain=st.sampled_from(("acme", "globex", "own")),
+                bridge=st.just("br0"),
+                vni=st.just(7),
+                tags=TAGS,
             )
             return document("Network", draw(st.sampled_from(("front", "back"))), draw(SCOPES), subnets=subnets, **more)
         case "VirtualMachine":
             vnics = [draw(cards(at)) for at in range(draw(st.integers(1, 2)))]
-            more = optional(draw, host=st.sampled_from(("alpha", "beta", "gamma")), mode=MODES, domain=st.just("dom"))
+            more = optional(
+                draw,
+                host=st.sampled_from(("alpha", "beta", "gamma")),
+                mode=MODES,
+                domain=st.just("dom"),
+                tags=TAGS,
+                memory=st.sampled_from((256, 512)),
+            )
             name = draw(st.sampled_from(("web", "db", "app")))
             return document("VirtualMachine", name, draw(HOMES), labels=draw(ROLES), vnics=vnics, **more)
         case "Service":
@@ -160,7 +184,7 @@ def documents(draw: st.DrawFn) -> Document:
             return document("Invariant", "apart", draw(SCOPES), never=claim)
 
 
-KINDS = ("Site", "Tenant", "Host", "Network", "VirtualMachine", "VirtualMachine", "VirtualMachine", "Service", "Policy", "Policy", "Invariant")  # fmt: skip
+KINDS = ("Site", "Tenant", "Host", "Network", "VirtualMachine", "VirtualMachine", "VirtualMachine", "Service", "Policy", "Policy", "Invariant", "Pool", "PlacementRule")  # fmt: skip
 
 
 @st.composite
@@ -206,6 +230,8 @@ def check_step(catalog: Catalog, changes: Definitions) -> tuple[Catalog, Update]
         assert list(getattr(changed.world, table)) == list(getattr(expected.world, table)), "in order, too"
     assert set(changed.keys()) == set(expected.keys())
     assert all(changed.get(key) is expected.get(key) for key in changed)
+    for table in ("vms", "hosts", "networks", "pools", "rules"):
+        assert list(getattr(changed.world.placement, table)) == list(getattr(expected.world.placement, table))
     assert update == Update.between(world, changed.world)
     return changed, update
 
@@ -274,6 +300,9 @@ REFUSED = {
     "a scope that a policy is about goes": (read(document("Tenant", "acme", applications=[{"name": "shop"}])), "Policy /:all: spec.subject.scope: no Tenant declares the scope /acme/lab"),
     "a host that is expected to run VMs goes": ({Key("Host", "alpha"): None}, "there is no host 'alpha'"),
     "a service loses its selector": (read(document("Service", "sql", "/acme", ports=["tcp/1"])), "the service /acme:sql has no selector"),
+    "a host that is in a pool goes": ({Key("Host", "beta"): None}, "revision 41: Pool west: spec.hosts[0]: there is no host 'beta'"),
+    "a host that is in another pool": (read(document("Pool", "east", hosts=["beta"])), "new.yaml:1: Pool east: spec.hosts[0]: host beta is taken already, by Pool west at revision 41"),
+    "a scope whose VMs are kept apart goes": (read(document("Tenant", "acme", applications=[{"name": "shop"}])), "PlacementRule apart: spec.keepApart.scope: no Tenant declares the scope /acme/lab"),
     "a second site": (read(document("Site", "second")), "new.yaml:1: Site second: there can be only one Site: the first is at revision 41"),
     "a MAC address that another VM has": (
         read(document("VirtualMachine", "new", "/acme", vnics=[vnic(2) | {"addresses": ["10.0.0.9"]}])),
@@ -348,6 +377,31 @@ def test_modes_come_down() -> None:
     assert changed.world.vms["/acme:db"].mode is Mode.ENFORCE
     _, update = changed.changed(read(document("Site", "site", defaults={"egress": "Deny"})))
     assert update == Update(last_word={Direction.INGRESS: Action.DENY, Direction.EGRESS: Action.DENY})
+
+
+def test_where_vms_may_run_is_nothing_to_the_compiler() -> None:
+    catalog = Catalog.of(stored(*BASE))
+    edits = read(
+        document("Host", "alpha", tags=["silver"]),
+        document("Network", "front", "/acme", subnets=["10.0.0.0/24"], tags=["gold"]),
+        document("VirtualMachine", "db", "/acme", host="beta", vnics=[vnic(2)], tags=["gold"], memory=64),
+        document("Pool", "west", hosts=["alpha", "beta"]),
+        document("PlacementRule", "apart", exclusive="gold"),
+    )
+    taken = check_step(catalog, {**edits, Key("PlacementRule", "pci"): None})
+    assert taken
+    changed, update = taken
+    assert update == Update()
+    assert changed.world.vms is catalog.world.vms
+    terms = changed.world.placement
+    assert terms.vms["/acme:db"] == Needs(tags=frozenset({"gold"}), memory=64)
+    assert (terms.hosts, terms.networks) == ({"alpha": {"silver"}}, {"/acme:front": {"gold"}})
+    assert (terms.pools["west"].hosts, list(terms.rules)) == ({"alpha", "beta"}, ["apart"])
+    bare, update = changed.changed(read(document("VirtualMachine", "db", "/acme", host="beta", vnics=[vnic(2)])))
+    assert update == Update()
+    assert "/acme:db" not in bare.world.placement.vms
+    later, _ = bare.changed(read(document("Service", "more", "/acme", ports=["tcp/1"])))
+    assert later.world.placement is bare.world.placement
 
 
 def test_what_is_not_there_goes_without_a_word() -> None:

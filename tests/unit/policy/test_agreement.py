@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 import random
 
+import numpy as np
 from histories import History, histories
 from hypothesis import event, given, settings
 from hypothesis import strategies as st
@@ -16,12 +17,16 @@ from tenants import tenants
 from updates import apply, placement, split
 from worlds import worlds
 
-from serai.model.policy import Action
-from serai.model.ruleset import Step
+from serai.model.address import Address, pack
+from serai.model.inventory import Mac, VnicId
+from serai.model.policy import Action, Direction
+from serai.model.ruleset import TABLES, GuardedVnic, HostRuleset, Step
+from serai.model.tenancy import Mode
 from serai.model.world import World
 from serai.policy.compile import compile_host
 from serai.policy.evaluate import judge_side
 from serai.policy.lookup import Lookup
+from serai.policy.verdicts import Verdicts
 
 STEPS = {Action.ACCEPT: Step.ACCEPT, Action.DENY: Step.DENY}
 
@@ -50,6 +55,46 @@ def agree(world: World, seed: int, count: int) -> None:
         assert (found.step, found.rule) == (STEPS[now.action], now.ref.text)
         assert (found.staged_step, found.staged_rule) == (STEPS[then.action], then.ref.text)
         event(f"{now.tier or now.ref.text.partition('/')[0]}{' passed' if now.passed else ''}")
+
+
+@settings(max_examples=60, deadline=None)
+@given(worlds(), seeds)
+def test_what_is_said_of_many_at_once_is_what_is_said_of_each(world: World, seed: int) -> None:
+    ruleset = compile_host(world, "host", world.vms)
+    lookup = Lookup(ruleset)
+    asked: dict[VnicId, list[tuple[Direction, Address, int, int]]] = {}
+    for question in questions(world, seed, 250):
+        asked.setdefault(question.vnic.id, []).append(question.asked)
+    for vnic in ruleset.vnics:
+        mine = asked.get(vnic.id, [])
+        accepted = Verdicts(ruleset, vnic).accepts(
+            np.array([direction is Direction.INGRESS for direction, *_ in mine], "u1"),
+            np.array([list(pack(remote)) for _, remote, *_ in mine], "u1").reshape(-1, 16),
+            np.array([protocol for *_, protocol, _ in mine], "u1"),
+            np.array([port for *_, port in mine], "<u2"),
+        )
+        found = [lookup.decide(vnic, *each) for each in mine]
+        assert accepted.tolist() == [each is not None and each.step is Step.ACCEPT for each in found]
+        event(f"{sum(accepted.tolist()) > 0} and {sum(accepted.tolist()) < len(mine)}")
+
+
+def test_where_nothing_is_written_nothing_is_accepted() -> None:
+    vnic = GuardedVnic(
+        id=VnicId(1), path="/acme:vm/eth0", mac=Mac("52:54:00:00:00:01"), addresses=(), mode=Mode.ENFORCE, view=1, members=2, egress=3,
+        ingress=4,
+    )  # fmt: skip
+    empty = HostRuleset.whole(host="a", vnics=[vnic], rules=(), tables={n: np.empty(0, d) for n, d in TABLES.items()})
+    remotes = np.zeros((2, 16), "u1")
+    assert not Verdicts(empty, vnic).accepts(np.array([0, 1]), remotes, np.array([6, 17]), np.array([80, 53])).any()
+    lists = np.zeros(1, TABLES["lists"])  # a list that leads nowhere
+    lists["ruleset"] = 3
+    led = HostRuleset.whole(
+        host="a",
+        vnics=[vnic],
+        rules=(),
+        tables={n: lists if n == "lists" else np.empty(0, d) for n, d in TABLES.items()},
+    )
+    assert not Verdicts(led, vnic).accepts(np.array([0, 1]), remotes, np.array([6, 17]), np.array([80, 53])).any()
 
 
 @settings(max_examples=40, deadline=None)

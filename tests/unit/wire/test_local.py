@@ -55,13 +55,11 @@ TALKS: list[tuple[local.Request, local.Reply]] = [
     (local.Status(), STATUS),
     (local.Apply(ruleset=bytes(range(256))), local.ApplyReply(digest="abc")),
     (local.Change(delta=bytes(range(256))), local.ApplyReply(digest="abd")),
+    (local.Enter(definition="<domain/>", incoming=True), local.EnterReply(objections=["a b"], warnings=["c"])),
     (local.Guard(definition='<domain>\n é \u2028 " \\ \U0001f512</domain>'), local.GuardReply(guarded=["a"], closed=["b"])),
     (local.Release(domain="web\n"), local.Done()),
     (local.Rows(), local.RowsReply(rows=[ROW, ROW_6, ROW], rules={"/acme:shop/ingress/r": LARGEST})),
     (local.Samples(), local.SamplesReply(samples=[SAMPLE], rules={"a": 1}, vnics={str(LARGEST): "/a/b:c/eth0"})),
-    (local.ExportFlows(vnic=LARGEST, since_ns=5), local.ExportReply(flows=b"\0\xff\n", now_ns=6)),
-    (local.ImportFlows(flows=b"\n\n"), local.ImportReply(flows=7)),
-    (local.HandedOver(vnic=LARGEST), local.Done()),
 ]  # fmt: skip
 
 

@@ -29,7 +29,7 @@ def test_a_host_certificate_says_which_host_and_nothing_else_of_the_request() ->
         x509.CertificateSigningRequestBuilder()
         .subject_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "b")]))
         .add_extension(x509.SubjectAlternativeName([x509.UniformResourceIdentifier("spiffe://serai/host/b")]), critical=False)
-        .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
+        .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.CODE_SIGNING]), critical=False)
         .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
         .sign(KEY, hashes.SHA256())
     )  # fmt: skip
@@ -40,7 +40,8 @@ def test_a_host_certificate_says_which_host_and_nothing_else_of_the_request() ->
         since=NOW - timedelta(hours=2), until=NOW + timedelta(hours=24),
     )  # fmt: skip
     usage = certificate.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value
-    assert list(usage) == [ExtendedKeyUsageOID.CLIENT_AUTH]
+    assert list(usage) == [ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH]
+    assert pki.names_of(certificate) == set(), "nobody looks for a controller and finds it"
     assert not certificate.extensions.get_extension_for_class(x509.BasicConstraints).value.ca
     assert "b" not in certificate.subject.rfc4514_string().split()
     certificate.verify_directly_issued_by(AUTHORITY.certificate)
@@ -85,6 +86,31 @@ def test_a_controller_is_no_host_and_a_host_no_controller() -> None:
         pki.identity_of(server)
     with pytest.raises(PkiError, match="not a host's"):
         pki.identity_of(AUTHORITY.certificate)
+
+
+def host_for(*purposes: x509.ObjectIdentifier) -> x509.Certificate:
+    """A host's certificate that is good for these things."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(pki, "_BOTH", purposes)
+        return pki.read_certificate(AUTHORITY.sign_host(CSR, "a", NOW))
+
+
+SERVER, CLIENT = ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH
+
+
+def test_a_certificate_of_before_still_says_which_host() -> None:
+    before, now = pki.identity_of(host_for(CLIENT)), pki.identity_of(host_for(SERVER, CLIENT))
+    assert (before.host, before.listens) == ("a", False)
+    assert (now.host, now.listens) == ("a", True)
+
+
+@pytest.mark.parametrize(
+    "purposes",
+    [(SERVER,), (SERVER, CLIENT, ExtendedKeyUsageOID.CODE_SIGNING), (ExtendedKeyUsageOID.ANY_EXTENDED_KEY_USAGE,)],
+)
+def test_what_is_good_for_other_things_is_no_hosts(purposes: tuple[x509.ObjectIdentifier, ...]) -> None:
+    with pytest.raises(PkiError, match="not a host's"):
+        pki.identity_of(host_for(*purposes))
 
 
 @given(st.text() | st.binary().map(lambda raw: raw.decode("latin-1")))

@@ -11,15 +11,23 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from serai.model.host_facts import MOST_FEATURES, Cpu, HostFacts, Nic
 from serai.wire import remote
 from serai.wire.remote import MessageError, Sight
 
 DIGEST = bytes(range(32))
 SIGHT = Sight(macs=["52:54:00:00:00:01"], vnics=[1, 2**64 - 1])
+FACTS = HostFacts(
+    cpu=Cpu(arch="x86_64", vendor="Intel", model="Broadwell", family=6, number=79, features=["aes", "avx"]),
+    memory=64000, nics=[Nic(name="ens1", speed=25000), Nic(name="ens2")], kernel="6.8.0", features=["tcx"],
+    agent="0.1.0", libvirt="9.0.0", qemu="7.2.0",
+)  # fmt: skip
 FROM_AGENT: list[remote.FromAgent] = [
     remote.Hello(version=1, agent="0.1", epoch=0, term=5, digest=DIGEST, parts=[DIGEST], sight=SIGHT, checkpoint="c"),
     remote.Hello(version=1, agent="", epoch=2**63, term=0, digest=None, parts=[], sight=Sight(macs=[], vnics=[])),
     remote.Seen(sight=SIGHT),
+    remote.Described(facts=FACTS),
+    remote.Described(facts=HostFacts(cpu=Cpu(arch="x"), memory=0, nics=[], kernel="", features=[], agent="")),
     remote.Held(digest=DIGEST, answers=3),
     remote.Held(digest=None, refused="no room"),
     remote.Renew(csr="-----"),
@@ -124,3 +132,11 @@ def test_the_longest_hello_fits() -> None:
         version=1, agent="", epoch=0, term=0, digest=DIGEST, parts=[DIGEST] * remote.PARTS_LIMIT, sight=sight
     )  # fmt: skip
     assert len(remote.encode(hello)) < remote.AGENT_LIMIT
+
+
+def test_what_a_host_may_say_it_is_made_of_fits_into_one_message() -> None:
+    most = msgspec.structs.replace(FACTS.cpu, features=["f" * 128] * MOST_FEATURES)
+    assert len(remote.encode(remote.Described(facts=msgspec.structs.replace(FACTS, cpu=most)))) < remote.AGENT_LIMIT
+    beyond = msgspec.structs.replace(FACTS.cpu, features=["f"] * (MOST_FEATURES + 1))
+    with pytest.raises(MessageError):
+        remote.decode_from_agent(remote.encode(remote.Described(facts=msgspec.structs.replace(FACTS, cpu=beyond))))

@@ -22,6 +22,7 @@ from serai.agent.link.events import (
     Dial,
     Enforce,
     Enforced,
+    EntryWanted,
     Event,
     HangUp,
     Holding,
@@ -30,6 +31,7 @@ from serai.agent.link.events import (
     Lost,
     MakeRequest,
     Memory,
+    MoveTold,
     Received,
     Refused,
     Remember,
@@ -37,17 +39,24 @@ from serai.agent.link.events import (
     RenewApart,
     RequestMade,
     Send,
+    TellEntry,
     Ticked,
     Wake,
 )
 from serai.agent.link.outbox import Outbox
 from serai.agent.link.witness import newer
+from serai.agent.link.words import Words
 from serai.wire.remote import (
     PARTS_LIMIT,
     VERSION,
+    Depart,
+    Described,
     Difference,
     Elsewhere,
+    Entry,
+    Expect,
     Fenced,
+    Forget,
     FromAgent,
     FromController,
     Held,
@@ -112,9 +121,12 @@ class LinkCore:
         self._url = ""
         self._number = 0
         self._outbox = Outbox()
+        self._words = Words()
         self._said: Holding | None = None
         self._latest: Holding | None = None
         self._life = (0.0, float("inf"))
+        self._lacking = self._lacked = False
+        """The certificate is of before: another is wanted now; it was wanted once (a controller of before gives no other)."""
         self._asked = False
         self._renew_at = 0.0
         self._refused = False
@@ -192,6 +204,10 @@ class LinkCore:
                 return self._outbox.ready(talking=self._phase is Phase.TALKING)
             case BatchRead():
                 return self._outbox.read(event.batch) if self._phase is Phase.TALKING else []
+            case EntryWanted():  # whoever waits for an answer does not for long
+                return self._send(event.entering) if self._phase is Phase.TALKING else []
+            case MoveTold():
+                return self._words.told(event.moving, talking=self._phase is Phase.TALKING)
 
     def _tick(self, event: Ticked) -> list[Command]:
         match self._phase:
@@ -203,8 +219,9 @@ class LinkCore:
                 since, until = self._life
                 # By the controller's clock: its own may be what keeps this host from renewing in time.
                 due = event.clock + (self._skew or 0.0) >= (since + until) / 2
-                if due and event.now >= self._renew_at:
+                if (due or self._lacking) and event.now >= self._renew_at:
                     self._asked, self._renew_at = True, event.now + RENEW_AGAIN_SECONDS
+                    self._lacking = False
                     return [MakeRequest()]
             case _:
                 pass
@@ -230,7 +247,8 @@ class LinkCore:
         if self._phase is not Phase.DIALLING:
             return []
         self._phase, self._due = Phase.GREETING, event.now + ANSWER_SECONDS
-        self._said = self._latest = event.holding
+        self._latest = event.holding
+        self._said = dataclasses.replace(event.holding, facts=None)  # hello does not say what the host is made of
         self._number = 0
         self._asked, self._renew_at = False, event.now
         hello = Hello(
@@ -258,6 +276,10 @@ class LinkCore:
                 return self._take(sent)
             case Phase.TALKING, Taken() as taken:
                 return self._outbox.taken(taken)
+            case Phase.TALKING, (Expect() | Depart() | Forget()) as order if order.term == self._memory.term:
+                return self._words.order(order)
+            case Phase.TALKING, Entry() as entry:
+                return [TellEntry(entry=entry)]
             case Phase.TALKING, Renewed(certificate=certificate) if self._asked:
                 self._asked = False
                 return [Install(certificate=certificate)]
@@ -287,7 +309,13 @@ class LinkCore:
         self._memory = dataclasses.replace(before, term=welcome.term, epoch=welcome.epoch)
         told = self._witness(welcome.checkpoint) if welcome.checkpoint else []
         changed = not told and self._memory != before
-        return [*told, *([Remember(memory=self._memory)] if changed else []), *self._tell(), *self._outbox.begin()]
+        return [
+            *told,
+            *([Remember(memory=self._memory)] if changed else []),
+            *self._tell(),
+            *self._words.begin(),
+            *self._outbox.begin(),
+        ]
 
     def _witness(self, checkpoint: str) -> list[Command]:
         self._troubles.pop("audit", None)
@@ -322,6 +350,8 @@ class LinkCore:
             return []
         self._said = latest
         told = self._send(Seen(sight=latest.sight)) if latest.sight != said.sight else []
+        if latest.facts is not None and latest.facts != said.facts:
+            told += self._send(Described(facts=latest.facts))
         return told + (self._send(Held(digest=latest.digest)) if latest.digest != said.digest else [])
 
     def _go(self, url: str) -> list[Command]:
@@ -359,6 +389,8 @@ class LinkCore:
 
     def _hold(self, event: CertificateHeld) -> list[Command]:
         self._life = event.since, event.until
+        self._lacking = not event.listens and not self._lacked
+        self._lacked = self._lacked or not event.listens
         self._troubles.pop("certificate", None)
         if self._phase is Phase.RENEWING:
             self._phase, self._due = Phase.WAITING, 0.0

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 
-from serai.wire.remote import FromAgent, FromController, Records, Sight
+from serai.model.host_facts import HostFacts
+from serai.wire.remote import Depart, Entering, Entry, Expect, Forget, FromAgent, FromController, Moving, Records, Sight
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -16,6 +17,8 @@ class Holding:
     parts: tuple[bytes, ...] = ()
     """The digests of its parts."""
     sight: Sight
+    facts: HostFacts | None = None
+    """What it is made of; None: that is not known yet."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,6 +102,8 @@ class CertificateHeld:
 
     since: float
     until: float
+    listens: bool = True
+    """It is good for being reached by other hosts; one of before is not, and is renewed soon."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -132,6 +137,20 @@ class BatchRead:
     """None: there is no other."""
 
 
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class MoveTold:
+    """This is the host's latest word about a move."""
+
+    moving: Moving
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class EntryWanted:
+    """The hypervisor waits for word whether a VM may run here."""
+
+    entering: Entering
+
+
 Event = (
     Connected
     | Received
@@ -145,6 +164,8 @@ Event = (
     | Ticked
     | BatchesReady
     | BatchRead
+    | MoveTold
+    | EntryWanted
 )
 
 # Commands
@@ -234,6 +255,20 @@ class ForgetBatches:
     number: int
 
 
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Move:
+    """Have this done about a move; ``MoveTold`` follows, again and again."""
+
+    order: Expect | Depart | Forget
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class TellEntry:
+    """This is the word that somebody waits for."""
+
+    entry: Entry
+
+
 Command = (
     Dial
     | Wake
@@ -247,4 +282,6 @@ Command = (
     | RenewApart
     | ReadBatch
     | ForgetBatches
+    | Move
+    | TellEntry
 )

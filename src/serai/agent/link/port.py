@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Protocol
 
-from serai.wire.remote import Records, Sight
+from serai.model.host_facts import HostFacts
+from serai.wire.remote import Depart, Expect, Forget, Moving, Records, Sight
 
 
 class HostPort(Protocol):
@@ -15,6 +17,9 @@ class HostPort(Protocol):
 
     def held(self) -> tuple[bytes | None, tuple[bytes, ...]]:
         """The digest of the ruleset that it holds, and those of its parts."""
+
+    def facts(self) -> HostFacts | None:
+        """What it is made of; None: that is not known yet."""
 
     def enforce(self, ruleset: bytes) -> bytes:
         """Enforce a ruleset (``HostRuleset.encode``), and return the digest of what is held then.
@@ -31,7 +36,7 @@ class HostPort(Protocol):
         """
 
     async def wait_changed(self) -> None:
-        """Wait until ``sight`` or ``held`` may be another than when it was last waited for."""
+        """Wait until ``sight``, ``held`` or ``facts`` may be another than when it was last waited for."""
 
 
 class BatchPort(Protocol):
@@ -45,3 +50,16 @@ class BatchPort(Protocol):
 
     async def wait_ready(self) -> None:
         """Wait until there is another batch than when it was last waited for."""
+
+
+class MovePort(Protocol):
+    """Who moves the host's VMs, and takes those that come."""
+
+    def order(self, order: Expect | Depart | Forget) -> None:
+        """Do this, and tell how far it has come."""
+
+    def said(self) -> Sequence[Moving]:
+        """Return the latest word about each move that is not forgotten."""
+
+    async def next_word(self) -> Moving:
+        """Wait for a word that nobody has waited for yet."""

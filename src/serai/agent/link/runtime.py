@@ -26,6 +26,7 @@ from serai.agent.link.events import (
     Dial,
     Enforce,
     Enforced,
+    EntryWanted,
     Event,
     ForgetBatches,
     HangUp,
@@ -35,6 +36,8 @@ from serai.agent.link.events import (
     Lost,
     MakeRequest,
     Memory,
+    Move,
+    MoveTold,
     ReadBatch,
     Received,
     Refused,
@@ -43,25 +46,29 @@ from serai.agent.link.events import (
     RenewApart,
     RequestMade,
     Send,
+    TellEntry,
     Ticked,
     Wake,
 )
 from serai.agent.link.memory import MemoryFile, MemoryFileError
-from serai.agent.link.port import BatchPort, HostPort
+from serai.agent.link.port import BatchPort, HostPort, MovePort
 from serai.agent.refused import RefusedError
 from serai.agent.renew import RenewError, renew
+from serai.model.migration import Step
 from serai.wire.channel import TIMING, AgentChannel, ChannelError, Timing
 from serai.wire.dial import dial
 from serai.wire.local import LinkStatus
 from serai.wire.pki import HostIdentity
 from serai.wire.private import PrivateFileError
-from serai.wire.remote import MessageError
+from serai.wire.remote import Depart, Entering, Entry, Expect, Forget, MessageError, Moving
 
 _log = structlog.get_logger(__name__)
 
 _TICK_SECONDS = 1.0
 _LOOK_SECONDS = 2.0
 """How often one looks whether this host has joined."""
+_ENTRY_SECONDS = 5.0
+"""How long a hypervisor waits for the controller's word about a VM."""
 _SETTLE_SECONDS = 0.05
 """What changes about a host in one go is told in one message."""
 _AFTER_A_FAULT_SECONDS = 5.0
@@ -86,10 +93,16 @@ class LinkConfig:
 class Link:
     """One host's link to the controller that leads, for as long as it runs."""
 
-    def __init__(self, port: HostPort, config: LinkConfig, batches: BatchPort | None = None) -> None:
-        """Speak for the host behind ``port``, and send its ``batches``; nothing is set in motion yet."""
+    def __init__(
+        self, port: HostPort, config: LinkConfig, batches: BatchPort | None = None, moves: MovePort | None = None
+    ) -> None:
+        """Speak for the host behind ``port``, send its ``batches``, have ``moves`` made; nothing is set in motion yet."""
         self._port = port
         self._batches = batches
+        self._moves = moves
+        self._waiting: dict[int, asyncio.Future[Entry]] = {}
+        self.local_address = ""
+        """By which this host reaches controllers, when last it did."""
         self._config = config
         self._identity = Identity(config.state / "identity")
         self._memory = MemoryFile(config.state / "link.json")
@@ -123,6 +136,19 @@ class Link:
 
     def _unlinked(self) -> LinkStatus:
         return LinkStatus(connected=False, url="", epoch=0, term=0, fenced=False, trouble=self._trouble)
+
+    async def ask(self, entering: Entering) -> Entry | None:
+        """Ask the controller whether a VM may run here; None: nobody answers, or not in time."""
+        if self._core is None or self._core.phase is not Phase.TALKING:
+            return None
+        waiting = self._waiting[entering.number] = asyncio.get_running_loop().create_future()
+        try:
+            self._take(EntryWanted(entering=entering))
+            return await asyncio.wait_for(waiting, _ENTRY_SECONDS)
+        except TimeoutError:
+            return None
+        finally:
+            del self._waiting[entering.number]
 
     async def run(self) -> None:
         """Keep the link, until cancelled. Nothing that goes wrong with it ends the agent."""
@@ -170,6 +196,10 @@ class Link:
         if self._batches is not None:
             self._take(BatchesReady())
             self._start(self._watch_batches(self._batches))
+        if self._moves is not None:
+            for moving in self._moves.said():
+                self._take(MoveTold(moving=moving))
+            self._start(self._watch_moves(self._moves))
         while True:
             source, event = await self._mail.get()
             if (
@@ -228,6 +258,20 @@ class Link:
             case ForgetBatches():
                 if self._batches is not None:
                     self._batches.taken(command.spool, command.number)
+            case Move():
+                return self._move(command.order)
+            case TellEntry():
+                waiting = self._waiting.get(command.entry.answers)
+                if waiting is not None and not waiting.done():
+                    waiting.set_result(command.entry)
+        return None
+
+    def _move(self, order: Expect | Depart | Forget) -> Event | None:
+        if self._moves is not None:
+            self._moves.order(order)
+        elif not isinstance(order, Forget):
+            why = f"nobody on host {self._config.host} moves VMs"
+            return MoveTold(moving=Moving(move=order.ticket.move, step=Step.ABORTED, why=why))
         return None
 
     def _remember(self, memory: Memory) -> None:
@@ -266,7 +310,7 @@ class Link:
 
     def _holding(self) -> Holding:
         digest, parts = self._port.held()
-        return Holding(digest=digest, parts=parts, sight=self._port.sight())
+        return Holding(digest=digest, parts=parts, sight=self._port.sight(), facts=self._port.facts())
 
     # What goes on beside
 
@@ -305,12 +349,17 @@ class Link:
             await batches.wait_ready()
             await self._mail.put((None, BatchesReady()))
 
+    async def _watch_moves(self, moves: MovePort) -> None:
+        while True:
+            await self._mail.put((None, MoveTold(moving=await moves.next_word())))
+
     async def _converse(self, url: str) -> None:
         me = asyncio.current_task()
         why, refused = "the connection is gone", False
         try:
             async with await dial(url, self._identity.context(), timing=self._config.timing) as channel:
                 self._channel = channel
+                self.local_address = channel.local_address
                 await self._mail.put((me, Connected(holding=self._holding(), now=_now())))
                 while True:
                     message = await channel.receive()
@@ -334,7 +383,8 @@ class Link:
 
 
 def _life(certificate: HostIdentity) -> CertificateHeld:
-    return CertificateHeld(since=certificate.since.timestamp(), until=certificate.until.timestamp())
+    since, until = certificate.since.timestamp(), certificate.until.timestamp()
+    return CertificateHeld(since=since, until=until, listens=certificate.listens)
 
 
 def _now() -> float:

@@ -10,10 +10,10 @@ from serai.analysis.filter.grammar import DEEPEST, LONGEST, parse
 from serai.analysis.filter.kinds import Operator
 from serai.analysis.filter.oracle import Inventory, matches
 from serai.analysis.filter.sql import PAIR_COLUMNS, PROTOCOL_COLUMNS, VM_COLUMNS, Clause, clause
-from serai.analysis.filter.tree import EVERYTHING, And, Filter, Not, Or, Term, term
+from serai.analysis.filter.tree import EVERYTHING, And, Filter, Not, Or, Term, term, terms
 
 __all__ = [
     "DEEPEST", "EVERYTHING", "FIELDS", "LONGEST", "PAIR_COLUMNS", "PROTOCOL_COLUMNS", "VM_COLUMNS",
     "And", "Clause", "Field", "Filter", "FilterError", "Inventory", "Not", "NotKeptError", "Operator", "Or", "Term",
-    "clause", "matches", "parse", "term",
+    "clause", "matches", "parse", "term", "terms",
 ]  # fmt: skip

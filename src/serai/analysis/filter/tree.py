@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
+from collections.abc import Iterator
 from typing import Final
 
 from serai.analysis.filter.fields import FIELDS, find
@@ -95,6 +96,18 @@ def term(field: str, operator: str, *values: str) -> Term:
     return Term(
         field=name, key=key, operator=how, values=tuple(FIELDS[name].kind.value(how, value) for value in values)
     )
+
+
+def terms(what: Filter) -> Iterator[Term]:
+    """Go through the comparisons of a filter."""
+    match what:
+        case Term():
+            yield what
+        case Not(part):
+            yield from terms(part)
+        case And(parts) | Or(parts):
+            for part in parts:
+                yield from terms(part)
 
 
 def quoted(text: str) -> str:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Final
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, Final, Self
 
 from serai.analysis.traffic.statement import Statement
 from serai.analysis.traffic.window import Window
@@ -15,6 +15,9 @@ _MINUTE, _HOUR = 60, 3600
 _FINE: Final = 2 * _HOUR
 """So much is looked at batch by batch, or minute by minute."""
 _BATCHES: Final = 600
+_LATELY: Final = 86400
+"""Hosts that told anything in so many seconds before a window should have told in it, too."""
+_INTERVAL: Final = SILENT_SECONDS // 3
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,22 +54,6 @@ class Coverage:
         return 100.0 * self.records / made if made else 100.0
 
 
-def told(window: Window) -> Statement:
-    """Ask when each host told: rows have ``host``, ``t`` (where a step begins), ``minutes`` (bits, of steps of an hour), ``records``, ``lost``, ``first``, ``last``."""
-    if window.seconds <= _BATCHES:
-        # No batch is longer than this window, and what began before it may reach into it.
-        select = "host, toUInt32(since) AS t, toUInt64(0) AS minutes, records, lost_ring + lost_forgotten + lost_spool AS lost, toFloat64(since) AS first, toFloat64(until) AS last FROM batches WHERE until > toDateTime({since:UInt32}) AND since < toDateTime({until:UInt32}) AND toDate(since) >= toDate(toDateTime({early:UInt32}))"  # fmt: skip
-        group = ""
-    else:
-        minute = window.seconds <= _FINE
-        table, bits = ("coverage_1m", "toUInt64(0)") if minute else ("coverage_1h", "groupBitOr(c.minutes)")
-        select = f"host, toUInt32(c.t) AS t, {bits} AS minutes, sum(c.records) AS records, sum(c.lost) AS lost, toFloat64(min(c.first)) AS first, toFloat64(max(c.last)) AS last FROM {table} AS c WHERE c.t >= toDateTime({{early:UInt32}}) AND c.t < toDateTime({{until:UInt32}})"  # fmt: skip
-        group = " GROUP BY host, t"
-    step = _MINUTE if window.seconds <= _FINE else _HOUR
-    early = window.since // step * step
-    return Statement(sql=f"SELECT {select}{group} ORDER BY host, t", parameters={"since": window.since, "until": window.until, "early": early} if not group else {"until": window.until, "early": early})  # fmt: skip
-
-
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Told:
     """What a host told in one step."""
@@ -80,13 +67,89 @@ class Told:
     last: float
 
 
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class History:
+    """What is on record of who told when."""
+
+    told: Sequence[Told]
+    """In the window, in order of host and time."""
+    expected: Mapping[str, float]
+    """Hosts that should have told, each since when (seconds since 1970)."""
+    begins: float
+    """When anything was recorded first, likewise; 0: nothing was."""
+
+    @classmethod
+    def of(cls, rows: Iterable[Mapping[str, Any]]) -> Self:
+        """Read what ``history`` asks for."""
+        of: dict[str, list[Told]] = {"told": [], "expected": [], "begins": []}
+        for row in rows:
+            of[row["what"]].append(Told(**{name: value for name, value in row.items() if name != "what"}))
+        return cls(
+            told=sorted(of["told"], key=lambda row: (row.host, row.t)),
+            expected={row.host: row.first for row in of["expected"]},
+            begins=max((row.first for row in of["begins"]), default=0.0),
+        )
+
+    def begins_within(self, window: Window) -> float | None:
+        """Say since when anything is on record, where that is after the window begins."""
+        return self.begins if self.begins > window.since + SILENT_SECONDS else None
+
+
+def history(window: Window, *, table: str = "") -> Statement:
+    """Ask for all that ``History`` says about a window; ``table``: see ``Statement``.
+
+    Rows have ``what`` (``told``, ``expected`` or ``begins``) and the columns of ``Told``; of the last two ``first`` is what is told.
+    """
+    told, parameters = _told(window)
+    nothing = "toUInt32(0) AS t, toUInt64(0) AS minutes, toUInt64(0) AS records, toUInt64(0) AS lost"
+    lately = "c.t >= toDateTime({lately:UInt32}) AND c.t < toDateTime({until:UInt32})"
+    parts = [
+        f"SELECT 'told' AS what, toString(s.host) AS host, t, minutes, records, lost, first, last FROM ({told}) AS s",
+        f"SELECT 'expected', toString(c.host), {nothing}, toFloat64(min(c.first)), 0.0 FROM coverage_1h AS c WHERE {lately} GROUP BY c.host",
+        *(f"SELECT 'begins', '', {nothing}, {first}, 0.0 {rows}" for first, rows in _begins(table)),
+    ]
+    return Statement(
+        sql=" UNION ALL ".join(parts),
+        parameters=parameters | {"until": window.until, "lately": max(0, window.since - _LATELY)},
+    )
+
+
+def _begins(table: str) -> Iterator[tuple[str, str]]:
+    """Go through what says since when there is anything: the latest of it counts."""
+    # Sums of a minute are kept as long as drops, which may be so rare that they say nothing themselves.
+    kept = "coverage_1m" if table == "drops" else "coverage_1h"
+    yield "toFloat64(min(c.first))", f"FROM {kept} AS c WHERE c.t = (SELECT t FROM {kept} ORDER BY t LIMIT 1)"
+    if table in {"flows", "sightings"}:
+        yield f"toFloat64(min(at)) - {_INTERVAL}", f"FROM {table}"
+
+
+def _told(window: Window) -> tuple[str, dict[str, object]]:
+    """Write what asks when each host told."""
+    if window.seconds <= _BATCHES:
+        # No batch is longer than this window, and what began before it may reach into it.
+        sql = (
+            "SELECT host, toUInt32(since) AS t, toUInt64(0) AS minutes, records, lost_ring + lost_forgotten + lost_spool AS lost, toFloat64(since) AS first, toFloat64(until) AS last"
+            " FROM batches WHERE until > toDateTime({since:UInt32}) AND since < toDateTime({until:UInt32}) AND toDate(since) >= toDate(toDateTime({early:UInt32}))"
+        )
+        return sql, {"since": window.since, "early": window.since // _MINUTE * _MINUTE}
+    minute = window.seconds <= _FINE
+    table, bits, step = (
+        ("coverage_1m", "toUInt64(0)", _MINUTE) if minute else ("coverage_1h", "groupBitOr(c.minutes)", _HOUR)
+    )
+    sql = (
+        f"SELECT host, toUInt32(c.t) AS t, {bits} AS minutes, sum(c.records) AS records, sum(c.lost) AS lost, toFloat64(min(c.first)) AS first, toFloat64(max(c.last)) AS last"
+        f" FROM {table} AS c WHERE c.t >= toDateTime({{early:UInt32}}) AND c.t < toDateTime({{until:UInt32}}) GROUP BY host, t"
+    )
+    return sql, {"early": window.since // step * step}
+
+
 def coverage(window: Window, rows: Iterable[Told], expected: Mapping[str, float], now: float) -> Coverage:
     """Say how complete a window is.
 
     Args:
         window: the one.
-        rows: what ``told`` asks for, in order of host and time.
-        expected: hosts that should have told, each since when (seconds since 1970).
+        rows: when hosts told; see ``History``.
+        expected: likewise.
         now: the time; of the last moments nobody can have told yet.
     """
     by: dict[str, list[Told]] = {}
@@ -115,7 +178,7 @@ def _spans(row: Told) -> Iterable[tuple[float, float]]:
         if row.minutes >> minute & 1:
             begin = float(row.t + minute * _MINUTE)
             # A batch stands in the minute in which it ends.
-            found.append((max(begin - SILENT_SECONDS / 3, row.first), min(begin + _MINUTE, max(row.last, begin))))
+            found.append((max(begin - _INTERVAL, row.first), min(begin + _MINUTE, max(row.last, begin))))
     return found
 
 

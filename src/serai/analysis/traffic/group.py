@@ -1,4 +1,4 @@
-"""What VMs are put together by: themselves, tenants, scopes down to a depth, the value of a label."""
+"""What VMs are put together by: themselves, tenants, scopes down to a depth, the value of a label; or records by their networks and hosts."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from serai.analysis.traffic.statement import ELSEWHERE, NONE, OUTSIDE, Clause, w
 from serai.model.tenancy import Scope
 
 _LABEL: Final = re.compile(r"label:([A-Za-z0-9](?:[A-Za-z0-9._/-]{0,251}[A-Za-z0-9])?)")
-KINDS: Final = ("vm", "tenant", "scope", "label:KEY")
+_PLAIN: Final = ("vm", "tenant", "scope", "network", "host")
+KINDS: Final = (*_PLAIN, "label:KEY")
 
 
 class GroupError(ValueError):
@@ -23,7 +24,7 @@ class Group:
     """One way to put VMs together."""
 
     kind: str
-    """``vm``, ``tenant``, ``scope`` or ``label``."""
+    """``vm``, ``tenant``, ``scope``, ``network``, ``host`` or ``label``."""
     key: str = ""
     """Of a label."""
     depth: int = 0
@@ -31,12 +32,12 @@ class Group:
 
     @classmethod
     def of(cls, text: str, *, depth: int = 0) -> Group:
-        """Read ``vm``, ``tenant``, ``scope`` or ``label:KEY``.
+        """Read one of ``KINDS``.
 
         Raises:
             GroupError: it is something else.
         """
-        if text in {"vm", "tenant", "scope"}:
+        if text in _PLAIN:
             return cls(kind=text, depth=depth)
         if found := _LABEL.fullmatch(text):
             return cls(kind="label", key=found[1])
@@ -44,6 +45,23 @@ class Group:
 
     def __str__(self) -> str:
         return f"label:{self.key}" if self.kind == "label" else self.kind
+
+    @property
+    def is_of_records(self) -> bool:
+        """Whether a record says it itself, of the VM whose gate counted and not of its peer; sums do not keep it."""
+        return self.kind in {"network", "host"}
+
+    def of_both_ends(self) -> None:
+        """Make sure that it says of either end in which group it is.
+
+        Raises:
+            GroupError: it does not.
+        """
+        if self.is_of_records:
+            raise GroupError(
+                f"a record tells the {self.kind} of one end only: both ends are grouped by {', '.join(each for each in KINDS if each not in {'network', 'host'})};"
+                f" talkers and listeners by {self.kind}, too"
+            )
 
     def names(self, scopes: Sequence[Scope] | None) -> Clause:
         """Return a table ``(number, name)`` of all VMs; those outside ``scopes`` (None: nothing is) are elsewhere."""

@@ -56,7 +56,9 @@ def records(asked: Asked, after: Cursor | None) -> Statement:
     )
     sql = f"SELECT {columns} FROM (SELECT * FROM flows WHERE {where.sql}) AS f ORDER BY {_ORDER} LIMIT {{skip:UInt32}}, {{limit:UInt32}}"
     return Statement(
-        sql=sql, parameters={**where.parameters, "skip": after.behind if after else 0, "limit": asked.limit}
+        sql=sql,
+        parameters={**where.parameters, "skip": after.behind if after else 0, "limit": asked.limit},
+        table="flows",
     )
 
 

@@ -19,7 +19,11 @@ def edges(group: Group, asked: Asked) -> Statement:
 
     Rows have ``source``, ``target``, ``protocol``, ``service``, ``verdict``, sums, ``edges`` (how many there are) and ``sources``, ``targets``
     (how many VMs were seen on either side).
+
+    Raises:
+        GroupError: the ends of conversations are not grouped so.
     """
+    group.of_both_ends()
     source, names = pair_source(asked), group.names(asked.seen)
     where = source.where
     keys = "protocol, service, verdict"
@@ -31,7 +35,9 @@ def edges(group: Group, asked: Asked) -> Statement:
         f" ANY LEFT JOIN {names.sql} AS a ON a.number = s.vm ANY LEFT JOIN {names.sql} AS b ON b.number = s.peer"
         f" GROUP BY source, target, {keys} ORDER BY bytes DESC, source, target, {keys} LIMIT {{limit:UInt32}}"
     )
-    return Statement(sql=sql, parameters={**where.parameters, **names.parameters, "limit": asked.limit})
+    return Statement(
+        sql=sql, parameters={**where.parameters, **names.parameters, "limit": asked.limit}, table=source.single
+    )
 
 
 _REMOTE: Final = {True: "p.remote", False: "toIPv6('::')"}
@@ -53,7 +59,9 @@ def peers(of: Clause, asked: Asked) -> Statement:
         f" GROUP BY near, other, remote, mine, {keys}) AS s ANY LEFT JOIN {names.sql} AS b ON b.number = s.other"
         f" GROUP BY peer, mine, {keys} ORDER BY bytes DESC, peer, {keys} LIMIT {{limit:UInt32}}"
     )
-    return Statement(sql=sql, parameters={**where.parameters, **names.parameters, "limit": asked.limit})
+    return Statement(
+        sql=sql, parameters={**where.parameters, **names.parameters, "limit": asked.limit}, table=source.single
+    )
 
 
 def conversations(asked: Asked) -> Statement:
@@ -72,4 +80,4 @@ def conversations(asked: Asked) -> Statement:
         f" ANY LEFT JOIN {names} AS a ON a.number = s.vm ANY LEFT JOIN {names} AS b ON b.number = s.peer"
         " GROUP BY path, peer_path, address, direction, protocol, service, verdict, rule ORDER BY bytes DESC, path, peer_path, address, service LIMIT {limit:UInt32}"
     )
-    return Statement(sql=sql, parameters={**source.where.parameters, "limit": asked.limit})
+    return Statement(sql=sql, parameters={**source.where.parameters, "limit": asked.limit}, table=source.single)

@@ -20,6 +20,8 @@ class Source:
 
     table: str
     where: Clause
+    single: str = ""
+    """The table of the single rows that it looks at; empty: it looks at sums."""
 
 
 def vm_source(asked: Asked) -> Source:
@@ -38,7 +40,8 @@ def pair_source(asked: Asked) -> Source:
 
 def raw_source(asked: Asked) -> Source:
     """Look at the raw records themselves, as they are."""
-    return Source(table="flows", where=both(asked.window.told("at"), _clause(asked.narrowed, None), asked.mine()))
+    where = both(asked.window.told("at"), _clause(asked.narrowed, None), asked.mine())
+    return Source(table="flows", where=where, single="flows")
 
 
 def _source(table: str, columns: frozenset[str], asked: Asked, grain: str, raw: Callable[[Clause], str]) -> Source:
@@ -46,7 +49,7 @@ def _source(table: str, columns: frozenset[str], asked: Asked, grain: str, raw: 
         narrow = _clause(asked.narrowed, columns)
     except NotKeptError:
         rows = both(asked.window.told("at"), _clause(asked.narrowed, None))
-        return Source(table=raw(rows), where=Clause(sql=EVERYTHING.sql, parameters=rows.parameters))
+        return Source(table=raw(rows), where=Clause(sql=EVERYTHING.sql, parameters=rows.parameters), single="flows")
     return Source(table=table, where=both(asked.window.widened(grain).clause("t"), narrow))
 
 

@@ -37,6 +37,8 @@ class Statement:
 
     sql: str
     parameters: Mapping[str, object]
+    table: str = ""
+    """Of the single rows that it looks at, which are kept for a shorter time than sums; empty: it looks at sums."""
 
 
 EVERYTHING: Final = Clause(sql="1")

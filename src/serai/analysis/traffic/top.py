@@ -6,8 +6,8 @@ from typing import Final
 
 from serai.analysis.traffic.asked import Asked
 from serai.analysis.traffic.group import Group
-from serai.analysis.traffic.source import Source, pair_source, vm_source
-from serai.analysis.traffic.statement import Clause, Statement, both
+from serai.analysis.traffic.source import Source, pair_source, raw_source, vm_source
+from serai.analysis.traffic.statement import NONE, Clause, Statement, both
 
 HEADINGS: Final = {
     "talkers": ("sent by",), "listeners": ("received by",), "pairs": ("opened by", "to"), "protocols": ("protocol",),
@@ -30,7 +30,10 @@ def top(by: str, group: Group, asked: Asked) -> Statement:
     """Ask for the most of something, largest first.
 
     Rows have ``names`` (a list), ``bytes``, ``packets``, ``connections``, and the totals of all there is: ``all_bytes``, ``all_packets``,
-    ``all_connections``. Protocols and services come as numbers: ``protocol``, ``service``; rules as ``rule``.
+    ``all_connections``. Protocols and services come as numbers: ``protocol``, ``service``; rules as ``rule``. What is denied has ``last`` (seconds since 1970).
+
+    Raises:
+        GroupError: the ends of conversations are not grouped so.
     """
     if by in _BYTES:
         return _ends(by, group, asked)
@@ -40,14 +43,19 @@ def top(by: str, group: Group, asked: Asked) -> Statement:
 
 
 def _ends(by: str, group: Group, asked: Asked) -> Statement:
-    source, names = vm_source(asked), group.names(asked.seen)
-    where = both(source.where, asked.mine(), _PASSED)
     sums = f"sum({_BYTES[by]}) AS bytes, sum({_PACKETS[by]}) AS packets, sum(r.connections) AS connections"
-    sql = (
-        f"SELECT [name] AS names, {_SUMMED}, {_ALL} FROM (SELECT vm, {sums} FROM {source.table} AS r WHERE {where.sql} GROUP BY vm) AS s"
-        f" ANY LEFT JOIN {names.sql} AS e ON e.number = s.vm GROUP BY name HAVING bytes > 0 ORDER BY bytes DESC, names LIMIT {{limit:UInt32}}"
-    )
-    return Statement(sql=sql, parameters={**where.parameters, **names.parameters, "limit": asked.limit})
+    source = raw_source(asked) if group.is_of_records else vm_source(asked)
+    where = both(source.where, asked.mine(), _PASSED)
+    rows = f"FROM {source.table} AS r WHERE {where.sql}"
+    parameters = {**where.parameters, "limit": asked.limit}
+    if group.is_of_records:
+        summed = f"(SELECT if(r.{group.kind} = '', '{NONE}', toString(r.{group.kind})) AS name, {sums} {rows} GROUP BY name) AS s"
+    else:
+        names = group.names(asked.seen)
+        parameters |= names.parameters
+        summed = f"(SELECT vm, {sums} {rows} GROUP BY vm) AS s ANY LEFT JOIN {names.sql} AS e ON e.number = s.vm"
+    sql = f"SELECT [name] AS names, {_SUMMED}, {_ALL} FROM {summed} GROUP BY name HAVING bytes > 0 ORDER BY bytes DESC, names LIMIT {{limit:UInt32}}"
+    return Statement(sql=sql, parameters=parameters, table=source.single)
 
 
 def _services(by: str, asked: Asked) -> Statement:
@@ -60,20 +68,28 @@ def _services(by: str, asked: Asked) -> Statement:
         f"SELECT [] :: Array(String) AS names, {keys}, {_BOTH}, {_ALL} FROM {source.table} AS p WHERE {where.sql}"
         f" GROUP BY {keys} ORDER BY bytes DESC, {keys} LIMIT {{limit:UInt32}}"
     )
-    return Statement(sql=sql, parameters={**where.parameters, "limit": asked.limit})
+    return Statement(sql=sql, parameters={**where.parameters, "limit": asked.limit}, table=source.single)
 
 
 def _pairs(by: str, group: Group, asked: Asked) -> Statement:
+    group.of_both_ends()
     source, names = pair_source(asked), group.names(asked.seen)
     where = both(source.where, _DENIED if by == "denied" else _PASSED)
     more, order = (", protocol, service, rule", "packets") if by == "denied" else ("", "bytes")
+    summed, again = (
+        (f"{_BOTH}, max(p.last) AS last", f"{_SUMMED}, toUInt32(max(s.last)) AS last")
+        if by == "denied"
+        else (_BOTH, _SUMMED)
+    )
     sql = (
-        f"SELECT [{opener_of(group)}, {target_of(group)}] AS names{more}, {_SUMMED}, {_ALL}"
-        f" FROM (SELECT vm, peer, remote, direction{more}, {_BOTH} FROM {source.table} AS p WHERE {where.sql} GROUP BY vm, peer, remote, direction{more}) AS s"
+        f"SELECT [{opener_of(group)}, {target_of(group)}] AS names{more}, {again}, {_ALL}"
+        f" FROM (SELECT vm, peer, remote, direction{more}, {summed} FROM {source.table} AS p WHERE {where.sql} GROUP BY vm, peer, remote, direction{more}) AS s"
         f" ANY LEFT JOIN {names.sql} AS a ON a.number = s.vm ANY LEFT JOIN {names.sql} AS b ON b.number = s.peer"
         f" GROUP BY names{more} ORDER BY {order} DESC, names{more} LIMIT {{limit:UInt32}}"
     )
-    return Statement(sql=sql, parameters={**where.parameters, **names.parameters, "limit": asked.limit})
+    return Statement(
+        sql=sql, parameters={**where.parameters, **names.parameters, "limit": asked.limit}, table=source.single
+    )
 
 
 def opener_of(group: Group) -> str:

@@ -43,7 +43,7 @@ def trend(of: Clause | None, by: str, asked: Asked, step: int) -> Statement:
         whose = asked.mine() if of is None else Clause(sql=f"vm IN {of.sql}", parameters=of.parameters)
         source = dataclasses.replace(source, where=both(source.where, whose))
     sql = f"SELECT {_AT} AS at, {keys}, {_SUMS} FROM {source.table} AS r WHERE {source.where.sql} GROUP BY at, {keys} ORDER BY at, {keys}"
-    return Statement(sql=sql, parameters={**source.where.parameters, "step": step})
+    return Statement(sql=sql, parameters={**source.where.parameters, "step": step}, table=source.single)
 
 
 def _by_peer(of: Clause | None, asked: Asked, step: int) -> Statement:
@@ -58,7 +58,7 @@ def _by_peer(of: Clause | None, asked: Asked, step: int) -> Statement:
         f" (SELECT {_AT} AS at, {other} AS other, if(other = 0, r.remote, toIPv6('::')) AS remote, {_SUMS} FROM {source.table} AS r WHERE {where.sql} GROUP BY at, other, remote) AS s"
         f" ANY LEFT JOIN {names.sql} AS b ON b.number = s.other GROUP BY at, name ORDER BY at, name"
     )
-    return Statement(sql=sql, parameters={**where.parameters, **names.parameters, "step": step})
+    return Statement(sql=sql, parameters={**where.parameters, **names.parameters, "step": step}, table=source.single)
 
 
 _AT: Final = "intDiv(toUInt32(t), {step:UInt32}) * {step:UInt32}"

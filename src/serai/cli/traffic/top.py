@@ -20,7 +20,10 @@ _BAR: Final = 12
 @click.argument("by", type=click.Choice(get_args(flowapi.TopBy)), default="talkers")
 @during("1h")
 @click.option(
-    "--group", default="vm", show_default=True, help="What VMs are put together by: vm, tenant, scope or label:KEY."
+    "--group",
+    default="vm",
+    show_default=True,
+    help="What VMs are put together by: vm, tenant, scope or label:KEY; talkers and listeners also by network or host.",
 )
 @FILTER
 @click.option("-n", "--limit", type=click.IntRange(1, 1000), default=20, show_default=True, help="How many.")

@@ -17,7 +17,10 @@ class NoTerminalError(RuntimeError):
 @click.command(short_help="Watch traffic as it goes, on the whole screen.")
 @click.argument("scope", default="/")
 @click.option(
-    "--group", default="vm", show_default=True, help="What VMs are put together by: vm, tenant, scope or label:KEY."
+    "--group",
+    default="vm",
+    show_default=True,
+    help="What VMs are put together by: vm, tenant, scope, network, host or label:KEY.",
 )
 @click.option(
     "--last",

@@ -10,8 +10,8 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Protocol
 
 from serai.access.decide import Caller
-from serai.controller.traffic.questions import Span
-from serai.wire import api, flowapi, moveapi
+from serai.controller.traffic.asking import Span
+from serai.wire import api, flowapi, moveapi, placementapi
 
 
 class Facade(Protocol):
@@ -146,6 +146,18 @@ class Facade(Protocol):
         """Wait until all hosts that are connected hold a revision, or the time is over."""
         ...
 
+    async def placement(self, who: Caller) -> placementapi.PlacementReport:
+        """Say what is wrong about where VMs are, and whom hosts can meet."""
+        ...
+
+    async def pools(self, who: Caller) -> placementapi.Pools:
+        """List pools, and which of their hosts do not fit."""
+        ...
+
+    async def admission(self, who: Caller, pool: str, host: str) -> placementapi.Admission:
+        """Say in what a host does not fit a pool."""
+        ...
+
     async def move_vm(self, who: Caller, body: moveapi.MoveRequest) -> moveapi.Move:
         """Have a VM moved."""
         ...
@@ -208,6 +220,14 @@ class Facade(Protocol):
 
     async def spoke(self, who: Caller, span: Span, *, vm: str, limit: int) -> flowapi.Who:
         """Say with whom a VM spoke."""
+        ...
+
+    async def drops(self, who: Caller, span: Span, *, of: str, limit: int) -> flowapi.Drops:
+        """Say what gates dropped, and why."""
+        ...
+
+    async def sightings(self, who: Caller, span: Span, *, vm: str) -> flowapi.Sightings:
+        """Say what the links of a VM needed to work."""
         ...
 
     async def audit(

@@ -11,7 +11,7 @@ from litestar.params import JSONBody, QueryParameter
 from serai.controller.api.asking import NO_NUL, REFUSALS, Service, Who
 from serai.controller.errors import InvalidError
 from serai.controller.requests import invalid
-from serai.controller.traffic.questions import MOST_ROWS, Span
+from serai.controller.traffic.asking import MOST_ROWS, Span
 from serai.wire import flowapi
 
 _HOUR: Final = timedelta(hours=1)
@@ -71,6 +71,22 @@ async def who(
     return await facade.spoke(caller, _span(since, until, ""), vm=vm, limit=limit)
 
 
+@get("/drops", summary="What was dropped, and why?", responses=REFUSALS)
+async def drops(
+    *, facade: Service, caller: Who, of: Text = "/", since: Moment = None, until: Moment = None, limit: Rows = 100
+) -> flowapi.Drops:
+    """List what the gates of a VM, or of all that is in a scope, dropped: by reason, and by gate."""
+    return await facade.drops(caller, _span(since, until, ""), of=of, limit=limit)
+
+
+@get("/sightings", summary="What did a link need?", responses=REFUSALS)
+async def sightings(
+    *, facade: Service, caller: Who, vm: Text, since: Moment = None, until: Moment = None
+) -> flowapi.Sightings:
+    """List what gates saw of the messages that the links of a VM need: ARP, neighbor discovery, DHCP."""
+    return await facade.sightings(caller, _span(since, until, ""), vm=vm)
+
+
 @post("/suggest", status_code=200, summary="Write policies from traffic", responses=REFUSALS)
 async def suggest(*, facade: Service, caller: Who, data: JSONBody[flowapi.SuggestRequest]) -> flowapi.Suggestion:
     """Write the least policy that admits what was seen of the VMs of a scope."""
@@ -102,5 +118,9 @@ def _no_moment(field: str, text: str) -> InvalidError:
     return invalid(field, f"{text!r} is no time: write it as 2026-11-24T14:00:00Z")
 
 
-traffic = Router("/", route_handlers=[flows, top, trends, service_map, who, suggest, whatif], tags=["Traffic"])
+traffic = Router(
+    "/",
+    route_handlers=[flows, top, trends, service_map, who, drops, sightings, suggest, whatif],
+    tags=["Traffic"],
+)
 """All of them."""

@@ -41,6 +41,7 @@ from serai.controller.moves.turns import origin
 from serai.controller.shard import Shard
 from serai.migration.states import State
 from serai.model.inventory import VirtualMachine
+from serai.model.migration import Ticket
 from serai.model.tenancy import ROOT
 from serai.store.errors import DeposedError, MoveError, StoreError
 from serai.store.records import Entry, MoveRecord
@@ -99,6 +100,18 @@ class Moves:
     def open(self) -> int:
         """Count the moves that are not over, where they are driven here."""
         return len(self._core.open) if self._core is not None else 0
+
+    def ticket(self, vm: str) -> Ticket | None:
+        """Return the leave to move a VM that has been given and not taken back, where moves are driven here."""
+        return next((move.ticket for move in self._under_way() if move.vm == vm), None)
+
+    def going(self) -> dict[str, str]:
+        """Return where VMs are about to go, by path; the same."""
+        return {move.vm: move.to for move in self._under_way()}
+
+    def _under_way(self) -> list[MoveRecord]:
+        open_ = self._core.open if self._core is not None else ()
+        return [move for move in open_ if move.state not in {State.WAITING, State.ABORTING}]
 
     def require_possible(self, vm: VirtualMachine, to: str) -> None:
         """Let go on who wants a VM to move that can, as far as this controller knows.

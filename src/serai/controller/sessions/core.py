@@ -10,7 +10,9 @@ import msgspec
 from serai.migration.machine import TOLD
 from serai.wire.remote import (
     VERSION,
+    Described,
     Difference,
+    Entering,
     FromAgent,
     FromController,
     Held,
@@ -75,7 +77,7 @@ class Conversation:
                 self._renewing = True
             case Moving(step=step) if step not in _STEPS:
                 raise OutOfTurnError(f"it says that a move is {step}, which is the controller's to say")
-            case Held() | Seen() | Records() | Moving():
+            case Held() | Seen() | Described() | Records() | Moving() | Entering():
                 pass
 
     def admit(self) -> None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import dataclasses
 from typing import Protocol
 
-from serai.wire.remote import Held, Hello, Moving, Records, Sight
+from serai.model.host_facts import HostFacts
+from serai.wire.remote import Entering, Held, Hello, Moving, Records, Sight
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,11 +84,17 @@ class Listener(Protocol):
     def seen(self, host: str, sight: Sight) -> None:
         """A host runs others than before."""
 
+    def described(self, host: str, facts: HostFacts) -> None:
+        """A host tells what it is made of."""
+
     def held(self, host: str, held: Held) -> None:
         """A host holds a ruleset, or goes on with the one it had."""
 
     def told(self, host: str, records: Records) -> None:
         """A host tells what its gates have counted."""
+
+    def entering(self, host: str, entering: Entering) -> None:
+        """A host asks whether a VM may run there."""
 
     def moving(self, host: str, moving: Moving) -> None:
         """A host tells how far a move has come, perhaps again."""

@@ -44,6 +44,6 @@ class Exporting:
     async def listen(self, found: Named) -> None:
         """Pass on what was recorded just now."""
         if self._wanted:
-            self._names.learn(found.tables)
+            await asyncio.to_thread(self._names.learn, found.tables)
             if "flows" in found.tables:
                 await self.exporter.offer(found.tables["flows"], self._names)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import collections
+import dataclasses
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Final
 
@@ -170,6 +171,7 @@ class Intake:
         registers = self._registers
         assert registers is not None, "used before run()"  # noqa: S101
         changes, self._changes = self._changes, []
+        written = self._current.edition.written
 
         def work() -> tuple[Named, Entry]:
             for when, vms, update in changes:
@@ -177,6 +179,7 @@ class Intake:
             found = named(batches, registers, self._known)
             entry = self._journal.append(found.tables)
             self.totals.add(found.tables)
+            self.totals.keep(written)
             return found, entry
 
         found, entry = await asyncio.to_thread(work)
@@ -185,7 +188,8 @@ class Intake:
         for fault in found.faults:
             _log.error("records are lost", why=fault)
         self.taken += sum(batch.records.records for batch in batches)
-        self._entries.put_nowait(entry)
+        # Where the engine does not keep up, what waits for it is on disk alone: it may be far more than there is memory.
+        self._entries.put_nowait(dataclasses.replace(entry, rows=found.tables) if self._entries.empty() else entry)
         for listener in self._listeners:
             await listener(found)
 

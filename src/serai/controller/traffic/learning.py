@@ -15,7 +15,8 @@ from serai.controller.changes import Changes
 from serai.controller.current import Current
 from serai.controller.questions import visible
 from serai.controller.requests import scope_of
-from serai.controller.traffic.questions import Span, TrafficQuestions, seen_by
+from serai.controller.traffic.asking import Span, seen_by
+from serai.controller.traffic.questions import TrafficQuestions
 from serai.controller.traffic.telling import moment, rule_text
 from serai.model.address import Address
 from serai.model.flow import DIRECTIONS

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import enum
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final, Literal
@@ -9,7 +10,7 @@ from typing import Any, Final, Literal
 from serai.analysis.naming import service_text
 from serai.analysis.traffic.coverage import Coverage
 from serai.model.address import unpack
-from serai.model.flow_record import Event, Verdict
+from serai.model.flow_record import Event, Sighting, Verdict
 from serai.model.ports import PROTOCOLS
 from serai.model.reasons import Reason
 from serai.wire import flowapi
@@ -21,6 +22,7 @@ VERDICTS: Final[Mapping[int, Literal["accepted", "denied", "observed"]]] = {
 }  # fmt: skip
 _DIRECTIONS: Final[tuple[Literal["egress"], Literal["ingress"]]] = ("egress", "ingress")
 _PROTOCOLS: Final = {number: name for name, number in PROTOCOLS.items()}
+_REASONS: Final = frozenset(Reason)
 _SILENCES: Final = 5
 _NO_IP: Final = "-"
 
@@ -59,16 +61,16 @@ def completeness(found: Coverage, *, begins: float | None, names: bool) -> flowa
 
 
 def record(
-    row: Row, endpoints: Mapping[int, Row], vnics: Mapping[int, str], rules: Mapping[int, str]
+    row: Row, endpoints: Mapping[int, Row], vnics: Mapping[int, str], rules: Mapping[int, str], *, hosts: bool
 ) -> flowapi.Record:
-    """Tell one record in names."""
+    """Tell one record in names; ``hosts``: whoever asks may know which hosts there are."""
     vm, peer = endpoints.get(row["vm"]), endpoints.get(row["peer"])
     at = moment(row["at"])
     return flowapi.Record(
-        at=at, host=row["host"], vnic=vnics.get(row["vnic"], f"{row['vnic']:#x}"), vm=vm["path"] if vm else "", tenant=row["tenant"], scope=vm["scope"] if vm else "",
+        at=at, host=row["host"] if hosts else "", vnic=vnic_text(row["vnic"], vnics), vm=vm["path"] if vm else "", tenant=row["tenant"], scope=vm["scope"] if vm else "",
         network=row["network"], labels=dict(vm["labels"]) if vm else {}, peer=peer["path"] if peer else "", peer_labels=dict(peer["labels"]) if peer else {},
         local=str(unpack(row["local"])), remote=str(unpack(row["remote"])), local_port=row["local_port"], remote_port=row["remote_port"],
-        protocol=protocol_text(row["protocol"]), service=service_text(row["protocol"], row["service"]), direction=_DIRECTIONS[row["direction"] & 1],
+        protocol=protocol_text(row["protocol"]), service=service_text(row["protocol"], row["service"]), direction=direction_text(row["direction"]),
         verdict=verdict_text(row["verdict"]), staged=verdict_text(row["staged"]), reason=reason_text(row["reason"]), rule=rule_text(row, rules),
         identity=row["identity"], own_identity=row["own_identity"], begins=bool(row["event"] & Event.BEGINS), ends=bool(row["event"] & Event.ENDS),
         packets_out=row["packets_out"], packets_in=row["packets_in"], bytes_out=row["bytes_out"], bytes_in=row["bytes_in"],
@@ -79,10 +81,39 @@ def record(
 
 def reason_text(number: int) -> str:
     """Name a reason."""
+    return _named(Reason, number)
+
+
+def reason_description(number: int) -> str:
+    """Say what a reason means."""
+    return Reason(number).description if number in _REASONS else "a reason that this controller does not know"
+
+
+def sighting_text(number: int) -> str:
+    """Name a kind of message."""
+    return _named(Sighting, number)
+
+
+def _named(kinds: type[enum.IntEnum], number: int) -> str:
     try:
-        return Reason(number).name.lower()
+        return kinds(number).name.lower()
     except ValueError:
         return str(number)
+
+
+def direction_text(number: int) -> Literal["egress", "ingress"]:
+    """Name a direction."""
+    return _DIRECTIONS[number & 1]
+
+
+def vnic_text(number: int, paths: Mapping[int, str]) -> str:
+    """Name a vNIC; none is the one that nobody is known to have."""
+    return paths.get(number, f"{number:#x}") if number else ""
+
+
+def address_text(raw: bytes) -> str:
+    """Write an address; none is ``::``."""
+    return str(unpack(raw)) if any(raw) else ""
 
 
 def series(rows: Sequence[Row], by: str, *, since: int, step: int, steps: int, most: int) -> list[flowapi.Series]:
@@ -111,6 +142,6 @@ def _line(row: Row, by: str) -> str:
         case "verdict":
             return verdict_text(row["verdict"])
         case "direction":
-            return _DIRECTIONS[row["direction"] & 1]
+            return direction_text(row["direction"])
         case _:
             return str(row["name"])

@@ -709,8 +709,9 @@ static _Noreturn void serve_control(void)
 
 static int listen_on(int type, int port)
 {
-	struct sockaddr_in address = {.sin_family = AF_INET, .sin_port = htons((uint16_t)port)};
-	int fd = socket(AF_INET, type | SOCK_CLOEXEC, 0), on = 1;
+	/* Of both versions of IP: an IPv4 client comes as ::ffff:a.b.c.d. */
+	struct sockaddr_in6 address = {.sin6_family = AF_INET6, .sin6_port = htons((uint16_t)port)};
+	int fd = socket(AF_INET6, type | SOCK_CLOEXEC, 0), on = 1;
 
 	setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
 	if (fd < 0 || bind(fd, (struct sockaddr *)&address, sizeof address) ||
@@ -795,7 +796,7 @@ struct counter {
 static _Noreturn void *serve_datagrams(void *argument)
 {
 	struct counter *counter = argument;
-	struct sockaddr_in peer;
+	struct sockaddr_in6 peer;
 	char data[2048];
 
 	for (;;) {

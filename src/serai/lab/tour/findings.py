@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Final
+
+_WHOLE: Final = 100.0
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,6 +60,15 @@ class AgentKilled:
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Recorded:
+    """What the controller keeps of the tour's traffic."""
+
+    records: int
+    percent: float
+    """Of the records that were made, those that it has."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Findings:
     """The whole tour."""
 
@@ -64,7 +76,7 @@ class Findings:
     spoof: Spoof
     migration: Migration
     agent_killed: AgentKilled
-    flow_rows: int
+    recorded: Recorded
 
     @property
     def good(self) -> bool:
@@ -78,7 +90,8 @@ class Findings:
             and self.migration.flood_met_the_gate
             and self.agent_killed.leaked == self.agent_killed.broken == 0
             and self.agent_killed.gates_kept
-            and self.flow_rows > 0
+            and self.recorded.records > 0
+            and self.recorded.percent == _WHOLE
         )
 
     def fields(self) -> dict[str, object]:
@@ -92,5 +105,5 @@ class Findings:
                 "unprotected_packets": self.migration.unprotected_packets,
             },
             "agent_killed": {"leaked": self.agent_killed.leaked, "broken": self.agent_killed.broken},
-            "flows": {"rows": self.flow_rows},
+            "recorded": {"records": self.recorded.records, "percent": self.recorded.percent},
         }

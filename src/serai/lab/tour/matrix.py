@@ -10,8 +10,8 @@ from concurrent.futures import Executor, ThreadPoolExecutor
 from ipaddress import IPv4Address
 
 from serai.analysis.naming import NamedRow, service_text
+from serai.lab.addresses import address_of
 from serai.lab.console import Protocol
-from serai.lab.ipv4 import address_of
 from serai.lab.outside import probe_tcp
 from serai.lab.probe import ProbeResult
 from serai.lab.tour.stage import Stage

@@ -10,7 +10,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 
 from serai.analysis.naming import NamedRow
-from serai.lab.ipv4 import address_of
+from serai.lab.addresses import address_of
 from serai.lab.outside import TICK_PORT, TickSession, flood_udp
 from serai.lab.tour.findings import Migration
 from serai.lab.tour.stage import Stage, since
@@ -47,12 +47,13 @@ async def migrate(stage: Stage, vm: VirtualMachine, neighbour: VirtualMachine) -
             await _until_met(stage, world, origin, before[origin])
             session.mark()
             with stage.narrator.working(f"Moving {vm.path}"):
-                moved = await asyncio.to_thread(stage.center.move, world, vm.path, to)
+                moved = await asyncio.to_thread(stage.center.move, vm.path, to)
             await asyncio.sleep(_AFTER_SECONDS)
             ticks = session.report()
             await _until_met(stage, world, to, before[to])
         await asyncio.sleep(_AFTER_SECONDS)
         later = session.report()
+    facts = moved.facts
     unprotected = await _received(stage, vm, neighbour) - received_before
     after = {host: await stage.rows(world, host) for host in (origin, to)}
     dropped = [row for host in (origin, to) for row in _dropped(before[host], after[host])]
@@ -63,8 +64,9 @@ async def migrate(stage: Stage, vm: VirtualMachine, neighbour: VirtualMachine) -
         good=survived,
     )
     stage.narrator.say(
-        f"Rules were at host {to} before the move (ruleset {moved.digest[:12]}); flows carried: {moved.flows_first} "
-        f"before it, {moved.flows_later} while it went on. It took {moved.seconds:.1f} s."
+        f"Rules were at host {to} before the move (ruleset {facts.digest[:12]}); flows carried: {facts.flows_first} "
+        f"before the guest was stopped, {facts.flows_later} after it, or again. It took {moved.ended - moved.began:.1f} s; the guest stood "
+        f"still for {(facts.gap_us or 0) / 1000:.0f} ms. The receipt is in the audit log: `serai moves verify {moved.ticket.move[:12]}`."
     )
     for row in dropped:
         stage.narrator.say(f"Dropped of the flood {row.source} -> {row.target}: {row.packets} (host {row.host}).")

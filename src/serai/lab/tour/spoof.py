@@ -7,9 +7,9 @@ import dataclasses
 import secrets
 from collections.abc import Mapping
 
+from serai.lab.addresses import address_of
 from serai.lab.console import GuestShell
 from serai.lab.error import LabError
-from serai.lab.ipv4 import address_of
 from serai.lab.sniff import FrameSniffer
 from serai.lab.tour.findings import Spoof
 from serai.lab.tour.matrix import SERVICES, verdict_on
@@ -129,12 +129,12 @@ def _accepted_service(world: World, vm: VirtualMachine) -> tuple[VirtualMachine,
 
 
 async def _tap(stage: Stage, host: str, vm: VirtualMachine) -> str:
-    status = await asyncio.to_thread(stage.center.controller.status, host)
+    status = await asyncio.to_thread(stage.center.agent_status, host)
     return next(gate.tap for gate in status.gates if gate.vnic_id == vm.vnics[0].id)
 
 
 async def _drops(stage: Stage, host: str, vm: VirtualMachine) -> dict[Reason, int]:
-    status = await asyncio.to_thread(stage.center.controller.status, host)
+    status = await asyncio.to_thread(stage.center.agent_status, host)
     found = {kind.reason: 0 for kind in _KINDS if kind.reason}
     for drop in status.drops:
         if drop.vnic_id == vm.vnics[0].id and Reason(drop.reason) in found:

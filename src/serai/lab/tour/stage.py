@@ -43,7 +43,7 @@ class Stage:
         """Write the mode into the policies and have every host enforce them."""
         self.center.policies.set_mode(mode)
         world = self.world()
-        await asyncio.to_thread(self.center.apply, world)
+        await asyncio.to_thread(self.center.apply)
         return world
 
     async def rows(self, world: World, *hosts: str) -> list[NamedRow]:

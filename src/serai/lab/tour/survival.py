@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 
-from serai.lab.ipv4 import address_of
+from serai.lab.addresses import address_of
 from serai.lab.outside import TickSession
 from serai.lab.tour.findings import AgentKilled
 from serai.lab.tour.matrix import try_all

@@ -13,7 +13,7 @@ from test_traffic_kept import ADMIN, batch, moment, row, running, until
 from serai.agent.join import join
 from serai.agent.link.runtime import Link, LinkConfig
 from serai.controller.main import Running
-from serai.controller.traffic.questions import Span
+from serai.controller.traffic.asking import Span
 from serai.lab.simulated import Pool, SimulatedHost
 from serai.wire import api, flowapi
 from serai.wire.remote import Records

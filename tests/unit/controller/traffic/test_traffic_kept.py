@@ -7,7 +7,7 @@ import os
 import signal
 import socket
 import subprocess
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from ipaddress import IPv4Address
@@ -22,13 +22,14 @@ from serai.access.roles import Grant, Role
 from serai.controller.config import Config
 from serai.controller.errors import ForbiddenError, InvalidError, NotFoundError
 from serai.controller.main import Running, controller
+from serai.controller.traffic.asking import Span
 from serai.controller.traffic.config import FlowSettings
-from serai.controller.traffic.questions import Span
 from serai.flowstore.exporter import ExportSettings
 from serai.model.address import pack
-from serai.model.flow_record import FLOW_COLUMNS, layout
+from serai.model.flow_record import DROP_COLUMNS, FLOW_COLUMNS, SIGHTING_COLUMNS, Column, Sighting, layout
 from serai.model.inventory import vnic_id
 from serai.model.policy import RuleRef
+from serai.model.reasons import Reason
 from serai.model.tenancy import ROOT, Scope
 from serai.wire import api
 from serai.wire.records import encode
@@ -87,17 +88,27 @@ def _raw(number: int) -> bytes:
 
 
 def batch(
-    number: int, rows: Iterable[dict[str, Any]], *, at: float, lost: int = 0, raw: bytes | None = None
+    number: int,
+    rows: Iterable[dict[str, Any]],
+    *,
+    at: float,
+    lost: int = 0,
+    raw: bytes | None = None,
+    **beside: list[dict[str, Any]],
 ) -> Records:
     told = list(rows)
-    made = np.zeros(len(told), layout(FLOW_COLUMNS))
-    for place, each in enumerate(told):
+    return Records(
+        spool=SPOOL, number=number, since=at - 10, until=at, records=len(told), flows=_encoded(told, FLOW_COLUMNS, at) if raw is None else raw, rules=[RULE],
+        lost=Losses(ring=lost), drops=_encoded(beside.get("drops", []), DROP_COLUMNS, at), sightings=_encoded(beside.get("sightings", []), SIGHTING_COLUMNS, at),
+    )  # fmt: skip
+
+
+def _encoded(rows: list[dict[str, Any]], columns: Mapping[str, Column], at: float) -> bytes:
+    made = np.zeros(len(rows), layout(columns))
+    for place, each in enumerate(rows):
         for name, value in (each | {"at": int(at)}).items():
             made[name][place] = value
-    return Records(
-        spool=SPOOL, number=number, since=at - 10, until=at, records=len(told), flows=encode(made, FLOW_COLUMNS) if raw is None else raw, rules=[RULE],
-        lost=Losses(ring=lost),
-    )  # fmt: skip
+    return encode(made, columns)
 
 
 class Hearing:
@@ -232,6 +243,99 @@ def test_people_see_what_they_may(tmp_path: Path) -> None:
                 await made.service.service_map(ACME, span(), scope="/globex", group="vm", depth=0, limit=10)
             with pytest.raises(ForbiddenError):
                 await made.service.flows(NOBODY, span(), limit=10, after=None)
+
+    asyncio.run(test())
+
+
+def card(number: int) -> int:
+    return vnic_id(Scope(VMS[number][0]), VMS[number][1], "nic0")
+
+
+def test_drops_and_sightings_are_answered_to_whom_they_concern(tmp_path: Path) -> None:
+    async def test() -> None:
+        async with running(tmp_path) as (made, hearing):
+            drops = [
+                {"vnic": card(1), "direction": 0, "reason": Reason.FOREIGN_IP, "packets": 5},
+                {"vnic": card(1), "direction": 1, "reason": Reason.DENIED, "packets": 70},
+                {"vnic": card(3), "direction": 0, "reason": Reason.FOREIGN_IP, "packets": 9},
+                {"vnic": 0, "direction": 0, "reason": Reason.UNKNOWN_VNIC, "packets": 1},
+            ]
+            seen = [
+                {
+                    "vnic": card(1),
+                    "kind": Sighting.DHCP_OFFER,
+                    "direction": 1,
+                    "packets": 2,
+                    "address": np.void(_raw(1)),
+                },
+                {"vnic": card(1), "kind": Sighting.DHCP_DISCOVER, "direction": 0, "packets": 3},
+                {
+                    "vnic": card(2),
+                    "kind": Sighting.ARP_REQUEST,
+                    "direction": 0,
+                    "packets": 4,
+                    "address": np.void(_raw(1)),
+                },
+            ]
+            await kept(made, hearing, "a", batch(1, [row(1, 2)], at=moment(), drops=drops, sightings=seen))
+            whole = await made.service.drops(ADMIN, span(), of="/", limit=10)
+            assert [(each.reason, each.packets, each.vnics) for each in whole.reasons] == [
+                ("denied", 70, 1),
+                ("foreign_ip", 14, 2),
+                ("unknown_vnic", 1, 1),
+            ]
+            assert whole.reasons[1].description == Reason.FOREIGN_IP.description
+            assert [(each.host, each.vnic, each.direction, each.reason, each.packets) for each in whole.rows] == [
+                ("a", "/acme/shop:web/nic0", "ingress", "denied", 70), ("a", "/globex:mail/nic0", "egress", "foreign_ip", 9), ("a", "/acme/shop:web/nic0", "egress", "foreign_ip", 5),
+                ("a", "", "egress", "unknown_vnic", 1),
+            ]  # fmt: skip
+            assert (whole.packets, whole.completeness.records) == (85, 1)
+            mine = await made.service.drops(ACME, span(), of="/", limit=1)
+            assert [(each.reason, each.packets) for each in mine.reasons] == [("denied", 70), ("foreign_ip", 5)]
+            assert [(each.host, each.vnic) for each in mine.rows] == [("", "/acme/shop:web/nic0")]
+            assert (mine.more, mine.packets) == (1, 75)
+            assert (await made.service.drops(ACME, span(), of="web", limit=9)).of == "/acme/shop:web"
+            assert (await made.service.drops(ADMIN, span(), of="/acme/pay", limit=9)).rows == []
+            links = await made.service.sightings(SHOP, span(), vm="web")
+            assert [(each.vnic, each.kind, each.direction, each.packets, each.address) for each in links.rows] == [
+                ("/acme/shop:web/nic0", "dhcp_discover", "egress", 3, ""),
+                ("/acme/shop:web/nic0", "dhcp_offer", "ingress", 2, "10.0.0.1"),
+            ]
+            with pytest.raises(ForbiddenError):
+                await made.service.drops(ACME, span(), of="/globex", limit=9)
+            for hidden in (
+                made.service.drops(SHOP, span(), of="db", limit=9),
+                made.service.sightings(SHOP, span(), vm="db"),
+            ):
+                with pytest.raises(NotFoundError):
+                    await hidden
+
+    asyncio.run(test())
+
+
+def test_hosts_are_told_to_whom_may_see_them(tmp_path: Path) -> None:
+    async def test() -> None:
+        async with running(tmp_path) as (made, hearing):
+            await kept(made, hearing, "a", batch(1, [row(1, 2), row(3, 9)], at=moment()))
+            await kept(made, hearing, "b", batch(1, [row(2, 9, out=70)], at=moment()))
+            by = await made.service.top(ADMIN, span(), by="talkers", group="host", limit=10)
+            assert [(each.names[0], each.bytes) for each in by.rows] == [("a", 2000), ("b", 70)]
+            assert list(by.headings) == ["sent by (host)"]
+            nets = await made.service.top(ACME, span(), by="listeners", group="network", limit=10)
+            assert [(each.names[0], each.bytes) for each in nets.rows] == [("/:shared", 1000)]
+            narrowed = await made.service.flows(ADMIN, span("not (vm=mail or host=a)"), limit=10, after=None)
+            assert [each.host for each in narrowed.records] == ["b"]
+            assert {each.host for each in (await made.service.flows(ACME, span(), limit=10, after=None)).records} == {
+                ""
+            }
+            with pytest.raises(ForbiddenError):
+                await made.service.top(ACME, span(), by="talkers", group="host", limit=10)
+            with pytest.raises(ForbiddenError):
+                await made.service.flows(ACME, span("not (vm=mail or host=a)"), limit=10, after=None)
+            with pytest.raises(InvalidError, match="a record tells the host of one end only"):
+                await made.service.top(ADMIN, span(), by="pairs", group="host", limit=10)
+            with pytest.raises(InvalidError, match="a record tells the network of one end only"):
+                await made.service.service_map(ADMIN, span(), scope="/", group="network", depth=0, limit=10)
 
     asyncio.run(test())
 

@@ -17,7 +17,7 @@ from textual.events import Resize
 from textual.message import Message
 from textual.widgets import Footer, Input
 
-from serai.cli.traffic.figures import rate
+from serai.cli.traffic.figures import count, rate
 from serai.cli.traffic.live.drawing import (
     Records,
     denial_heading,
@@ -196,6 +196,7 @@ class WatchApp(App[None]):
             empty="Nothing was denied in this time.",
             heading=partial(denial_heading, longest_end(view)),
         )
+        lower.border_subtitle = f"{count(view.denied)} packets in all" if view.denials else ""
         self.query_one("#graphs", Graphs).show(view.trend, empty=_NOTHING)
 
     def _head(self) -> None:

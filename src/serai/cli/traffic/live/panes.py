@@ -133,7 +133,7 @@ def _details(record: flowapi.Record) -> Text:
         text.append(f" (staged: {record.staged})", WARM)
     rows = [
         ("why", why(record) or "-"),
-        ("seen by", f"{record.vnic} on {record.host}, {record.direction}, network {record.network or '-'}"),
+        ("seen by", f"{record.vnic}{record.host and f' on {record.host}'}, {record.direction}, network {record.network or '-'}"),
         ("addresses", f"{record.local} port {record.local_port} — {record.remote} port {record.remote_port}"),
         ("traffic", " — ".join([
             f"out {size(record.bytes_out)}, {count(record.packets_out)} packets{_flags(record.flags_out)}",

@@ -11,6 +11,8 @@ WINDOWS: Final = {
 }  # fmt: skip
 GROUPS: Final = ("vm", "tenant", "scope")
 """What VMs are put together by, beside the values of labels (``label:KEY``)."""
+OF_RECORDS: Final = ("network", "host")
+"""What records say of themselves, and of their peers not; VMs are put together by it, too."""
 _NONE: Final = "(none)"
 _ROOT: Final = "/"
 
@@ -30,7 +32,9 @@ class Condition:
 
     @property
     def either(self) -> str:
-        """It holds for the VM or for its peer."""
+        """It holds for the VM or for its peer, as far as a record says it of both."""
+        if self.field in OF_RECORDS:
+            return self.near
         peer = "peer" if self.field == "vm" else f"peer.{self.field}"
         return f"({self.near} or {Condition(peer, self.value).near})"
 
@@ -58,6 +62,10 @@ class Place:
             return self.to_vm(name)
         if name.startswith("(") and name != _NONE:
             return None
+        if group in OF_RECORDS:
+            more = Condition(group, "" if name == _NONE else name)
+            title = f"no {group}" if name == _NONE else name
+            return dataclasses.replace(self, title=title, conditions=(*self.conditions, more))
         if group.startswith("label:"):
             key = group.removeprefix("label:")
             more = Condition(f"label.{key}", "" if name == _NONE else name)

@@ -1,9 +1,9 @@
-"""The lab speaks IPv4: of what a world gives, it takes the addresses of that version."""
+"""Of the addresses that a world gives, those that the lab uses: one of IPv4 always, and one of IPv6 where there is one."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from ipaddress import IPv4Address, IPv4Network
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 
 from serai.lab.error import LabError
 from serai.model.address import Address, Prefix
@@ -29,3 +29,13 @@ def first_subnet(subnets: Iterable[Prefix], whose: str) -> IPv4Network:
 def address_of(vm: VirtualMachine) -> IPv4Address:
     """Return where the lab reaches a VM. LabError where its first vNIC has no IPv4 address."""
     return first_address(vm.vnics[0].addresses, f"VM {vm.path}")
+
+
+def address6_of(vm: VirtualMachine) -> IPv6Address | None:
+    """Return the first IPv6 address of a VM's first vNIC."""
+    return next((address for address in vm.vnics[0].addresses if isinstance(address, IPv6Address)), None)
+
+
+def subnet6(subnets: Iterable[Prefix]) -> IPv6Network | None:
+    """Return the first IPv6 subnet."""
+    return next((subnet for subnet in subnets if isinstance(subnet, IPv6Network)), None)

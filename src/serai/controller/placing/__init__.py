@@ -1,0 +1,1 @@
+"""Where VMs may run and hosts fit, as a controller tells it."""

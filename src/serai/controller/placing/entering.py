@@ -1,0 +1,21 @@
+"""What a controller is told about VMs that come in from another host."""
+
+from __future__ import annotations
+
+import msgspec
+
+from serai.migration.entry import Demand, Terms
+
+
+class EntrySettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The table ``[entry]`` of a controller's config file: what is asked of VMs that come in from another host."""
+
+    tickets: Demand = Demand.WARN
+    """``require``: only `serai migrate` moves VMs; ``warn``: others may, and it is told; ``off``."""
+    tls: Demand = Demand.WARN
+    """That the guest's memory is encrypted on its way; the same."""
+
+    @property
+    def terms(self) -> Terms:
+        """The same, for whom they are asked of."""
+        return Terms(tickets=self.tickets, tls=self.tls)

@@ -1,0 +1,55 @@
+"""Which VM a sign is one of, and where hosts report VMs to be."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+from serai.controller.whereabouts import Sign, signs_of
+from serai.model.inventory import VirtualMachine
+
+Signs = Mapping[str, frozenset[Sign]]
+"""What each host reports."""
+
+
+class Owners:
+    """The VM of each sign, found out once for the VMs that there are."""
+
+    def __init__(self) -> None:
+        """Know of none."""
+        self._vms: Mapping[str, VirtualMachine] = {}
+        self._owners: Mapping[Sign, str] = {}
+
+    def of(self, vms: Mapping[str, VirtualMachine]) -> Mapping[Sign, str]:
+        """Return the path of the VM of each sign. It takes its time when ``vms`` are others than the last time."""
+        if self._vms is not vms:
+            owners = {sign: path for path, vm in vms.items() for sign in signs_of(vm)}
+            self._vms, self._owners = vms, owners
+        return self._owners
+
+
+class Reported(Mapping[str, str]):
+    """The host that each VM is reported on, looked for when it is asked; of several, amid a move, the last by name."""
+
+    def __init__(self, vms: Mapping[str, VirtualMachine], signs: Signs) -> None:
+        """Look among what hosts have told."""
+        self._vms, self._signs = vms, {host: signs[host] for host in sorted(signs, reverse=True)}
+
+    def __getitem__(self, path: str) -> str:
+        """Return the host.
+
+        Raises:
+            KeyError: no host reports the VM, or there is none.
+        """
+        mine = set(signs_of(self._vms[path]))
+        for host, signs in self._signs.items():
+            if not mine.isdisjoint(signs):
+                return host
+        raise KeyError(path)
+
+    def __iter__(self) -> Iterator[str]:
+        """Go through the VMs that are reported somewhere."""
+        return (path for path in self._vms if path in self)
+
+    def __len__(self) -> int:
+        """How many those are."""
+        return sum(1 for _ in self)

@@ -1,0 +1,104 @@
+"""Domains that are about to run: what the controller is asked, and what is done when it says nothing."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from serai.agent.config import Alone
+from serai.agent.entry import Desk
+from serai.inventory.domains import DefinitionError
+from serai.inventory.qemu_conf import forces_tls
+from serai.wire.local import EnterReply
+from serai.wire.remote import Card, Entering, Entry
+
+XML = """<domain type='kvm'><name>web</name><devices>
+<interface type='bridge'><mac address='52:54:00:00:00:01'/><source bridge='br0'/></interface>
+<interface type='network'><mac address='52:54:00:00:00:02'/><source network='default'/></interface>
+</devices></domain>"""
+CARDS = [Card(mac="52:54:00:00:00:01", bridge="br0"), Card(mac="52:54:00:00:00:02")]
+YES = Entry(answers=1, vm="/acme:web", objections=[], warnings=["mind the gap"])
+NO = Entry(answers=1, vm="/acme:web", objections=["host a does not carry the tag pci"], warnings=[])
+
+
+class Controller:
+    """Answers always the same."""
+
+    def __init__(self, answer: Entry | None, *, joined: bool = True, alone: Alone = Alone.START) -> None:
+        self.answer = answer
+        self.asked: list[Entering] = []
+        self.desk = Desk(self._ask, joined=lambda: joined, encrypted=lambda _: None, alone=alone)
+
+    async def _ask(self, entering: Entering) -> Entry | None:
+        self.asked.append(entering)
+        return self.answer
+
+    def enter(self, definition: str = XML, *, incoming: bool = False) -> EnterReply:
+        return asyncio.run(self.desk.enter(definition, incoming=incoming))
+
+
+@pytest.mark.parametrize("incoming", [True, False])
+def test_the_controller_has_the_word(*, incoming: bool) -> None:
+    controller = Controller(YES)
+    assert controller.enter(incoming=incoming) == EnterReply(warnings=["mind the gap"])
+    assert controller.asked == [Entering(number=1, domain="web", cards=CARDS, incoming=incoming)]
+    assert Controller(NO).enter(incoming=incoming) == EnterReply(objections=["host a does not carry the tag pci"])
+
+
+def test_who_was_let_in_from_another_host_is_not_asked_about_again_when_it_is_prepared() -> None:
+    controller = Controller(YES)
+    controller.enter(incoming=True)
+    controller.answer = NO
+    assert controller.enter() == EnterReply(), "libvirt prepares it now"
+    assert controller.enter().objections, "and starts it another day"
+
+
+def test_who_was_sent_away_is_asked_about_again() -> None:
+    controller = Controller(NO)
+    controller.enter(incoming=True)
+    assert controller.enter().objections
+    assert [each.number for each in controller.asked] == [1, 2]
+
+
+def test_while_nobody_answers_who_comes_waits_and_who_starts_may_as_the_host_says() -> None:
+    assert "stays where it is" in Controller(None).enter(incoming=True).objections[0]
+    may = Controller(None).enter()
+    assert (may.objections, len(may.warnings)) == ([], 1)
+    [veto] = Controller(None, alone=Alone.VETO).enter().objections
+    assert "without_controller" in veto
+
+
+def test_a_host_that_has_joined_no_site_asks_nobody() -> None:
+    controller = Controller(NO, joined=False)
+    assert controller.enter(incoming=True) == EnterReply()
+    assert controller.asked == []
+
+
+def test_nobody_asks_about_a_domain_without_cards() -> None:
+    controller = Controller(NO)
+    assert controller.enter("<domain><name>deaf</name></domain>") == EnterReply()
+    assert controller.asked == []
+    with pytest.raises(DefinitionError):
+        controller.enter("<interface/>")
+
+
+@pytest.mark.parametrize(
+    ("text", "forced"),
+    [
+        ("migrate_tls_force = 1", True),
+        ("user = 'root'\n  migrate_tls_force=1 # always\n", True),
+        ("#migrate_tls_force = 1", False),
+        ("migrate_tls_force = 0", False),
+        ("migrate_tls_force = 10", False),
+        (None, False),
+    ],
+)
+def test_whether_nothing_comes_in_clear_stands_in_the_settings_of_libvirt(
+    tmp_path: Path, text: str | None, *, forced: bool
+) -> None:
+    file = tmp_path / "qemu.conf"
+    if text is not None:
+        file.write_text(text)
+    assert forces_tls(file) is forced
