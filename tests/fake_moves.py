@@ -117,7 +117,7 @@ class FakeMoves:
             move=move.id, epoch=1, vm=move.vm, domain="web", vnics=[7], source=move.source, to=move.to, until=NOW.timestamp() + 60
         )  # fmt: skip
         receipt = Receipt(
-            ticket=ticket, by=move.by, began=NOW.timestamp(), ended=NOW.timestamp() + 3.5, reached=Step.FENCED if not why else move.reached,
+            ticket=ticket, by=move.by, began=NOW.timestamp(), ended=NOW.timestamp() + 3.5, made=not why, reached=Step.FENCED if not why else move.reached,
             facts=FACTS if not why else Facts(), why=why,
         )  # fmt: skip
         told = {

@@ -246,4 +246,4 @@ def _rows(receipt: Receipt, facts: Facts) -> Iterator[tuple[str, str | Text]]:
     if receipt.unheard:
         yield "not told by", Text(", ".join(receipt.unheard), "yellow")
     if receipt.why:
-        yield "aborted", Text(receipt.why, "red")
+        yield ("but" if receipt.made else "aborted"), Text(receipt.why, "yellow" if receipt.made else "red")

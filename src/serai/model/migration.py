@@ -90,10 +90,12 @@ class Receipt(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     began: float
     """Seconds since 1970, by the controller's clock; the same of ``ended``."""
     ended: float
+    made: bool
+    """The VM is at its destination; otherwise it is where it was."""
     reached: Step
     """How far it had come when it ended well, or was aborted."""
     facts: Facts
     why: _Text = ""
-    """Why it was aborted."""
+    """Why it was aborted; of one that was made, what of it could not be done."""
     unheard: list[_Name] = []
     """Hosts that have not told how it ended: what they counted is not in ``facts``."""

@@ -32,6 +32,7 @@ class _Story(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     here: Facts = Facts()
     there: Facts = Facts()
     why: str = ""
+    note: str = ""
 
 
 class Moves:
@@ -169,7 +170,7 @@ async def _require_none(connection: AsyncConnection, vm: str) -> None:
 async def _put(connection: AsyncConnection, move: MoveRecord, **end: object) -> None:
     story = _Story(
         reached=move.reached, ticket=move.ticket, address=move.address, digest=move.digest, here=move.here,
-        there=move.there, why=move.why,
+        there=move.there, why=move.why, note=move.note,
     )  # fmt: skip
     asked = sa.update(MOVES).where(MOVES.c.id == move.id, _OPEN)
     changed = await connection.execute(
@@ -202,6 +203,6 @@ def _read(row: sa.Row[tuple[object, ...]]) -> MoveRecord:
         number=told["number"], id=told["id"], vm=told["vm"], source=told["source"], to=told["destination"], by=told["by"],
         asked=times.read(told["asked"]), epoch=told["epoch"], state=State(told["state"]), since=times.read(told["since"]),
         version=told["version"], reached=story.reached, ticket=story.ticket, address=story.address, digest=story.digest,
-        here=story.here, there=story.there, why=story.why, abort=told["abort"], ended=times.read_any(told["ended"]),
+        here=story.here, there=story.there, why=story.why, note=story.note, abort=told["abort"], ended=times.read_any(told["ended"]),
         receipt=None if receipt is None else msgspec.json.decode(receipt, type=Receipt), audit=told["audit"],
     )  # fmt: skip

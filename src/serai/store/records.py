@@ -216,7 +216,9 @@ class MoveRecord:
     there: Facts = dataclasses.field(default_factory=Facts)
     """What the destination has told."""
     why: str = ""
-    """Why it is, or is being, aborted."""
+    """Why it waits, or is aborted."""
+    note: str = ""
+    """What could not be done of it, though it is made."""
     abort: str | None = None
     """Who wants it aborted."""
     ended: datetime | None = None

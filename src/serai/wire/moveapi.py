@@ -54,7 +54,7 @@ class Move(Body, frozen=True, kw_only=True):
     version: int
     """Counts its changes."""
     why: str = ""
-    """Why it waits, is being aborted, or was."""
+    """Why it waits, is being aborted, or was; of one that is made, what of it could not be done."""
     ended: datetime | None = None
     facts: Facts = msgspec.field(default_factory=Facts)
     """What hosts have told so far."""

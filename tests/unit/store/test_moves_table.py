@@ -31,7 +31,7 @@ TICKET = Ticket(
 )
 FACTS = Facts(digest="d" * 64, flows_first=7, encrypted=False, gap_us=0)
 RECEIPT = Receipt(
-    ticket=TICKET, by="ada \u0000 é", began=1772366400.25, ended=1772366403.1, reached=Step.FENCED, facts=FACTS,
+    ticket=TICKET, by="ada \u0000 é", began=1772366400.25, ended=1772366403.1, made=False, reached=Step.FENCED, facts=FACTS,
     why="nul \u0000", unheard=["a"],
 )  # fmt: skip
 
@@ -68,7 +68,7 @@ def test_a_move_is_kept_as_it_is(url: str) -> None:
             assert (made.number, made.epoch, made.state, made.version, made.source) == (1, 1, State.WAITING, 1, "")
             on = dataclasses.replace(
                 made, state=State.COPIED, since=NOW + timedelta(seconds=1), version=4, reached=Step.COPIED, source="a",
-                ticket=TICKET, address="[::1]:7", digest="d" * 64, here=FACTS, there=Facts(refused=2), why="so \u0000 é",
+                ticket=TICKET, address="[::1]:7", digest="d" * 64, here=FACTS, there=Facts(refused=2), why="so \u0000 é", note="and so",
             )  # fmt: skip
             await store.moves.keep(on, term=term)
             assert await store.moves.one("1") == await store.moves.one("0" * 32) == on

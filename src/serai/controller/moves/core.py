@@ -160,8 +160,12 @@ class MovesCore:
                 event = states.Event.STALE
                 self._said.pop(move.id, None)
             case Step.ABORTED:
+                # A source that has forgotten all of it, and finds no guest, takes that for a move that was never begun.
+                event = states.Event.THERE if is_source and self._is_there(move) else event
                 why = told(host, moving.why)
             case step:
+                if moving.why:
+                    move = dataclasses.replace(move, note=told(host, moving.why)[:LONGEST])
                 move = dataclasses.replace(move, reached=max(move.reached, step, key=_ORDER.index))
         self._happen(move, event, why=why)
 

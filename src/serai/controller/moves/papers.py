@@ -7,7 +7,7 @@ from datetime import datetime
 import msgspec
 
 from serai.migration.receipt import together, unheard
-from serai.migration.states import Event
+from serai.migration.states import Event, State
 from serai.model.inventory import VirtualMachine
 from serai.model.migration import Receipt, Ticket
 from serai.store.records import MoveRecord
@@ -38,7 +38,7 @@ def receipt(was: MoveRecord, move: MoveRecord, event: Event, now: datetime) -> R
     if move.ticket is None:
         return None
     return Receipt(
-        ticket=move.ticket, by=move.by[:LONGEST], began=move.asked.timestamp(), ended=now.timestamp(), reached=move.reached,
-        facts=together(move.here, move.there, move.digest), why=move.why,
+        ticket=move.ticket, by=move.by[:LONGEST], began=move.asked.timestamp(), ended=now.timestamp(), made=move.state is State.DONE, reached=move.reached,
+        facts=together(move.here, move.there, move.digest), why=move.why or move.note,
         unheard=unheard(was.state, move.source, move.to) if event in _OVERDUE else [],
     )  # fmt: skip

@@ -193,7 +193,7 @@ def test_a_move_from_its_asking_to_its_receipt() -> None:
     commands = stage.said("a", Step.FENCED, facts=Facts(encrypted=True, gap_us=300_000))
     assert brief(commands) == [("end", State.DONE, ""), ("unplan", "/acme:web"), ("a", Forget), ("b", Forget)]
     assert end_of(commands).receipt == Receipt(
-        ticket=ticket, by="ada", began=NOW.timestamp(), ended=NOW.timestamp() + 5, reached=Step.FENCED,
+        ticket=ticket, by="ada", began=NOW.timestamp(), ended=NOW.timestamp() + 5, made=True, reached=Step.FENCED,
         facts=Facts(digest=D2, flows_first=9, flows_later=4, refused=1, encrypted=True, gap_us=300_000),
     )  # fmt: skip
     assert list(stage.core.open) == []
@@ -478,6 +478,27 @@ def test_an_abort_whose_source_is_dead_is_a_move_where_the_destination_guards_it
     assert end_of(stage.does(Ticked(), after=30)).move.state is State.DONE
 
 
+def test_a_source_that_has_forgotten_it_is_not_believed_against_what_is_seen() -> None:
+    stage = Stage()
+    stage.begin()
+    stage.said("a", Step.SWITCHED)
+    stage.site.runs("/acme:web", "b")
+    assert brief(stage.said("a", Step.ABORTED, why="it does not run here")) == [("keep", State.LIVE)]
+    assert stage.at().why == ""
+
+
+def test_what_could_not_be_done_of_a_move_that_is_made_is_on_its_receipt() -> None:
+    stage = Stage()
+    stage.begin()
+    stage.said("b", Step.LIVE)
+    stage.said("a", Step.FENCED, why="its last flows could not be carried along")
+    stage.site.runs("/acme:web", "b")
+    ended = end_of(stage.does(Ticked(), after=30))
+    assert (ended.move.state, ended.move.why) == (State.DONE, "")
+    assert ended.receipt
+    assert (ended.receipt.why, ended.receipt.unheard) == ("host a: its last flows could not be carried along", ["b"])
+
+
 def test_a_vm_that_somebody_else_has_moved_is_not_moved_again() -> None:
     stage = Stage()
     stage.does(Asked(move=record()))
@@ -580,6 +601,7 @@ def test_every_move_ends_once_and_what_is_done_was_written_down(script: list[obj
                 case End(move=move, receipt=receipt):
                     assert move.state in OVER
                     assert (receipt is None) == (move.ticket is None)
+                    assert receipt is None or receipt.made == (move.state is State.DONE)
                     assert (move.why == "") == (move.state is State.DONE)
                     ended.append(move.id)
                 case Say(host=host, message=Depart(ticket=ticket)):
