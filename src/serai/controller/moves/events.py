@@ -33,6 +33,9 @@ class Site(Protocol):
     def places(self, vm: str, vnics: Collection[int]) -> frozenset[str]:
         """Return the hosts that tell of any of these vNICs of a VM: their hypervisors, or their gates. Of silent hosts it is what they told last."""
 
+    def obstacles(self, vm: str, to: str) -> Sequence[str]:
+        """Return what tags, rules and pools say against it that a VM goes to a host; nothing: it may."""
+
     def guards(self, host: str, vnics: Collection[int]) -> bool:
         """Say whether the gates of a host guard all of these."""
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 
 from serai.controller.current import Current
+from serai.controller.placing.found import Placements, Reported
 from serai.controller.shard import Shard
 from serai.model.inventory import VirtualMachine, VnicId
 
@@ -15,6 +16,7 @@ class KnownSite:
     def __init__(self, shard: Shard, current: Current) -> None:
         """Ask these."""
         self._shard, self._current = shard, current
+        self._placements = Placements()
 
     def vm(self, path: str) -> VirtualMachine | None:
         """Return a VM by its path; None: there is none."""
@@ -44,6 +46,13 @@ class KnownSite:
         known = self.vm(vm)
         macs = [vnic.mac for vnic in known.vnics if vnic.id in vnics] if known else []
         return self._shard.places([*map(VnicId, vnics), *macs])
+
+    def obstacles(self, vm: str, to: str) -> Sequence[str]:
+        """Return what tags, rules and pools say against it that a VM goes to a host; nothing: it may."""
+        world, signs = self._current.edition.catalog.world, self._shard.signs()
+        if vm not in world.vms:
+            return ()
+        return [str(each) for each in self._placements.of(world, signs).blocks(vm, to, Reported(world.vms, signs))]
 
     def guards(self, host: str, vnics: Collection[int]) -> bool:
         """Say whether the gates of a host guard all of these."""

@@ -39,6 +39,8 @@ def origin(vm: VirtualMachine, to: str, site: Site) -> str:
         raise CannotMoveError(f"host {source}, where {vm.path} runs, is not connected: see `serai status {source}`")
     if not site.connected(to):
         raise CannotMoveError(f"host {to} is not connected: see `serai status {to}`")
+    if obstacles := site.obstacles(vm.path, to):
+        raise CannotMoveError(f"{vm.path} may not run at host {to}: {'; '.join(obstacles)}")
     return source
 
 

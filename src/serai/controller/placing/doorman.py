@@ -10,10 +10,9 @@ import structlog
 
 from serai.controller.current import Current
 from serai.controller.placing.entering import EntrySettings
-from serai.controller.placing.found import Owners, Reported, Signs
+from serai.controller.placing.found import Owners, Placements, Reported, Signs
 from serai.controller.shard import Shard
 from serai.migration.entry import Entering, Entry, judge
-from serai.migration.placement import Placement
 from serai.model.inventory import Mac
 from serai.model.migration import Ticket
 from serai.model.world import World
@@ -42,7 +41,7 @@ class Doorman:
         """Ask these; nobody is sent anything yet."""
         self._current, self._shard, self._tickets, self._settings = current, shard, tickets, settings
         self._owners = Owners()
-        self._placement: tuple[World, Placement] | None = None
+        self._placements = Placements()
         self._send: Send | None = None
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -83,11 +82,10 @@ class Doorman:
 
     def _judge(self, entering: Entering, world: World, signs: Signs) -> Entry:
         owners = self._owners.of(world.vms)
-        if self._placement is None or self._placement[0] is not world:
-            self._placement = world, Placement.of(world, signs)
+        placement = self._placements.of(world, signs)
         going = self._tickets.going()
         path = next((owners[mac] for mac in sorted(entering.cards) if mac in owners), None)
         return judge(
-            entering, world, self._placement[1], owner=owners.get, running=Reported(world.vms, signs), going=going,
+            entering, world, placement, owner=owners.get, running=Reported(world.vms, signs), going=going,
             ticket=self._tickets.ticket(path) if path else None, terms=self._settings.terms,
         )  # fmt: skip

@@ -1,11 +1,13 @@
-"""Which VM a sign is one of, and where hosts report VMs to be."""
+"""Which VM a sign is one of, where hosts report VMs to be, and where they may be: each found out once for what is in force."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 from serai.controller.whereabouts import Sign, signs_of
+from serai.migration.placement import Placement
 from serai.model.inventory import VirtualMachine
+from serai.model.world import World
 
 Signs = Mapping[str, frozenset[Sign]]
 """What each host reports."""
@@ -25,6 +27,20 @@ class Owners:
             owners = {sign: path for path, vm in vms.items() for sign in signs_of(vm)}
             self._vms, self._owners = vms, owners
         return self._owners
+
+
+class Placements:
+    """What the resources say about where VMs may run."""
+
+    def __init__(self) -> None:
+        """Know of none."""
+        self._last: tuple[World, Placement] | None = None
+
+    def of(self, world: World, hosts: Iterable[str]) -> Placement:
+        """Answer for ``world``, and for hosts beside those that it declares."""
+        if self._last is None or self._last[0] is not world:
+            self._last = world, Placement.of(world, hosts)
+        return self._last[1]
 
 
 class Reported(Mapping[str, str]):

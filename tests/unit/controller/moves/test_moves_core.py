@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from datetime import UTC, datetime, timedelta
 
 import msgspec
@@ -66,6 +66,7 @@ class FakeSite:
         self.should = dict.fromkeys("abc", D1)
         self.there = set("abc")
         self.at: dict[str, set[str]] = {path: {"a"} for path in self.vms}
+        self.against: dict[str, Sequence[str]] = {}
         self.guarded: dict[str, set[str]] = {path: {"a"} for path in self.vms}
 
     def vm(self, path: str) -> VirtualMachine | None:
@@ -86,6 +87,9 @@ class FakeSite:
     def places(self, vm: str, vnics: Collection[int]) -> frozenset[str]:
         assert vnics or not self.vms[vm].vnics
         return frozenset(self.at.get(vm, ()))
+
+    def obstacles(self, vm: str, to: str) -> Sequence[str]:
+        return self.against.get(to, ()) if vm in self.vms else ()
 
     def guards(self, host: str, vnics: Collection[int]) -> bool:
         return any(
@@ -286,6 +290,7 @@ def test_a_destination_without_room_ends_it() -> None:
         (lambda site: site.runs("/acme:web", "b"), "runs at host b already"),
         (lambda site: site.there.discard("a"), "host a, where /acme:web runs, is not connected"),
         (lambda site: site.there.discard("b"), "host b is not connected"),
+        (lambda site: site.against.update(b=["x", "y"]), "/acme:web may not run at host b: x; y"),
         (lambda site: site.vms.update({"/acme:web": vm("web", 65)}), "has 65 vNICs"),
         (lambda site: site.vms.update({"/acme:web": vm("web", 0)}), "has 0 vNICs"),
     ],
