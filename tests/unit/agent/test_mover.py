@@ -145,13 +145,15 @@ class Scene:
         self.tasks: dict[str, asyncio.Task[None]] = {}
         self.words: dict[str, list[Moving]] = {"a": [], "b": []}
         self.hypervisor = FakeHypervisor(asyncio.get_running_loop())
+        self.address = "127.0.0.1"
         for host in ("a", "b"):
             self.site.identity(host)
             self.start(host)
 
     def start(self, host: str) -> None:
         mover = Mover(
-            MoverConfig(host=host, state=self.state / host, port=0), self.gates[host], self.hypervisor, lambda: "127.0.0.1"
+            MoverConfig(host=host, state=self.state / host, address=self.address, port=0), self.gates[host], self.hypervisor,
+            lambda: "127.0.0.1",
         )  # fmt: skip
         self.movers[host] = mover
         mover.begin()
@@ -514,6 +516,19 @@ def test_it_listens_only_while_the_host_has_joined_and_with_its_latest_certifica
         mine = Identity(scene.state / "b" / "identity").read().certificate.serial
         await end.close()
         assert identity_of_der(shown).serial == mine
+
+    play(test)
+
+
+def test_a_host_that_nobody_reaches_expects_nobody(play: Play) -> None:
+    async def test(scene: Scene) -> None:
+        await scene.kill("b")
+        scene.address = ""  # it reaches its controller by the loopback
+        scene.start("b")
+        await scene.until(lambda: scene.movers["b"]._listener.trouble)
+        scene.movers["b"].order(Expect(ticket=TICKET, term=1, digest=bytes.fromhex(RULES)))
+        assert "set handoff_address" in (await scene.told("b", Step.ABORTED)).why
+        assert scene.gates["b"].log == []
 
     play(test)
 

@@ -120,6 +120,14 @@ def test_a_ticket_that_has_ended_begins_nothing() -> None:
         assert "has ended" in why(order(host(name), what, clock=1000.1))
 
 
+def test_a_host_that_takes_no_flows_expects_nobody() -> None:
+    b = host("b")
+    b.everywhere(Listening(address="", why="port 8745 is taken"))
+    assert "port 8745 is taken" in why(order(b, expect(ticket())))
+    b.everywhere(Listening(address=HERE))
+    assert words(order(b, expect(ticket())))[0].step is Step.PREPARED
+
+
 def test_another_ticket_of_the_same_move() -> None:
     b = host("b")
     order(b, expect(ticket()))

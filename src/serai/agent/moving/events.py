@@ -90,6 +90,8 @@ class Listening:
 
     address: str
     """``ADDRESS:PORT``; empty: nowhere."""
+    why: str = ""
+    """Why nowhere, where that will not mend itself at once."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)

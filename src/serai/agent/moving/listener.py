@@ -26,13 +26,22 @@ class _Open:
 class Listener:
     """One listening socket, which follows this host's address and its certificate."""
 
-    def __init__(self, identity: Identity, port: int, converse: Callable[[DestinationEnd], Awaitable[None]]) -> None:
+    def __init__(
+        self,
+        identity: Identity,
+        port: int,
+        converse: Callable[[DestinationEnd], Awaitable[None]],
+        *,
+        even_loopback: bool,
+    ) -> None:
         """Listen at ``port`` (0: the system chooses) as what ``identity`` says; nothing is open yet."""
+        self._even_loopback = even_loopback
         self._identity = identity
         self._port = port
         self._converse = converse
         self._open: _Open | None = None
-        self._trouble = ""
+        self.trouble = ""
+        """Why nobody can hand over anything; empty where there is no reason that somebody should see to."""
 
     async def keep(self, address: str) -> str:
         """Listen at ``address``, and nowhere else; return where that is, ``ADDRESS:PORT``; empty: nowhere.
@@ -45,6 +54,11 @@ class Listener:
         self.close()
         if not address or not self._identity.joined:
             return ""
+        if ip_address(address).is_loopback and not self._even_loopback:
+            self._say(
+                "this host reaches its controller by the loopback, where no other host reaches it: set handoff_address"
+            )
+            return ""
         try:
             server = await listen(address, self._port, self._context(), self._converse)
         except (HandoffError, IdentityError) as error:
@@ -53,7 +67,7 @@ class Listener:
         port = server.sockets[0].getsockname()[1]
         told = f"[{address}]:{port}" if ip_address(address).version == 6 else f"{address}:{port}"  # noqa: PLR2004
         self._open = _Open(place=place, server=server, address=told)
-        self._trouble = ""
+        self.trouble = ""
         _log.info("flows of VMs that come are taken", address=told)
         return told
 
@@ -72,6 +86,6 @@ class Listener:
         return self._identity.listening()
 
     def _say(self, trouble: str) -> None:
-        if trouble != self._trouble:
-            _log.error("no VM can come to this host with its connections", trouble=trouble)
-        self._trouble = trouble
+        if trouble != self.trouble:
+            _log.warning("no VM can come to this host with its connections", trouble=trouble)
+        self.trouble = trouble

@@ -70,7 +70,7 @@ class Moves:
         self._kept = memory.moves
         self._words = {moving.move: moving for moving in memory.words}
         self._held = _NOTHING
-        self._address = ""
+        self._address = self._nowhere = ""
 
     @property
     def memory(self) -> Memory:
@@ -156,8 +156,8 @@ class Moves:
         match event:
             case RulesHeld():
                 self._held = event
-            case Listening(address=address):
-                self._address = address
+            case Listening():
+                self._address, self._nowhere = event.address, event.why
             case Ticked():
                 pass
         return [done for move in list(self._moves) for done in self.about(move, event)]
@@ -194,6 +194,8 @@ class Moves:
                 return f"host {self._host} knows a later move of this VM (epoch {rival.ticket.epoch}, this one is of {ticket.epoch})"
             if isinstance(rival, Departure) and rival.busy:
                 return f"the VM is just leaving host {self._host}, by the move of epoch {rival.ticket.epoch}"
+        if isinstance(order, Expect) and self._nowhere:
+            return f"host {self._host} takes no flows: {self._nowhere}"
         if isinstance(order, Depart) and not guarded:
             return f"no gate of host {self._host} guards this VM: it does not run here"
         return ""

@@ -91,7 +91,7 @@ class Mover:
         self._identity = Identity(config.state / "identity")
         self._file = MovesFile(config.state / "moves.json")
         self._moves = Moves(config.host, Memory())
-        self._listener = Listener(self._identity, config.port, self._let_in)
+        self._listener = Listener(self._identity, config.port, self._let_in, even_loopback=bool(config.address))
         self._talks: dict[str, Handoff[Any, Any]] = {}
         self._leaving: dict[str, Leaving] = {}
         self._coming: dict[str, Coming] = {}
@@ -153,7 +153,7 @@ class Mover:
             while True:
                 if _now() >= look_at:
                     address = await self._listener.keep(self._config.address or self._local_address())
-                    self._do(self._moves.everywhere(Listening(address=address)))
+                    self._do(self._moves.everywhere(Listening(address=address, why=self._listener.trouble)))
                     look_at = _now() + _IDLE_SECONDS
                 self._do(self._moves.everywhere(Ticked(now=_now(), clock=self._config.clock())))
                 self._woken.clear()
