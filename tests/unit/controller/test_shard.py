@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
-from collections.abc import AsyncIterator, Awaitable, Callable
+import functools
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -13,12 +14,15 @@ import pytest
 
 from credentials import Site
 from serai.controller import shard as shard_module
+from serai.controller.core import Controller, Event, MoveEnded, MovePlanned, Refusal
 from serai.controller.current import Current
 from serai.controller.shard import Shard
 from serai.model.catalog import Key, read_files
+from serai.model.inventory import Mac, VnicId
 from serai.model.ruleset import HostRuleset
 from serai.model.ruleset_delta import Delta
 from serai.policy.compiler.domains import compile_domains
+from serai.policy.compiler.fit import ROOM
 from serai.store.records import Commit, Entry, JoinTokenRecord
 from serai.store.store import Store
 from serai.wire import remote
@@ -241,5 +245,108 @@ def test_a_revoked_host_is_parted_with(tmp_path: Path) -> None:
         await at.store.hosts.revoke("a", ENTRY, now)
         await at.until(lambda: at.closed == ["a"])
         assert list(at.shard.states()) == []
+
+    run(tmp_path, play)
+
+
+@dataclasses.dataclass
+class Beside:
+    """Leads together with a shard."""
+
+    before: list[Event] = dataclasses.field(default_factory=list)
+    terms: list[int] = dataclasses.field(default_factory=list)
+    taken: list[Event] = dataclasses.field(default_factory=list)
+    refused: list[Refusal] = dataclasses.field(default_factory=list)
+    ended: asyncio.Event = dataclasses.field(default_factory=asyncio.Event)
+
+    async def take_over(self, term: int) -> list[Event]:
+        self.terms.append(term)
+        return self.before
+
+    async def lead(self, term: int) -> None:
+        assert term == self.terms[-1]
+        try:
+            await asyncio.Event().wait()
+        finally:
+            self.ended.set()
+
+    def compiled(self, events: Sequence[Event], refusals: Sequence[Refusal]) -> None:
+        self.taken += events
+        self.refused += refusals
+
+
+async def led(at: Played, beside: Beside) -> None:
+    """Have it lead anew, with that beside it."""
+    at.shard.accompany(beside)
+    at.shard.outranked(at.shard.term or 0)
+    await at.until(lambda: bool(beside.terms) and at.shard.term == beside.terms[-1])
+
+
+def test_a_move_that_is_open_is_planned_before_any_host_is_heard(tmp_path: Path) -> None:
+    async def play(at: Played) -> None:
+        beside = Beside(before=[MovePlanned(vm="/acme:web", to="b")])
+        at.shard.outranked(5)
+        await led(at, beside)
+        assert beside.before[0] in beside.taken
+        at.shard.arrived(
+            "b",
+            remote.Hello(
+                version=1, agent="test", epoch=1, term=0, sight=remote.Sight(macs=[], vnics=[]), digest=None, parts=[]
+            ),
+        )
+        assert at.shard.wanted("b") is None  # what it should hold is not known of a host that has just come
+        await at.until(lambda: bool(at.sent))
+        host, message = at.sent[0]
+        assert isinstance(message, remote.Whole)
+        ruleset = HostRuleset.decode(message.ruleset)
+        assert (host, [vnic.path for vnic in ruleset.vnics]) == ("b", ["/acme:web/eth0"])
+        assert at.shard.wanted("b") == ruleset.digest
+        at.shard.unplan("/acme:web")
+        await at.until(lambda: len(at.sent) == 2)
+        assert MoveEnded(vm="/acme:web") in beside.taken
+        at.shard.outranked(9)
+        await beside.ended.wait()  # it leads no longer than the shard
+
+    run(tmp_path, play)
+
+
+def test_a_move_that_cannot_be_planned_is_no_trouble_of_the_compiler(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shard_module, "Controller", functools.partial(Controller, room={**ROOM, "vnics": 0}))
+
+    async def play(at: Played) -> None:
+        beside = Beside()
+        at.shard.outranked(5)
+        await led(at, beside)
+        at.shard.arrived(
+            "b",
+            remote.Hello(
+                version=1, agent="test", epoch=1, term=0, sight=remote.Sight(macs=[], vnics=[]), digest=None, parts=[]
+            ),
+        )
+        await at.until(lambda: bool(at.sent))
+        at.shard.plan("/acme:web", "b")
+        await at.until(lambda: bool(beside.refused))
+        assert [refusal.event for refusal in beside.refused] == [MovePlanned(vm="/acme:web", to="b")]
+        assert at.shard.trouble == ""
+
+    run(tmp_path, play)
+
+
+def test_where_vms_are_is_told_as_hosts_tell_it(tmp_path: Path) -> None:
+    async def play(at: Played) -> None:
+        mac = Mac("52:54:00:00:00:01")
+        assert at.shard.places([mac]) == frozenset()
+        at.arrive()
+        assert at.shard.places([mac]) == {"a"}
+        at.shard.left("a")
+        assert at.shard.places([mac]) == {"a"}  # what it has told last
+        at.arrive()
+        at.shard.seen("a", remote.Sight(macs=[], vnics=[3]))
+        assert (at.shard.places([mac]), at.shard.places([VnicId(3)])) == (frozenset(), {"a"})
+        at.shard.outranked(5)
+        await at.until(lambda: at.shard.term == 6)
+        assert at.shard.places([VnicId(3)]) == frozenset()
 
     run(tmp_path, play)
