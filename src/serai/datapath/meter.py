@@ -13,7 +13,7 @@ import numpy as np
 
 from serai.datapath.deltas import Deltas, as_seen, of_flows
 from serai.datapath.layout import FLOW, FLOW_KEY
-from serai.datapath.maps import Array, opaque, pick, some
+from serai.datapath.maps import Array, opaque, pick, some, together
 from serai.datapath.pending import Pending
 from serai.datapath.told import ELSEWHERE, GONE, TOLD, Told, as_told, hashes
 
@@ -22,6 +22,8 @@ REMEMBER: Final = 1 << 19
 PENDING_ROOM: Final = 1 << 17
 """Records that wait for the end of their interval, some 160 bytes each: of more live flows the next interval tells."""
 
+_AT_ONCE: Final = 8192
+"""Flows that are looked at in one step: what that takes of memory does not grow with a table."""
 _NOTHING: Final = opaque(np.zeros(1, TOLD))
 _Own = Callable[[int, Array], Array]
 
@@ -59,26 +61,29 @@ class Meter:
         One that was here, is not, and whose end nobody tells until the next reading, has ended with what was last seen of it.
         """
         told = self._told.setdefault(vnic, Told())
-        places, before = self._match(vnic, told, keys, flows, now_ns)
-        known = places >= 0
-        deltas = of_flows(keys, flows, before, fresh=~known, over=False, now_ns=now_ns)
-        tell = deltas.worth & (np.cumsum(deltas.worth) <= self._room - len(self._pending))
-        tell &= known | (np.cumsum(~known) <= self._remember - len(self))
-        self._say(vnic, keys, flows, deltas, tell)
-        missing = told.living
-        missing[places[known]] = False
-        lost = missing & (told.rows["missing"] > 0)
-        self._lose(vnic, told, np.flatnonzero(lost), now_ns)
-        moved, again = tell & known, known & (before["missing"] > 0)
-        if not (tell.any() or missing.any() or again.any()):
-            return
-        rows = opaque(told.rows).copy().view(TOLD)
-        rows["missing"] = missing
-        opaque(rows)[some(places, moved)] = opaque(
-            _now(some(keys, moved), some(flows, moved), some(deltas.flags, moved), some(before["hash"], moved))
-        )
-        new = tell & ~known
-        told.change(rows, _now(pick(keys, new), pick(flows, new), deltas.flags[new]))
+        rows, fresh = opaque(told.rows).copy().view(TOLD), [np.empty(0, TOLD)]
+        here, changed = np.zeros(len(rows), "?"), False
+        for at in range(0, len(keys), _AT_ONCE):
+            some_keys, some_flows = keys[at : at + _AT_ONCE], flows[at : at + _AT_ONCE]
+            places, before = self._match(vnic, told, some_keys, some_flows, now_ns)
+            known = places >= 0
+            deltas = of_flows(some_keys, some_flows, before, fresh=~known, over=False, now_ns=now_ns)
+            tell = deltas.worth & (np.cumsum(deltas.worth) <= self._room - len(self._pending))
+            tell &= known | (np.cumsum(~known) <= self._remember - len(self) - sum(map(len, fresh)))
+            self._say(vnic, some_keys, some_flows, deltas, tell)
+            moved, new = tell & known, tell & ~known
+            now = _now(
+                some(some_keys, moved), some(some_flows, moved), some(deltas.flags, moved), some(before["hash"], moved)
+            )
+            opaque(rows)[some(places, moved)] = opaque(now)
+            fresh.append(_now(pick(some_keys, new), pick(some_flows, new), deltas.flags[new]))
+            here[places[known]] = True
+            changed |= bool(tell.any() or before["missing"].any())
+        missing = told.living & ~here
+        self._lose(vnic, told, np.flatnonzero(missing & (told.rows["missing"] > 0)), now_ns)
+        if changed or missing.any():
+            rows["missing"] = missing
+            told.change(rows, together(fresh, TOLD))
 
     def ended(self, vnics: Array, keys: Array, flows: Array, now_ns: int) -> None:
         """Tell the rest of flows that have ended (or have gone on to another host); these are their last counters."""

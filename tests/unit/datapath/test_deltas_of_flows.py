@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from serai.datapath import meter as meter_module
 from serai.datapath import told as told_module
 from serai.datapath.layout import FLOW, FLOW_KEY, HANDSHAKE_REFUSED
 from serai.datapath.meter import Meter
@@ -21,6 +22,12 @@ SECOND = 1_000_000_000
 NOW = 1000 * SECOND
 SYN, ACK = 0x02, 0x10
 VNIC = 7
+
+
+@pytest.fixture(autouse=True, params=[8192, 3], ids=["at once", "in steps"])
+def _steps(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many flows are looked at in one step, the same is told."""
+    monkeypatch.setattr(meter_module, "_AT_ONCE", request.param)
 
 
 def flows(count: int = 1, *, start: int = 5000, protocol: int = TCP, **fields: Any) -> tuple[Any, Any]:

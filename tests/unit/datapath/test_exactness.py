@@ -12,6 +12,7 @@ from fake_host import SECOND, FakeHost, Killed, Truth, played
 from hypothesis import HealthCheck, given, note, settings
 from hypothesis import strategies as st
 
+from serai.datapath import meter
 from serai.model.flow_record import DROP_COLUMNS, FLOW_COLUMNS, Event, Verdict
 from serai.wire.records import decode
 from serai.wire.remote import Records
@@ -134,6 +135,7 @@ class Scene:
 @pytest.fixture
 def world(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Scene]]:
     scenes: list[Scene] = []
+    monkeypatch.setattr(meter, "_AT_ONCE", 2)  # a table is looked at in several steps
     with played(
         monkeypatch, lambda: scenes[-1].clock() if scenes else 0, lambda: [h.fate for s in scenes[-1:] for h in s.hosts]
     ):
