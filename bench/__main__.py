@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from bench import compile as compiler
-from bench import control, flows, gate, lab, ovn, testrun
+from bench import control, flows, gate, lab, ovn, plan, testrun
 from bench.metric import Metric
 
 _BENCHMARKS: dict[str, Callable[[], Iterable[Metric]]] = {
@@ -20,6 +20,7 @@ _BENCHMARKS: dict[str, Callable[[], Iterable[Metric]]] = {
     "gate": gate.measure,
     "lab": lab.measure,
     "ovn": ovn.measure,
+    "plan": plan.measure,
     "testrun": testrun.measure,
 }
 
