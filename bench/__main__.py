@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from bench import compile as compiler
-from bench import control, flows, gate, lab, move, ovn, testrun
+from bench import control, flows, gate, lab, move, ovn, plan, testrun
 from bench.metric import Metric
 
 _BENCHMARKS: dict[str, Callable[[], Iterable[Metric]]] = {
@@ -21,6 +21,7 @@ _BENCHMARKS: dict[str, Callable[[], Iterable[Metric]]] = {
     "lab": lab.measure,
     "move": move.measure,
     "ovn": ovn.measure,
+    "plan": plan.measure,
     "testrun": testrun.measure,
 }
 

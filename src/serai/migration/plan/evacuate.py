@@ -37,9 +37,9 @@ def evacuate(layout: Layout) -> tuple[list[list[Step]], bool]:
     hopeful = [each for each in np.flatnonzero(layout.closed[layout.place]).tolist() if _has_a_place(layout, each)]
     moves, most = spread_out(layout, hopeful), len(hopeful)
     if len(moves) < most:
-        layout.put_back(before)
-        search = _look_at_everything if len(layout.sizes) * len(layout.hosts) <= _SMALL else _look_around
-        moves, most = search(layout, moves, most)
+        for search in (_look_at_everything, _look_around):
+            layout.put_back(before)
+            moves, most = search(layout, moves, most)
         layout.put_back(before)
         apply(layout, moves)
         moves += spread_out(layout, np.flatnonzero(layout.closed[layout.place]).tolist())
@@ -63,10 +63,12 @@ def _has_a_place(layout: Layout, machine: int) -> bool:
 
 
 def _look_at_everything(layout: Layout, moves: list[Step], most: int) -> tuple[list[Step], int]:
-    """Find better moves than those at hand, if there are any; and how many VMs can leave at the most."""
+    """Find better moves than those at hand, if that is not too much; and how many VMs can leave at the most."""
+    if len(layout.sizes) * len(layout.hosts) * 2 > _SMALL:
+        return moves, most
     look = Look.at(layout, np.arange(len(layout.machines)), np.flatnonzero(~layout.closed))
     most = min(most, most_that_leave(look.scene))
-    leave = len(moves)
+    leave = _that_leave(layout, moves)
     for rounds in _ROUNDS:
         if leave >= most or look.scene.there.size * rounds > _SMALL:
             break
@@ -79,6 +81,8 @@ def _look_at_everything(layout: Layout, moves: list[Step], most: int) -> tuple[l
 
 def _look_around(layout: Layout, moves: list[Step], most: int) -> tuple[list[Step], int]:
     """Do the same where there is too much to look at: in the large first, then at some hosts at a time."""
+    if _that_leave(layout, moves) >= most:
+        return moves, most
     before = layout.place.copy()
     most = min(most, most_that_leave(Regions.of(layout).scene))
     largest = int(layout.sizes[layout.kind[layout.closed[layout.place]], 0].max())

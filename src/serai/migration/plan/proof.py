@@ -39,6 +39,7 @@ class _World:
         for path, host in self._at.items():
             self._held[host].add(path)
         self._needs = {name: [0, 0, 0] for name in self._hosts}
+        self._groups = {name: collections.Counter[str]() for name in self._hosts}
         for machine in self._machines.values():
             self._count(machine, machine.host, 1)
         self._moved: set[str] = set()
@@ -83,8 +84,8 @@ class _World:
             yield Rule.PLACEMENT
         if not host.admits:
             yield Rule.ADMISSION
-        others = (self._machines[path] for path in self._held[name] if path != machine.path)
-        if machine.apart and any(set(machine.apart) & set(other.apart) for other in others):
+        itself = machine.path in self._held[name]
+        if any(self._groups[name][group] > itself for group in machine.apart):
             yield Rule.APART
         rooms = (host.memory_mib, host.vnics, host.flows)
         for rule, room, held, need in zip(
@@ -118,3 +119,5 @@ class _World:
     def _count(self, machine: Machine, host: str, times: int) -> None:
         for at, need in enumerate(machine.needs):
             self._needs[host][at] += times * need
+        for group in set(machine.apart):
+            self._groups[host][group] += times
