@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
+import itertools
+from ipaddress import IPv4Address, IPv6Address, collapse_addresses, ip_address, ip_network
 
 from hypothesis import given
 from hypothesis import strategies as st
 
+from serai.model.address import in_order
 from serai.model.policy import PortRange
-from serai.policy.traffic.narrow import MOST_PREFIXES, MOST_RANGES, Reach, prefixes, ranges, width
+from serai.policy.traffic.narrow import MOST_PREFIXES, MOST_RANGES, prefixes, ranges, width
+from serai.policy.traffic.spots import Reach, joined, span, spot
 
 near = st.integers(0, 2000).map(lambda n: IPv4Address(0x0A000000 + n)) | st.integers(0, 500).map(
     lambda n: IPv6Address((0x20010DB8 << 96) + n)
@@ -18,12 +21,12 @@ far = st.ip_addresses()
 
 @given(st.sets(near | far, max_size=200))
 def test_every_address_is_held_and_nothing_twice(addresses: set[IPv4Address | IPv6Address]) -> None:
-    found = prefixes(addresses)
-    reach = Reach(found)
-    assert all(address in reach for address in addresses)
-    assert all(
-        (address in reach) == any(address in prefix for prefix in found) for address in (ip_address("10.0.0.9"),)
-    )
+    found = prefixes(map(spot, addresses))
+    reach = Reach(joined(map(span, found)))
+    assert all(spot(address) in reach for address in addresses)
+    for address in (*addresses, ip_address("10.0.0.9"), ip_address("::10.0.0.9"), ip_address("2001:db8::9")):
+        for beside in (address, address + 1 if int(address) < 2**32 - 1 else address):
+            assert (spot(beside) in reach) == any(beside in prefix for prefix in found)
     for version in (4, 6):
         mine = [prefix for prefix in found if prefix.version == version]
         assert len(mine) <= MOST_PREFIXES
@@ -47,7 +50,7 @@ def test_every_port_is_held(ports: set[int], dynamic: bool) -> None:  # noqa: FB
 
 def test_neighbours_become_one() -> None:
     addresses = [ip_address(f"192.0.2.{n}") for n in range(16, 32)]
-    assert prefixes([*addresses, ip_address("2001:db8::1")]) == (
+    assert prefixes(map(spot, [*addresses, ip_address("2001:db8::1")])) == (
         ip_network("192.0.2.16/28"),
         ip_network("2001:db8::1/128"),
     )
@@ -59,4 +62,18 @@ def test_messages_do_not_become_one() -> None:
 
 
 def test_from_all_over_is_from_anywhere() -> None:
-    assert prefixes(IPv4Address(n << 24 | 7) for n in range(20, 90)) == (ip_network("0.0.0.0/0"),)
+    assert prefixes(spot(IPv4Address(n << 24 | 7)) for n in range(20, 90)) == (ip_network("0.0.0.0/0"),)
+
+
+@given(st.sets(near, max_size=200))
+def test_few_addresses_are_told_exactly(addresses: set[IPv4Address | IPv6Address]) -> None:
+    exact = [
+        prefix
+        for version in (IPv4Address, IPv6Address)
+        for prefix in collapse_addresses(address for address in addresses if isinstance(address, version))
+    ]
+    if max((sum(prefix.version == version for prefix in exact) for version in (4, 6)), default=0) <= MOST_PREFIXES:
+        assert prefixes(map(spot, addresses)) == tuple(sorted(exact, key=in_order))
+    spans = joined(map(span, exact))
+    assert sum(last - first + 1 for first, last in spans) == len(addresses)
+    assert all(last + 1 < first for (_, last), (first, _) in itertools.pairwise(spans))

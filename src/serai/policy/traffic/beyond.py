@@ -8,16 +8,15 @@ import itertools
 from collections.abc import Iterable, Sequence
 from typing import Final
 
-from serai.model.address import Address, Prefix
 from serai.model.policy import PortRange
 from serai.model.ports import WITH_PORTS
 from serai.model.world import World
 from serai.policy.traffic.drafts import Draft
-from serai.policy.traffic.narrow import Reach, disjoint
 from serai.policy.traffic.needs import Needs
 from serai.policy.traffic.roster import Roster, bits, mask_of
 from serai.policy.traffic.seen import DYNAMIC, covers
 from serai.policy.traffic.selection import Selection
+from serai.policy.traffic.spots import Reach, Span, joined, span, spot
 
 _NOWHERE: Final = (0, Reach(()))
 
@@ -42,11 +41,11 @@ class Counter:
         """Note who can reach whom, and who holds what."""
         self._roster = roster
         members: dict[str, set[int]] = {}
-        held: dict[str, list[tuple[int, int, int]]] = {}
+        held: dict[str, list[tuple[int, int]]] = {}
         for vm, vnic in world.vnics():
             domain, number = vnic.network.routing_domain, roster.number[vm.path]
             members.setdefault(domain, set()).add(number)
-            held.setdefault(domain, []).extend((a.version, int(a), number) for a in vnic.held)
+            held.setdefault(domain, []).extend((spot(address), number) for address in vnic.held)
         self._members = {domain: mask_of(numbers) for domain, numbers in members.items()}
         self._held = {domain: sorted(found) for domain, found in held.items()}
         self._domains = tuple(frozenset(vnic.network.routing_domain for vnic in vm.vnics) for vm in roster.vms)
@@ -54,51 +53,59 @@ class Counter:
     def beyond(self, drafts: Sequence[Draft], seen: Needs) -> Beyond:
         """Count what the rules, all of one direction, admit beyond what was seen."""
         found = Beyond()
-        for cell in _cells([*(p for draft in drafts for p in draft.ports), *seen.by_service]):
-            rules = [draft for draft in drafts if any(covers(ports, cell) for ports in draft.ports)]
-            if rules:
-                one = self._of_cell(rules, seen, cell)
-                weight = _weight(cell)
-                found += Beyond(vms=one.vms * weight, addresses=one.addresses * weight)
+        cells = _cells([*(p for draft in drafts for p in draft.ports), *seen.by_service])
+        places = [(cell.protocol, cell.first) for cell in cells]
+        rules: dict[int, list[Draft]] = {}
+        for draft in drafts:
+            for ports in draft.ports:
+                begin = bisect.bisect_left(places, (ports.protocol, ports.first))
+                for at in range(begin, bisect.bisect_right(places, (ports.protocol, ports.last))):
+                    rules.setdefault(at, []).append(draft)
+        for at, mine in rules.items():
+            one = self._of_cell(mine, seen, cells[at])
+            weight = _weight(cells[at])
+            found += Beyond(vms=one.vms * weight, addresses=one.addresses * weight)
         return found
 
     def _of_cell(self, rules: Sequence[Draft], seen: Needs, cell: PortRange) -> Beyond:
+        rules_of: dict[int, int] = {}
+        for at, rule in enumerate(rules):
+            for vm in bits(rule.subject.chosen):
+                rules_of[vm] = rules_of.get(vm, 0) | 1 << at
         groups: dict[tuple[int, frozenset[str]], list[int]] = {}
-        for vm in bits(_union(rule.subject.chosen for rule in rules)):
-            mine = sum(1 << at for at, rule in enumerate(rules) if rule.subject.chosen >> vm & 1)
+        for vm, mine in rules_of.items():
             groups.setdefault((mine, self._domains[vm]), []).append(vm)
         vms = addresses = 0
         reach: dict[int, tuple[int, Reach]] = {}
         for (mine, domains), members in groups.items():
             peers = [rules[at].peer for at in bits(mine)]
-            parts = disjoint(p for peer in peers if not isinstance(peer, Selection) for p in peer)
+            parts = joined(span(p) for peer in peers if not isinstance(peer, Selection) for p in peer)
             met = _union(peer.chosen for peer in peers if isinstance(peer, Selection))
             met |= self._inside(parts, domains)
             met &= _union(self._members[domain] for domain in domains)
             size = met.bit_count()
             vms += sum(size - (met >> vm & 1) for vm in members)
-            addresses += sum(prefix.num_addresses for prefix in parts) * len(members)
+            addresses += sum(last - first + 1 for first, last in parts) * len(members)
             reach.update(dict.fromkeys(members, (met, Reach(parts))))
         pairs: set[tuple[int, int]] = set()
-        single: set[tuple[int, Address]] = set()
-        for service, edges in seen.by_service.items():
-            for vm, peer, address in edges if covers(service, cell) else ():
-                met, inside = reach.get(vm, _NOWHERE)
-                if peer is not None and peer != vm and met >> peer & 1:
-                    pairs.add((vm, peer))
-                if address in inside:
-                    single.add((vm, address))
+        single: set[tuple[int, int]] = set()
+        for service, needs in seen.by_service.items():
+            for need in needs if covers(service, cell) else ():
+                met, inside = reach.get(need.vm, _NOWHERE)
+                if need.peer is not None and need.peer != need.vm and met >> need.peer & 1:
+                    pairs.add((need.vm, need.peer))
+                if need.address in inside:
+                    single.add((need.vm, need.address))
         return Beyond(vms=vms - len(pairs), addresses=addresses - len(single))
 
-    def _inside(self, parts: Iterable[Prefix], domains: Iterable[str]) -> int:
-        """Return the VMs that hold addresses inside the prefixes."""
+    def _inside(self, parts: Iterable[Span], domains: Iterable[str]) -> int:
+        """Return the VMs that hold addresses inside the spans."""
         found: set[int] = set()
         for domain in domains:
             held = self._held[domain]
-            for prefix in parts:
-                begin = bisect.bisect_left(held, (prefix.version, int(prefix.network_address), 0))
-                end = bisect.bisect_left(held, (prefix.version, int(prefix.broadcast_address) + 1, 0))
-                found.update(number for _, _, number in held[begin:end])
+            for first, last in parts:
+                begin, end = bisect.bisect_left(held, (first, 0)), bisect.bisect_left(held, (last + 1, 0))
+                found.update(number for _, number in held[begin:end])
         return mask_of(found)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 
 from serai.model.address import LINK_LOCAL, Address
 from serai.model.inventory import VirtualMachine, Vnic
@@ -37,13 +37,19 @@ class Ends:
     target: End
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
+@dataclasses.dataclass(frozen=True, slots=True, eq=False)
 class _Place:
     """An address that a VM may have used."""
 
-    vm: VirtualMachine
     vnic: Vnic
-    address: Address
+    end: End
+    version: int
+    """Of IP, as the address says."""
+    is_link_local: bool
+
+    @property
+    def domain(self) -> str:
+        return self.vnic.network.routing_domain
 
 
 class Finder:
@@ -78,11 +84,12 @@ class Finder:
                 (mine, other)
                 for mine in source
                 for other in target
-                if mine.address.version == other.address.version
-                and mine.vnic.network.routing_domain == other.vnic.network.routing_domain
+                if mine.version == other.version and mine.domain == other.domain
             ]
-            pair = min(pairs, key=_preference) if len(pairs) > 1 else next(iter(pairs), None)
-            return pair and self._joined(pair[0].vnic.network.routing_domain, *pair)
+            if not pairs:
+                return None
+            mine, other = min(pairs, key=_preference) if len(pairs) > 1 else pairs[0]
+            return _joined(mine.domain, mine.end, other.end)
         if c.source is not None:
             return self._outward(source, c.target_address, inverted=False)
         if c.target is not None:
@@ -90,27 +97,27 @@ class Finder:
         known = self._world.networks.get(c.network)
         if known is None or c.source_address is None or c.target_address is None:
             return None
-        return self._joined(known.routing_domain, c.source_address, c.target_address)
+        ends = (self._end(known.routing_domain, address, None) for address in (c.source_address, c.target_address))
+        return _joined(known.routing_domain, *ends)
 
     def _outward(self, places: list[_Place], other: Address | None, *, inverted: bool) -> Ends | None:
         for place in places:
-            if other is not None and place.address.version == other.version:
-                domain = place.vnic.network.routing_domain
-                return self._joined(domain, other, place) if inverted else self._joined(domain, place, other)
+            if other is not None and place.version == other.version:
+                outside = self._end(place.domain, other, None)
+                return _joined(place.domain, *((outside, place.end) if inverted else (place.end, outside)))
         return None
 
-    def _joined(self, domain: str, source: _Place | Address, target: _Place | Address) -> Ends | None:
-        ends = Ends(domain, self._end(domain, source), self._end(domain, target))
-        return ends if ends.source.judged or ends.target.judged else None
+    def _place(self, vm: VirtualMachine, vnic: Vnic, address: Address) -> _Place:
+        end = self._end(vnic.network.routing_domain, address, (vm, vnic))
+        return _Place(vnic, end, address.version, address in LINK_LOCAL)
 
-    def _end(self, domain: str, place: _Place | Address) -> End:
-        address, user = (place.address, place.vnic.id) if isinstance(place, _Place) else (place, 0)
-        key = domain, address, user
+    def _end(self, domain: str, address: Address, user: tuple[VirtualMachine, Vnic] | None) -> End:
+        """Return an end; ``user``: the VM that used the address, where that is known."""
+        key = domain, address, user[1].id if user else 0
         found = self._ends.get(key)
         if found is None:
             holder = self._holders.get((domain, address))
-            judged = (place.vm, place.vnic) if isinstance(place, _Place) else holder
-            found = self._ends[key] = End(holder, address, judged)
+            found = self._ends[key] = End(holder, address, user or holder)
         return found
 
     def _places(self, path: str | None, address: Address | None, network: str, version: int | None) -> list[_Place]:
@@ -130,19 +137,18 @@ class Finder:
         there = [vnic for vnic in vm.vnics if vnic.network.path == network]
         vnics = there or list(vm.vnics)
         if address is not None:
-            exact = [_Place(vm, vnic, address) for vnic in vnics if _may_use(vnic, address)]
+            exact = [self._place(vm, vnic, address) for vnic in vnics if _may_use(vnic, address)]
             if exact:
                 return exact
             version = address.version
         return sorted(
-            (place for vnic in vnics for place in _own(vm, vnic) if version in {None, place.address.version}),
-            key=lambda place: place.address in LINK_LOCAL,
+            (self._place(vm, vnic, held) for vnic in vnics for held in vnic.held if version in {None, held.version}),
+            key=lambda place: place.is_link_local,
         )
 
 
-def _own(vm: VirtualMachine, vnic: Vnic) -> Iterator[_Place]:
-    for address in vnic.held:
-        yield _Place(vm, vnic, address)
+def _joined(domain: str, source: End, target: End) -> Ends | None:
+    return Ends(domain, source, target) if source.judged or target.judged else None
 
 
 def _may_use(vnic: Vnic, address: Address) -> bool:
@@ -152,7 +158,7 @@ def _may_use(vnic: Vnic, address: Address) -> bool:
 def _preference(pair: tuple[_Place, _Place]) -> tuple[bool, bool, int]:
     mine, other = pair
     return (
-        (mine.address in LINK_LOCAL) or (other.address in LINK_LOCAL),
+        mine.is_link_local or other.is_link_local,
         mine.vnic.network.path != other.vnic.network.path,
-        mine.address.version,
+        mine.version,
     )

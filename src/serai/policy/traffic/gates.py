@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 
 from serai.model.address import prefix_of
+from serai.model.inventory import VirtualMachine, Vnic
 from serai.model.policy import Action, Direction, RuleRef
 from serai.model.tenancy import Mode
 from serai.model.world import World
@@ -41,6 +42,7 @@ class Gates:
         self._known: dict[End, tuple[Seen, Seen]] = {}
         self._classes: dict[End, int] = {}
         self._numbers: dict[tuple[Seen, Seen, Mode | None], int] = {}
+        self._said: dict[tuple[int, int, Direction, int, int], Said] = {}
         self._both: dict[tuple[int, int, int, int], tuple[Said | None, Said | None]] = {}
 
     def judge_both(self, ends: Ends, protocol: int, port: int) -> tuple[Said | None, Said | None]:
@@ -57,8 +59,12 @@ class Gates:
         mine, other = (ends.source, ends.target) if direction is Direction.EGRESS else (ends.target, ends.source)
         if mine.judged is None:
             return None
-        decision = self._sides.decision(self._seen(mine)[0], direction, self._seen(other)[1], protocol, port)
-        return Said(*decision, mine.judged[0].mode)
+        key = self._class(mine), self._class(other), direction, protocol, port
+        found = self._said.get(key)
+        if found is None:
+            decision = self._sides.decision(self._seen(mine)[0], direction, self._seen(other)[1], protocol, port)
+            found = self._said[key] = Said(*decision, mine.judged[0].mode)
+        return found
 
     def _class(self, end: End) -> int:
         """Number what verdicts about an end depend on: ends of one class are judged alike."""
@@ -72,9 +78,12 @@ class Gates:
         """Return how its own gate sees an end, and how the other side does: a VM's other addresses are no VM's to it."""
         found = self._known.get(end)
         if found is None:
-            outside = self._sides.of_outside(prefix_of(end.address))
-            own, other = (
-                outside if by is None else self._sides.of_vnic(*by, end.address) for by in (end.judged, end.holder)
-            )
-            found = self._known[end] = own, other
+            own = self._looks(end, end.judged)
+            found = self._known[end] = own, own if end.holder is end.judged else self._looks(end, end.holder)
         return found
+
+    def _looks(self, end: End, by: tuple[VirtualMachine, Vnic] | None) -> Seen:
+        """Return how an address looks that a VM uses, or none."""
+        if by is None:
+            return self._sides.of_outside(prefix_of(end.address))
+        return self._sides.of_vnic(*by, end.address)

@@ -50,6 +50,8 @@ class Kind:
         An accepted conversation between two VMs may be told by the source's gate alone. So where the target's gate told
         nothing but denials, it counts that the source had answers, which only TCP tells for certain.
         """
+        if len(self.told) == 1:
+            return None if self.told[0].verdict is Verdict.DENIED else Amount.of(self.told[0])
         passed = {side: [c for c in found if c.verdict is not Verdict.DENIED] for side, found in self._by_side.items()}
         sums = {side: total(map(Amount.of, found)) for side, found in passed.items() if found}
         for side in self._by_side.keys() - sums.keys():
@@ -107,6 +109,8 @@ def scans(found: Iterable[tuple[Kind, Amount]]) -> list[Scan]:
 
 
 def _scan(source: str, tried: Sequence[tuple[Kind, Amount]]) -> Scan | None:
+    if len(tried) <= MOST_TRIES:
+        return None
     silent = [kind for kind, amount in tried if _had_no_answer(amount)]
     ports, targets = len({kind.service for kind in silent}), len({str(kind.target) for kind in silent})
     if max(ports, targets) <= MOST_TRIES:

@@ -5,14 +5,15 @@ from __future__ import annotations
 import bisect
 import heapq
 import itertools
-from collections.abc import Callable, Iterable, Sequence
-from ipaddress import IPv4Network, IPv6Network, collapse_addresses
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from ipaddress import IPv4Network, IPv6Network
 from typing import TypeVar
 
-from serai.model.address import Address, Prefix, in_order, prefix_of
+from serai.model.address import Prefix, in_order
 from serai.model.policy import PortRange
 from serai.model.ports import WITH_PORTS
 from serai.policy.traffic.seen import DYNAMIC, service_order
+from serai.policy.traffic.spots import IPV6, joined
 
 MOST_PREFIXES = 32
 """So many prefixes of one version stand in a rule before they are made wider."""
@@ -22,23 +23,19 @@ MOST_RANGES = 32
 """So many ranges of ports of one protocol stand in a rule before they are made wider."""
 _SHORTEST = {4: 8, 6: 16}
 """A prefix that would be shorter than this means that addresses come from all over: the whole of the version is written."""
+_WIDTH = {4: 32, 6: 128}
+_Part = tuple[int, int]
+"""The first address of a prefix, as its bits say, and its length."""
 T = TypeVar("T")
-_WHOLE: dict[int, Prefix] = {4: IPv4Network("0.0.0.0/0"), 6: IPv6Network("::/0")}
 
 
-def prefixes(addresses: Iterable[Address]) -> tuple[Prefix, ...]:
+def prefixes(spots: Iterable[int]) -> tuple[Prefix, ...]:
     """Return prefixes that hold all the addresses, and nothing else unless they would be too many; in order."""
-    exact = disjoint(map(prefix_of, addresses))
-    few = (prefix for version in (4, 6) for prefix in _few([one for one in exact if one.version == version]))
-    return tuple(sorted(few, key=in_order))
-
-
-def disjoint(parts: Iterable[Prefix]) -> list[Prefix]:
-    """Return the fewest prefixes that hold just what these hold."""
-    found = list(parts)
-    four: list[Prefix] = list(collapse_addresses(p for p in found if isinstance(p, IPv4Network)))
-    six: list[Prefix] = list(collapse_addresses(p for p in found if isinstance(p, IPv6Network)))
-    return [*four, *six]
+    found = sorted(set(spots))
+    at = bisect.bisect_left(found, IPV6)
+    four: list[Prefix] = [IPv4Network(part) for part in _few(found[:at], 4)]
+    six: list[Prefix] = [IPv6Network(part) for part in _few([each - IPV6 for each in found[at:]], 6)]
+    return tuple(sorted([*four, *six], key=in_order))
 
 
 def ranges(services: Iterable[PortRange]) -> tuple[PortRange, ...]:
@@ -52,8 +49,7 @@ def ranges(services: Iterable[PortRange]) -> tuple[PortRange, ...]:
     ):
         pairs = [(service.first, service.last) for service in each]
         if protocol in WITH_PORTS:  # all others are kinds of messages, and no two of them are one
-            joined = _joined(pairs)
-            pairs = joined if dynamic else list(_closed(joined))
+            pairs = joined(pairs) if dynamic else list(_closed(joined(pairs)))
         found += (PortRange(protocol=protocol, first=first, last=last) for first, last in pairs)
     return tuple(found)
 
@@ -64,23 +60,37 @@ def width(services: Iterable[PortRange]) -> int:
     return sum(
         last - first + 1
         for _, each in itertools.groupby(ordered, key=lambda service: service.protocol)
-        for first, last in _joined((service.first, service.last) for service in each)
+        for first, last in joined((service.first, service.last) for service in each)
     )
 
 
-def _few(exact: list[Prefix]) -> list[Prefix]:
+def _few(addresses: Sequence[int], version: int) -> list[_Part]:
+    width = _WIDTH[version]
+    exact = list(_exact(addresses, width))
     if len(exact) <= MOST_PREFIXES:
         return exact
-    wider = _merged(exact, WIDENED_PREFIXES, _around, lambda prefix: prefix.num_addresses)
-    version = exact[0].version
-    return [_WHOLE[version]] if any(prefix.prefixlen < _SHORTEST[version] for prefix in wider) else list(wider)
+    wider = _merged(
+        exact, WIDENED_PREFIXES, lambda one, other: _around(one, other, width), lambda part: 1 << width - part[1]
+    )
+    return [(0, 0)] if any(length < _SHORTEST[version] for _, length in wider) else wider
 
 
-def _around(one: Prefix, other: Prefix) -> Prefix:
-    """Return the longest prefix that contains both."""
-    first, last = int(one.network_address), int(other.broadcast_address)
-    length = one.max_prefixlen - (first ^ last).bit_length()
-    return one.supernet(new_prefix=min(length, one.prefixlen))
+def _exact(addresses: Iterable[int], width: int) -> Iterator[_Part]:
+    """Go through the fewest prefixes that hold just these addresses, in order."""
+    for first, last in joined((each, each) for each in addresses):
+        at = first
+        while at <= last:
+            aligned = (at & -at).bit_length() - 1 if at else width
+            room = min(aligned, (last - at + 1).bit_length() - 1)
+            yield at, width - room
+            at += 1 << room
+
+
+def _around(one: _Part, other: _Part, width: int) -> _Part:
+    """Return the longest prefix that contains both, of which the other one comes later."""
+    last = other[0] + (1 << width - other[1]) - 1
+    length = min(one[1], width - (one[0] ^ last).bit_length())
+    return one[0] >> width - length << width - length, length
 
 
 def _closed(exact: list[tuple[int, int]]) -> Sequence[tuple[int, int]]:
@@ -135,28 +145,3 @@ def _unlink(left: dict[int, T], after: dict[int, int], before: dict[int, int], n
     if gone in after:
         after[number] = after.pop(gone)
         before[after[number]] = number
-
-
-def _joined(pairs: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
-    """Make one of ranges, in order, that touch or overlap."""
-    joined: list[tuple[int, int]] = []
-    for first, last in pairs:
-        if joined and first <= joined[-1][1] + 1:
-            joined[-1] = (joined[-1][0], max(joined[-1][1], last))
-        else:
-            joined.append((first, last))
-    return joined
-
-
-class Reach:
-    """Which addresses some prefixes hold, apart from each other as ``prefixes`` returns them."""
-
-    def __init__(self, parts: Iterable[Prefix]) -> None:
-        """Take the prefixes."""
-        ends = sorted((p.version, int(p.network_address), int(p.broadcast_address)) for p in parts)
-        self._starts = [(version, first) for version, first, _ in ends]
-        self._lasts = [last for _, _, last in ends]
-
-    def __contains__(self, address: Address) -> bool:
-        at = bisect.bisect_right(self._starts, (address.version, int(address))) - 1
-        return at >= 0 and self._starts[at][0] == address.version and int(address) <= self._lasts[at]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Iterable
 from datetime import datetime
 from typing import Final, Self
@@ -53,13 +54,18 @@ class Conversation:
     @property
     def service(self) -> PortRange:
         """What it was opened to."""
-        if self.protocol in WITH_PORTS and self.port == 0:
-            return PortRange(protocol=self.protocol, first=DYNAMIC[0], last=DYNAMIC[1])
-        if self.port == ECHO_REQUEST.get(self.protocol):  # gates carry code 0 alone
-            return PortRange(protocol=self.protocol, first=self.port, last=self.port + 255)
-        if self.protocol in WITH_PORTS or self.protocol in ECHO_REQUEST:
-            return PortRange(protocol=self.protocol, first=self.port, last=self.port)
-        return PortRange(protocol=self.protocol)
+        return _service(self.protocol, self.port)
+
+
+@functools.cache
+def _service(protocol: int, port: int) -> PortRange:
+    if protocol in WITH_PORTS and port == 0:
+        return PortRange(protocol=protocol, first=DYNAMIC[0], last=DYNAMIC[1])
+    if port == ECHO_REQUEST.get(protocol):  # gates carry code 0 alone
+        return PortRange(protocol=protocol, first=port, last=port + 255)
+    if protocol in WITH_PORTS or protocol in ECHO_REQUEST:
+        return PortRange(protocol=protocol, first=port, last=port)
+    return PortRange(protocol=protocol)
 
 
 def service_order(service: PortRange) -> tuple[int, int, int]:
@@ -96,8 +102,7 @@ class Amount:
         )
 
     def __add__(self, other: Self) -> Self:
-        return dataclasses.replace(
-            self,
+        return type(self)(
             connections=self.connections + other.connections,
             unanswered=self.unanswered + other.unanswered,
             packets=self.packets + other.packets,
@@ -108,8 +113,7 @@ class Amount:
 
     def __or__(self, other: Self) -> Self:
         """Join what two gates told of the same conversations: each counts all of them, or what came through to it."""
-        return dataclasses.replace(
-            self,
+        return type(self)(
             connections=max(self.connections, other.connections),
             unanswered=max(self.unanswered, other.unanswered),
             packets=max(self.packets, other.packets),
@@ -125,11 +129,15 @@ def total(amounts: Iterable[Amount]) -> Amount:
     Raises:
         ValueError: there is nothing to sum up.
     """
-    sums = iter(amounts)
-    found = next(sums, None)
-    if found is None:
+    found = list(amounts)
+    if not found:
         message = "nothing was seen"
         raise ValueError(message)
-    for amount in sums:
-        found += amount
-    return found
+    return Amount(
+        connections=sum(amount.connections for amount in found),
+        unanswered=sum(amount.unanswered for amount in found),
+        packets=sum(amount.packets for amount in found),
+        bytes=sum(amount.bytes for amount in found),
+        first=min(amount.first for amount in found),
+        last=max(amount.last for amount in found),
+    )

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 
 from serai.model.policy import Expression, Operator
 from serai.model.tenancy import Scope
-from serai.policy.traffic.roster import Roster, mask_of
+from serai.policy.traffic.roster import Roster
 
 MOST_VALUES = 8
 """So many values of one label are listed in one selector."""
@@ -27,11 +28,14 @@ class Selection:
     """In the order in which they are written; none: all VMs of the scope."""
     chosen: int = dataclasses.field(compare=False)
     """The VMs that it picks, as a set of the roster's."""
+    classes: int = dataclasses.field(compare=False)
+    """Their classes."""
+    order: tuple[object, ...] = dataclasses.field(init=False, compare=False, repr=False)
+    """By what selections are sorted."""
 
-    @property
-    def order(self) -> tuple[object, ...]:
-        """By what selections are sorted."""
-        return (self.scope, *((e.key, e.operator.value, tuple(sorted(e.values))) for e in self.expressions))
+    def __post_init__(self) -> None:
+        order = (self.scope, *((e.key, e.operator.value, tuple(sorted(e.values))) for e in self.expressions))
+        object.__setattr__(self, "order", order)
 
     @property
     def weight(self) -> int:
@@ -59,7 +63,6 @@ class Selector:
     def __init__(self, roster: Roster) -> None:
         """Take the VMs that there are."""
         self._roster = roster
-        self._keys = roster.keys
         self._tightest: dict[int, Selection] = {}
         self._covers: dict[int, tuple[Selection, ...]] = {}
 
@@ -70,32 +73,33 @@ class Selector:
         there is one; but VMs of few tenants are picked tenant by tenant.
         """
         if wanted not in self._covers:
-            parts = [part for mine in self._tenants(wanted) for part in self._joined(self._split(mine, MOST_PARTS))]
-            self._covers[wanted] = tuple(sorted(parts, key=lambda part: part.order))
+            classes = self._roster.classes(wanted)
+            tenants = self._roster.by_tenant(classes)
+            found = [
+                part
+                for mine in (tenants if len(tenants) <= MOST_PARTS else [classes])
+                for part in self._joined(self._split(wanted, mine, MOST_PARTS))
+            ]
+            self._covers[wanted] = tuple(sorted(found, key=lambda part: part.order))
         return self._covers[wanted]
 
-    def tightest(self, wanted: int) -> Selection:
-        """Return the one selector that picks all of ``wanted``, and as few others as one can."""
-        if wanted not in self._tightest:
-            self._tightest[wanted] = self._one(wanted)
-        return self._tightest[wanted]
-
-    def _tenants(self, wanted: int) -> list[int]:
-        tenants: dict[Scope, list[int]] = {}
-        for number in self._roster.members(wanted):
-            tenants.setdefault(self._roster.vms[number].scope.root, []).append(number)
-        return [mask_of(numbers) for numbers in tenants.values()] if len(tenants) <= MOST_PARTS else [wanted]
+    def tightest(self, classes: int) -> Selection:
+        """Return the one selector that picks all of some classes, and as few others as one can."""
+        if classes not in self._tightest:
+            self._tightest[classes] = self._one(classes)
+        return self._tightest[classes]
 
     def _one(self, wanted: int) -> Selection:
-        scope = self._roster.shared_scope(wanted)
+        scopes, labels = self._roster.parted(wanted)
+        scope = self._roster.shared_scope(scopes)
         everybody = self._roster.under(scope)
-        requirements = self._requirements(wanted, everybody)
+        requirements = self._requirements([values.keys() for values in labels], everybody)
         tight = everybody
         for requirement in requirements:
             tight &= requirement.met
         needed = self._fewest(requirements, everybody, tight)
         expressions = tuple(e for r in sorted(needed, key=lambda r: r.rank) for e in r.expressions)
-        return Selection(scope=scope, expressions=expressions, chosen=tight)
+        return Selection(scope=scope, expressions=expressions, chosen=self._roster.members(tight), classes=tight)
 
     def _fewest(self, requirements: list[_Requirement], everybody: int, tight: int) -> tuple[_Requirement, ...]:
         """Leave out the requirements that do nothing beside the others."""
@@ -111,13 +115,11 @@ class Selector:
                 kept = fewer
         return kept
 
-    def _requirements(self, wanted: int, everybody: int) -> list[_Requirement]:
-        """Return what each label has to be like: which values it has before which it has not."""
-        numbers = tuple(self._roster.members(wanted))
-        mine = {key: {self._roster.vms[number].labels.get(key) for number in numbers} for key in self._keys}
+    def _requirements(self, mine: Sequence[AbstractSet[str | None]], everybody: int) -> list[_Requirement]:
+        """Return what each label, whose values these are, has to be like: which values it has before which it has not."""
         found, left = [], everybody
         for listed in (True, False):
-            for rank, (key, values) in enumerate(mine.items()):
+            for rank, (key, values) in enumerate(zip(self._roster.keys, mine, strict=True)):
                 if (None not in values and len(values) <= MOST_VALUES) is listed:
                     expressions, met = self._listed(key, values) if listed else self._others(key, values, left)
                     if left & ~met:
@@ -126,64 +128,67 @@ class Selector:
                 left &= requirement.met
         return found
 
-    def _listed(self, key: str, mine: set[str | None]) -> tuple[tuple[Expression, ...], int]:
+    def _listed(self, key: str, mine: AbstractSet[str | None]) -> tuple[tuple[Expression, ...], int]:
         """Require a label to have one of the values given."""
         named = frozenset(value for value in mine if value is not None)
         return (Expression(key=key, operator=Operator.IN, values=named),), _of(self._roster.values(key), named)
 
-    def _others(self, key: str, mine: set[str | None], left: int) -> tuple[tuple[Expression, ...], int]:
+    def _others(self, key: str, mine: AbstractSet[str | None], left: int) -> tuple[tuple[Expression, ...], int]:
         """Require a label to have none of the other values that it has on the VMs that are ``left``."""
-        values, having = self._roster.values(key), self._roster.having(key)
+        having = self._roster.having(key)
         if mine == {None}:
             return (Expression(key=key, operator=Operator.DOES_NOT_EXIST),), ~having
-        others = frozenset(value for value, mask in values.items() if mask & left and value not in mine)
+        others: set[str] = set()
+        for value in self._roster.values_of(key, left):
+            if value not in mine:
+                others.add(value)
+                if len(others) > MOST_VALUES:
+                    break
         few = 0 < len(others) <= MOST_VALUES
-        without = (Expression(key=key, operator=Operator.NOT_IN, values=others),) if few else ()
-        met = ~_of(values, others) if few else -1
+        without = (Expression(key=key, operator=Operator.NOT_IN, values=frozenset(others)),) if few else ()
+        met = ~_of(self._roster.values(key), others) if few else -1
         if None in mine or not left & ~having:
             return without, met
         return (Expression(key=key, operator=Operator.EXISTS), *without), met & having
 
-    def _split(self, wanted: int, room: int) -> tuple[Selection, ...]:
-        """Cover by up to ``room`` selectors where one does not do."""
-        whole = self.tightest(wanted)
+    def _split(self, wanted: int, classes: int, room: int) -> tuple[Selection, ...]:
+        """Cover those of the wanted VMs that are of some classes by up to ``room`` selectors where one does not do."""
+        whole = self.tightest(classes)
         best: tuple[Selection, ...] = (whole,)
-        excess = (whole.chosen & ~wanted).bit_count()
+        mine = self._roster.members(classes) & wanted
+        excess = (whole.chosen & ~mine).bit_count()
         if not excess or room == 1:
             return best
-        for groups in self._groupings(wanted, room):
-            parts = tuple(self.tightest(group) for group in groups)
-            more = (_chosen(parts) & ~wanted).bit_count()
+        for groups in self._groupings(classes, room):
+            parts = [self.tightest(group) for group in groups]
+            more = (_chosen(parts) & ~mine).bit_count()
             if (more, len(parts)) < (excess, len(best)):
-                best, excess = parts, more
+                firsts = [_lowest(self._roster.members(group) & wanted) for group in groups]
+                best = tuple(part for _, part in sorted(zip(firsts, parts, strict=True), key=lambda pair: pair[0]))
+                excess = more
         if len(best) == 1:
             return best
         spare = room - len(best)
         deeper: list[Selection] = []
         for part in best:
-            finer = (part,) if part.chosen & wanted == part.chosen else self._split(part.chosen & wanted, spare + 1)
+            exact = part.chosen & mine == part.chosen
+            finer = (part,) if exact else self._split(wanted, part.classes & classes, spare + 1)
             spare -= len(finer) - 1
             deeper += finer
         return tuple(deeper)
 
-    def _groupings(self, wanted: int, room: int) -> Iterator[list[int]]:
-        """Go through the ways to part VMs by one thing: their scope, or a label."""
-        numbers = tuple(self._roster.members(wanted))
-        for key in (None, *self._keys):
-            groups: dict[str | None, list[int]] = {}
-            for number in numbers:
-                vm = self._roster.vms[number]
-                groups.setdefault(vm.scope if key is None else vm.labels.get(key), []).append(number)
-                if len(groups) > room:
-                    break
+    def _groupings(self, classes: int, room: int) -> Iterator[list[int]]:
+        """Go through the ways to part classes by one thing: their scope, or a label."""
+        scopes, labels = self._roster.parted(classes)
+        for groups in (list(scopes.values()), *(list(values.values()) for values in labels)):
             if 1 < len(groups) <= room:
-                yield [mask_of(group) for group in groups.values()]
+                yield groups
 
     def _joined(self, parts: tuple[Selection, ...]) -> tuple[Selection, ...]:
         """Make one of two selectors where that picks nobody else."""
         chosen = _chosen(parts)
         for one, other in itertools.combinations(parts, 2):
-            both = self.tightest(one.chosen | other.chosen)
+            both = self.tightest(one.classes | other.classes)
             if not both.chosen & ~chosen:
                 rest = tuple(part for part in parts if part not in {one, other})
                 return self._joined((*rest, both))
@@ -203,11 +208,15 @@ def _of(values: Mapping[str, int], named: Iterable[str]) -> int:
     return found
 
 
-def _chosen(parts: tuple[Selection, ...]) -> int:
+def _chosen(parts: Iterable[Selection]) -> int:
     found = 0
     for part in parts:
         found |= part.chosen
     return found
+
+
+def _lowest(mask: int) -> int:
+    return mask & -mask
 
 
 def _weight(expression: Expression) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
+from typing import NamedTuple
 
 from serai.model.policy import Action, Direction, PortRange, Tier
 from serai.model.tenancy import Mode, Scope
@@ -17,11 +18,12 @@ from serai.policy.traffic.ends import End, Ends
 from serai.policy.traffic.evidence import count, moment
 from serai.policy.traffic.gates import Gates, Said
 from serai.policy.traffic.kinds import Kind, Scan, kinds, scans
-from serai.policy.traffic.needs import Edge, Needs
+from serai.policy.traffic.needs import Need, Needs
 from serai.policy.traffic.offers import Offers
 from serai.policy.traffic.roster import Roster
 from serai.policy.traffic.seen import Amount, Conversation
 from serai.policy.traffic.selection import Selector
+from serai.policy.traffic.spots import spot
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,14 +42,36 @@ class Suggestion:
     """What it admits and nobody was seen to do."""
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class _Found:
-    """A kind of conversation, and who the ends are now."""
+class _End(NamedTuple):
+    """An end, in the numbers of the roster."""
+
+    vm: int | None
+    """The VM of the scope whose gate judges this side; None: there is none."""
+    holder: int | None
+    """The VM that holds the address."""
+    address: int
+    is_beyond: bool
+    """The gate of a VM that is not of the scope judges this side."""
+
+
+class _Found(NamedTuple):
+    """A kind of conversation, who the ends are now, and what their gates say where there is no Tenant tier."""
 
     kind: Kind
+    service: PortRange
     amount: Amount
     """Of what gates let pass."""
-    ends: Ends
+    source: _End
+    target: _End
+    egress: Said | None
+    """None: no gate of a VM of the scope is asked."""
+    ingress: Said | None
+
+    def side(self, direction: Direction) -> tuple[_End, _End, Said | None]:
+        """Return one side: its own end, the other one, and what is said."""
+        if direction is Direction.EGRESS:
+            return self.source, self.target, self.egress
+        return self.target, self.source, self.ingress
 
 
 @dataclasses.dataclass(slots=True)
@@ -84,7 +108,8 @@ def suggest(
         services: the ports of Services by path, to be referred to.
         egress: govern egress, or do not; None: as said above.
     """
-    roster, below = Roster(world), _Below(world, scope)
+    roster = Roster(world)
+    below = _Below(world, scope, roster)
     left = _Left()
     found = _seen(below, conversations, left)
     admitted = [each for each in found if below.admits(each, left)]
@@ -95,8 +120,11 @@ def suggest(
     rules: list[Draft] = []
     beyond = Beyond()
     for direction in directions:
-        mine = drafts(below.needs(direction, admitted, roster), roster, selector)
-        beyond += counter.beyond(mine, below.seen(direction, admitted, roster))
+        judged = [(each, said) for each in admitted if (said := each.side(direction)[2])]
+        needed = [each for each, said in judged if not below.is_final(said)]
+        known = _summed(direction, (each for each, _ in judged))
+        mine = drafts(known if len(needed) == len(judged) else _summed(direction, needed), roster, selector)
+        beyond += counter.beyond(mine, known)
         rules += mine
     heading = _heading(scope, admitted, beyond, now)
     return Suggestion(
@@ -107,7 +135,7 @@ def suggest(
             *notes.scanning(left.scans),
             *notes.overruled(left.overruled),
             *notes.gone(left.gone),
-            *notes.abroad([each.kind for each in admitted if below.leaves(each.ends)], scope),
+            *notes.abroad([each.kind for each in admitted if each.source.is_beyond or each.target.is_beyond], scope),
             *notes.beyond(beyond),
         ),
         conversations=len(admitted),
@@ -119,8 +147,9 @@ def suggest(
 class _Below:
     """What is said of the VMs of a scope where there is no Tenant tier."""
 
-    def __init__(self, world: World, scope: Scope) -> None:
-        self._world, self._scope = world, scope
+    def __init__(self, world: World, scope: Scope, roster: Roster) -> None:
+        self._world, self._scope, self._roster = world, scope, roster
+        self._ends: dict[End, _End] = {}
         bare = dataclasses.replace(world, policies=tuple(p for p in world.policies if p.tier is not Tier.TENANT))
         self._gates = Gates(bare)
         self._admin = {r.ref for p in bare.policies if p.tier is Tier.ADMIN for rs in p.rules.values() for r in rs}
@@ -139,17 +168,22 @@ class _Below:
 
     def concerned(self, ends: Ends) -> bool:
         """Say whether a gate of a VM of the scope judges a side."""
-        return self._has(ends.source) or self._has(ends.target)
+        return self._of(ends.source).vm is not None or self._of(ends.target).vm is not None
 
-    def leaves(self, ends: Ends) -> bool:
-        """Say whether a VM beyond the scope judges the other side."""
-        return any(end.judged is not None and not self._has(end) for end in (ends.source, ends.target))
+    def judged(self, kind: Kind, amount: Amount, ends: Ends) -> _Found:
+        """Ask the sides that are the scope's."""
+        service, source, target = kind.service, self._of(ends.source), self._of(ends.target)
+        egress = ingress = None
+        if source.vm is not None:
+            egress = self._gates.judge(ends, Direction.EGRESS, service.protocol, service.first)
+        if target.vm is not None:
+            ingress = self._gates.judge(ends, Direction.INGRESS, service.protocol, service.first)
+        return _Found(kind, service, amount, source, target, egress, ingress)
 
     def admits(self, found: _Found, left: _Left) -> bool:
         """Say whether rules of the Tenant tier can admit it on all sides of the scope; note where they cannot."""
-        for direction in Direction:
-            said = self._said(found, direction)
-            if said is not None and said.action is Action.DENY and self._is_final(said):
+        for said in (found.egress, found.ingress):
+            if said is not None and said.action is Action.DENY and self.is_final(said):
                 left.overruled.append((found.kind, said))
                 return False
         return True
@@ -161,44 +195,42 @@ class _Below:
         governing = [policy.subject for policy in tier if Direction.EGRESS in policy.rules]
         if any(subject.contains(vm.scope, vm.labels) for subject in governing for vm in mine):
             return True
-        said = (self._said(found, Direction.EGRESS) for found in admitted)
+        said = (found.egress for found in admitted)
         return any(each is not None and each.action is Action.DENY for each in said)
 
-    def needs(self, direction: Direction, admitted: Iterable[_Found], roster: Roster) -> Needs:
-        """Return what rules have to admit on one side: all that nothing before the Tenant tier accepts."""
-        said = ((found, self._said(found, direction)) for found in admitted)
-        return self.seen(direction, [found for found, each in said if each and not self._is_final(each)], roster)
-
-    def seen(self, direction: Direction, admitted: Iterable[_Found], roster: Roster) -> Needs:
-        """Return what was seen on one side."""
-        edges: dict[PortRange, dict[Edge, Amount]] = {}
-        for found in admitted:
-            mine, other = _sides(found.ends, direction)
-            if mine.judged is None or not self._has(mine):
-                continue
-            peer = None if other.holder is None else roster.number[other.holder[0].path]
-            edge = Edge(roster.number[mine.judged[0].path], peer, other.address)
-            known = edges.setdefault(found.kind.service, {})
-            known[edge] = known[edge] + found.amount if edge in known else found.amount
-        return Needs(direction, edges)
-
-    def _said(self, found: _Found, direction: Direction) -> Said | None:
-        """Ask one side; None where it is not one of the scope's."""
-        if not self._has(_sides(found.ends, direction)[0]):
-            return None
-        service = found.kind.service
-        return self._gates.judge(found.ends, direction, service.protocol, service.first)
-
-    def _is_final(self, said: Said) -> bool:
+    def is_final(self, said: Said) -> bool:
         """Say whether the Tenant tier is not asked any more."""
         return said.mode is Mode.ISOLATE or said.ref in self._admin
 
-    def _has(self, end: End) -> bool:
-        return end.judged is not None and self._scope.contains(end.judged[0].scope)
+    def _of(self, end: End) -> _End:
+        found = self._ends.get(end)
+        if found is None:
+            judged, holder = (
+                None if by is None else self._roster.number[by[0].path] for by in (end.judged, end.holder)
+            )
+            ours = end.judged is not None and self._scope.contains(end.judged[0].scope)
+            found = self._ends[end] = _End(
+                judged if ours else None, holder, spot(end.address), judged is not None and not ours
+            )
+        return found
 
 
-def _sides(ends: Ends, direction: Direction) -> tuple[End, End]:
-    return (ends.source, ends.target) if direction is Direction.EGRESS else (ends.target, ends.source)
+def _summed(direction: Direction, found: Iterable[_Found]) -> Needs:
+    sums: dict[PortRange, dict[tuple[int, int | None, int], Amount]] = {}
+    for each in found:
+        mine, other, _ = each.side(direction)
+        if mine.vm is not None:
+            known = sums.setdefault(each.service, {})
+            between = mine.vm, other.holder, other.address
+            before = known.get(between)
+            known[between] = before + each.amount if before else each.amount
+    return Needs(
+        direction,
+        {
+            service: [Need(*between, service, amount) for between, amount in known.items()]
+            for service, known in sums.items()
+        },
+    )
 
 
 def _seen(below: _Below, conversations: Iterable[Conversation], left: _Left) -> list[_Found]:
@@ -214,14 +246,15 @@ def _seen(below: _Below, conversations: Iterable[Conversation], left: _Left) -> 
             if kind.denials:
                 left.denied.append(kind)
             if amount is not None:
-                passed.append(_Found(kind, amount, ends))
+                passed.append(below.judged(kind, amount, ends))
     left.scans = scans((found.kind, found.amount) for found in passed)
-    scanned = {kind.told[0] for scan in left.scans for kind in scan.left_out}
-    return [found for found in passed if found.kind.told[0] not in scanned]
+    scanned = {id(kind) for scan in left.scans for kind in scan.left_out}
+    return [found for found in passed if id(found.kind) not in scanned]
 
 
 def _order(kind: Kind) -> tuple[object, ...]:
-    return (str(kind.source), str(kind.target), kind.service.protocol, kind.service.first)
+    service = kind.service
+    return (str(kind.source), str(kind.target), service.protocol, service.first)
 
 
 def _heading(scope: Scope, admitted: Sequence[_Found], beyond: Beyond, now: datetime) -> str:
