@@ -69,6 +69,16 @@ spec:
 {vms}"""
 
 
+NODE = "<node>{}</node>".format(
+    "".join(
+        f"<domain type='test'><name>{name}</name><memory>8192</memory><os><type>hvm</type></os><devices>"
+        f"<interface type='ethernet'><mac address='{mac}'/><target dev='{tap}'/></interface></devices></domain>"
+        for name, tap, mac in (("vm", "t1", MAC), ("peer", "t2", PEER_MAC))
+    )
+)
+"""What libvirt's driver for tests runs: these two, from the beginning."""
+
+
 class Up:
     """``serai up`` as a process, with all that it keeps in one directory."""
 
@@ -79,13 +89,14 @@ class Up:
             f'database = "sqlite:///{directory}/serai.db"\nkeys = "{directory}/keys"\nnames = ["localhost"]\n'
             f'address = "127.0.0.1"\nclient = "{directory}/client.toml"\n'
         )
+        (directory / "node.xml").write_text(NODE)
         (directory / "policies").mkdir(exist_ok=True)
         self.start()
 
     def start(self, *more: str) -> None:
         command = [
             "setpriv", "--pdeathsig", "KILL", "--", *self.program, "up", "--host", "a", "--config", self.directory / "controller.toml",
-            "--state", self.directory / "state", "--libvirt", "test:///default", *more,
+            "--state", self.directory / "state", "--libvirt", f"test://{self.directory}/node.xml", *more,
         ]  # fmt: skip
         with (self.directory / "log").open("ab") as log:
             self.process = subprocess.Popen(list(map(str, command)), stderr=log, stdout=log)
