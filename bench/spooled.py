@@ -18,7 +18,7 @@ _MOST_BYTES: Final = 16 * 1024 * 1024
 
 def files(directory: Path) -> list[Path]:
     """Return the batches that are whole, in their order."""
-    found = [(batch, path) for path in directory.glob("*") if (batch := Batch.of(path)) and path.suffix != ".new"]
+    found = [(batch, path) for path in directory.glob("*") if path.suffix != ".new" and (batch := Batch.of(path))]
     return [path for _, path in sorted(found)]
 
 
