@@ -163,7 +163,13 @@ class FakeTraffic:
     async def suggest(self, who: Caller, body: flowapi.SuggestRequest) -> flowapi.Suggestion:
         del who
         yaml = f"# for {body.scope}\napiVersion: serai.dev/v1\n"
-        return flowapi.Suggestion(yaml=yaml, notes=["one thing is left out"], conversations=4, completeness=COMPLETE)
+        return flowapi.Suggestion(
+            yaml=yaml,
+            notes=["one thing is left out"],
+            conversations=4,
+            ungoverned={"ingress": ["/acme/shop:quiet"]},
+            completeness=COMPLETE,
+        )
 
     async def whatif(self, who: Caller, body: flowapi.WhatIfRequest) -> flowapi.WhatIf:
         del who

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import contextlib
 import os
-import pickle
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import BinaryIO, Final
 
+from serai.controller.elsewhere import begun, received
 from serai.policy.compiler.census import Members
 from serai.policy.compiler.domains import CompiledDomain, Progress, Shapes, compile_domains, untold
 from serai.policy.compiler.statutes import Statutes
@@ -48,7 +48,7 @@ def compile_in_parallel(
         others = [stack.enter_context(_elsewhere(share, statutes, shapes)) for share in shares[1:]]
         done |= compile_domains(shares[0], statutes, shapes, progress)
         for share, other in zip(shares[1:], others, strict=True):
-            made = _received(other)
+            made: dict[str, CompiledDomain] | None = received(other)
             if made is None:
                 done |= compile_domains(share, statutes, shapes, progress)
             else:
@@ -57,33 +57,7 @@ def compile_in_parallel(
     return {members.name: done[members.name] for members in everybody}
 
 
-@contextlib.contextmanager
-def _elsewhere(share: Sequence[Members], statutes: Statutes, shapes: Shapes) -> Iterator[BinaryIO]:
-    """Compile in a process of its own, which has all that this one has; what it makes can be read from what is returned."""
-    readable, writable = os.pipe()
-    process = os.fork()
-    if process == 0:
-        status = 1
-        # Whatever happens, nothing but this may happen here: cleaning up is for the process that was forked.
-        try:
-            os.close(readable)
-            with os.fdopen(writable, "wb") as pipe:
-                pickle.dump(compile_domains(share, statutes, shapes), pipe, protocol=pickle.HIGHEST_PROTOCOL)
-            status = 0
-        finally:
-            os._exit(status)
-    os.close(writable)
-    try:
-        with os.fdopen(readable, "rb") as pipe:
-            yield pipe
-    finally:
-        os.waitpid(process, 0)  # it is done, or will be as soon as it finds that nobody reads
-
-
-def _received(pipe: BinaryIO) -> dict[str, CompiledDomain] | None:
-    """Return what a process of ours has made; None where it failed."""
-    try:
-        made: dict[str, CompiledDomain] = pickle.load(pipe)  # noqa: S301 (a pipe to a process that this one has forked)
-    except (EOFError, pickle.UnpicklingError):
-        return None
-    return made
+def _elsewhere(
+    share: Sequence[Members], statutes: Statutes, shapes: Shapes
+) -> contextlib.AbstractContextManager[BinaryIO]:
+    return begun(lambda: compile_domains(share, statutes, shapes))

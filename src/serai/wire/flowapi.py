@@ -316,6 +316,8 @@ class Suggestion(Body, frozen=True, kw_only=True):
     """What it does not say, and why."""
     conversations: int
     """Kinds of conversations that it admits."""
+    ungoverned: Mapping[Literal["ingress", "egress"], Sequence[str]] = {}
+    """Paths of the scope's VMs for whom it does not speak, as nothing was seen of them that has to be admitted; of each direction that it governs."""
     completeness: Completeness
 
 

@@ -173,6 +173,7 @@ def test_suggestions_are_yaml_and_nothing_else(tmp_path: Path) -> None:
     file = tmp_path / "suggested.yaml"
     assert serai("suggest", "/acme", "-o", str(file)).stdout == ""
     assert file.read_text() == result.stdout
+    assert data("suggest", "/acme")["ungoverned"] == {"ingress": ["/acme/shop:quiet"]}
     assert "cannot be written" in serai("suggest", "/acme", "-o", str(tmp_path / "none/x.yaml"), status=2).output
 
 

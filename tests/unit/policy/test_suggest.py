@@ -81,6 +81,25 @@ def test_what_is_admitted_beyond_is_counted(world: World, choice: random.Random)
 
 @ANYHOW
 @given(worlds(), st.randoms(use_true_random=False))
+def test_for_whom_nothing_is_said_is_told(world: World, choice: random.Random) -> None:
+    scope, _, found = suggested(world, choice)
+    after, policies = applied(world, found.yaml)
+    assert Direction.INGRESS in found.ungoverned
+    for direction, paths in found.ungoverned.items():
+        subjects = [policy.subject for policy in policies if direction in policy.rules]
+        assert list(paths) == sorted(
+            path
+            for path, vm in after.vms.items()
+            if scope.contains(vm.scope) and not any(subject.contains(vm.scope, vm.labels) for subject in subjects)
+        )
+        told = [note for note in found.notes if note.startswith(f"{direction} of ")]
+        assert len(told) == bool(paths)
+        assert all(f"# {note}\n" in found.yaml for note in told)
+        assert all(path in told[0] for path in paths[:5])
+
+
+@ANYHOW
+@given(worlds(), st.randoms(use_true_random=False))
 def test_the_order_of_arrival_is_nothing(world: World, choice: random.Random) -> None:
     scope, seen, _ = suggested(world, choice)
     turned = dataclasses.replace(world, vms=dict(reversed(world.vms.items())), policies=world.policies[::-1])

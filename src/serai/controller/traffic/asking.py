@@ -137,7 +137,9 @@ class Asking:
             raise invalid("question", f"{error}: ask about less time, or fewer records") from error
         except EngineError as error:
             raise UnavailableError(str(error), retry_seconds=2) from error
-        rows: list[dict[str, Any]] = found.to_pylist()
+        rows: list[dict[str, Any]] = (
+            await asyncio.to_thread(found.to_pylist) if found.num_rows > MOST_ROWS else found.to_pylist()
+        )
         return rows
 
     async def endpoints(self, asked: Asked, numbers: Iterable[int]) -> dict[int, Row]:

@@ -13,7 +13,7 @@ from serai.model.ports import WITH_PORTS
 from serai.model.world import World
 from serai.policy.traffic.drafts import Draft
 from serai.policy.traffic.needs import Needs
-from serai.policy.traffic.roster import Roster, bits, mask_of
+from serai.policy.traffic.roster import Roster, bits, mask_of, union
 from serai.policy.traffic.seen import DYNAMIC, covers
 from serai.policy.traffic.selection import Selection
 from serai.policy.traffic.spots import Reach, Span, joined, span, spot
@@ -80,9 +80,9 @@ class Counter:
         for (mine, domains), members in groups.items():
             peers = [rules[at].peer for at in bits(mine)]
             parts = joined(span(p) for peer in peers if not isinstance(peer, Selection) for p in peer)
-            met = _union(peer.chosen for peer in peers if isinstance(peer, Selection))
+            met = union(peer.chosen for peer in peers if isinstance(peer, Selection))
             met |= self._inside(parts, domains)
-            met &= _union(self._members[domain] for domain in domains)
+            met &= union(self._members[domain] for domain in domains)
             size = met.bit_count()
             vms += sum(size - (met >> vm & 1) for vm in members)
             addresses += sum(last - first + 1 for first, last in parts) * len(members)
@@ -125,10 +125,3 @@ def _cells(ports: Iterable[PortRange]) -> list[PortRange]:
 def _weight(cell: PortRange) -> int:
     whole = cell.protocol not in WITH_PORTS or (cell.first, cell.last) == DYNAMIC
     return 1 if whole else cell.last - cell.first + 1
-
-
-def _union(masks: Iterable[int]) -> int:
-    found = 0
-    for mask in masks:
-        found |= mask
-    return found

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from serai.model.policy import Direction, Policy, Tier
 from serai.model.ports import format_ports
@@ -14,6 +14,8 @@ from serai.policy.traffic.gates import Said
 from serai.policy.traffic.kinds import Kind, Scan
 from serai.policy.traffic.seen import Amount, total
 
+FEW = 5
+"""So many VMs are named."""
 MOST = 20
 """So many conversations are listed of each sort, the largest first."""
 
@@ -26,6 +28,17 @@ def standing(world: World, scope: Scope, directions: Sequence[Direction]) -> Ite
         yield f"to stand in the place of {', '.join(tier[:MOST])}{more}: beside them it admits what they do as well"
     if Direction.EGRESS not in directions:
         yield "egress is not governed: nothing denies what these VMs open"
+
+
+def ungoverned(vms: Mapping[Direction, Sequence[str]]) -> Iterator[str]:
+    """Say for whom the suggested policies do not speak: VMs of which nothing was seen that has to be admitted."""
+    for direction, paths in vms.items():
+        if paths:
+            more = f" and {len(paths) - FEW} more" if len(paths) > FEW else ""
+            yield (
+                f"{direction} of {count(len(paths), 'VM')} is not governed, for nothing was seen that has to be admitted: "
+                f"{', '.join(paths[:FEW])}{more}"
+            )
 
 
 def denied(kinds: Sequence[Kind]) -> Iterator[str]:

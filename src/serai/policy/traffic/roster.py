@@ -44,7 +44,7 @@ class Roster:
                 values = self._values.setdefault(key, {})
                 values[value] = values.get(value, 0) | 1 << place
                 holders[key] = holders.get(key, 0) + len(numbers)
-        self._having = {key: _union(values.values()) for key, values in self._values.items()}
+        self._having = {key: union(values.values()) for key, values in self._values.items()}
         self.identifying = frozenset(
             key for key, values in self._values.items() if len(values) > _MANY_VALUES and 2 * len(values) > holders[key]
         )
@@ -72,7 +72,7 @@ class Roster:
         """Return all VMs of some classes."""
         found = self._vms.get(classes)
         if found is None:
-            found = self._vms[classes] = _union(map(self._members.__getitem__, bits(classes)))
+            found = self._vms[classes] = union(map(self._members.__getitem__, bits(classes)))
         return found
 
     # Of sets of classes
@@ -81,9 +81,9 @@ class Roster:
         """Return those of a scope and all below it."""
         return self._under.get(scope, 0)
 
-    def values(self, key: str) -> Mapping[str, int]:
-        """Return those that have each value of a label."""
-        return self._values[key]
+    def with_values(self, key: str, values: Iterable[str]) -> int:
+        """Return those that have one of some values of a label."""
+        return union(map(self._values[key].__getitem__, values))
 
     def values_of(self, key: str, classes: int) -> Iterator[str]:
         """Go through the values of a label that some classes have; some come several times."""
@@ -152,7 +152,8 @@ def mask_of(numbers: Iterable[int]) -> int:
     return int.from_bytes(raw, "little")
 
 
-def _union(masks: Iterable[int]) -> int:
+def union(masks: Iterable[int]) -> int:
+    """Return what is in any of these sets."""
     found = 0
     for mask in masks:
         found |= mask

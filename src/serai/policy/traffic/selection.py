@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from collections.abc import Set as AbstractSet
 
 from serai.model.policy import Expression, Operator
 from serai.model.tenancy import Scope
-from serai.policy.traffic.roster import Roster
+from serai.policy.traffic.roster import Roster, union
 
 MOST_VALUES = 8
 """So many values of one label are listed in one selector."""
@@ -131,7 +131,7 @@ class Selector:
     def _listed(self, key: str, mine: AbstractSet[str | None]) -> tuple[tuple[Expression, ...], int]:
         """Require a label to have one of the values given."""
         named = frozenset(value for value in mine if value is not None)
-        return (Expression(key=key, operator=Operator.IN, values=named),), _of(self._roster.values(key), named)
+        return (Expression(key=key, operator=Operator.IN, values=named),), self._roster.with_values(key, named)
 
     def _others(self, key: str, mine: AbstractSet[str | None], left: int) -> tuple[tuple[Expression, ...], int]:
         """Require a label to have none of the other values that it has on the VMs that are ``left``."""
@@ -146,7 +146,7 @@ class Selector:
                     break
         few = 0 < len(others) <= MOST_VALUES
         without = (Expression(key=key, operator=Operator.NOT_IN, values=frozenset(others)),) if few else ()
-        met = ~_of(self._roster.values(key), others) if few else -1
+        met = ~self._roster.with_values(key, others) if few else -1
         if None in mine or not left & ~having:
             return without, met
         return (Expression(key=key, operator=Operator.EXISTS), *without), met & having
@@ -161,7 +161,7 @@ class Selector:
             return best
         for groups in self._groupings(classes, room):
             parts = [self.tightest(group) for group in groups]
-            more = (_chosen(parts) & ~mine).bit_count()
+            more = (union(part.chosen for part in parts) & ~mine).bit_count()
             if (more, len(parts)) < (excess, len(best)):
                 firsts = [_lowest(self._roster.members(group) & wanted) for group in groups]
                 best = tuple(part for _, part in sorted(zip(firsts, parts, strict=True), key=lambda pair: pair[0]))
@@ -186,7 +186,7 @@ class Selector:
 
     def _joined(self, parts: tuple[Selection, ...]) -> tuple[Selection, ...]:
         """Make one of two selectors where that picks nobody else."""
-        chosen = _chosen(parts)
+        chosen = union(part.chosen for part in parts)
         for one, other in itertools.combinations(parts, 2):
             both = self.tightest(one.classes | other.classes)
             if not both.chosen & ~chosen:
@@ -199,20 +199,6 @@ def _met(requirements: tuple[_Requirement, ...], everybody: int) -> int:
     for requirement in requirements:
         everybody &= requirement.met
     return everybody
-
-
-def _of(values: Mapping[str, int], named: Iterable[str]) -> int:
-    found = 0
-    for value in named:
-        found |= values[value]
-    return found
-
-
-def _chosen(parts: Iterable[Selection]) -> int:
-    found = 0
-    for part in parts:
-        found |= part.chosen
-    return found
 
 
 def _lowest(mask: int) -> int:

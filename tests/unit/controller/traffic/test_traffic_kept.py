@@ -22,6 +22,7 @@ from serai.access.roles import Grant, Role
 from serai.controller.config import Config
 from serai.controller.errors import ForbiddenError, InvalidError, NotFoundError
 from serai.controller.main import Running, controller
+from serai.controller.traffic import learning
 from serai.controller.traffic.asking import Span
 from serai.controller.traffic.config import FlowSettings
 from serai.flowstore.exporter import ExportSettings
@@ -31,7 +32,7 @@ from serai.model.inventory import vnic_id
 from serai.model.policy import RuleRef
 from serai.model.reasons import Reason
 from serai.model.tenancy import ROOT, Scope
-from serai.wire import api
+from serai.wire import api, flowapi
 from serai.wire.records import encode
 from serai.wire.remote import FromController, Losses, Records, Taken
 
@@ -336,6 +337,36 @@ def test_hosts_are_told_to_whom_may_see_them(tmp_path: Path) -> None:
                 await made.service.top(ADMIN, span(), by="pairs", group="host", limit=10)
             with pytest.raises(InvalidError, match="a record tells the network of one end only"):
                 await made.service.service_map(ADMIN, span(), scope="/", group="network", depth=0, limit=10)
+
+    asyncio.run(test())
+
+
+@pytest.mark.parametrize("much", [1, 1000], ids=["elsewhere", "here"])
+def test_policies_come_from_traffic_and_are_tried_against_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, much: int
+) -> None:
+    monkeypatch.setattr(learning, "_MUCH", much)
+
+    async def test() -> None:
+        async with running(tmp_path) as (made, hearing):
+            rows = [row(1, 2), row(3, 2, port=25), row(2, 3, direction=1, port=25), row(2, 9, port=53)]
+            await kept(made, hearing, "a", batch(1, rows, at=moment()))
+            times = {"since": span().since, "until": span().until}
+            found = await made.service.suggest(ADMIN, flowapi.SuggestRequest(scope="/acme", **times))
+            assert (found.conversations, found.completeness.records) == (3, 4)
+            assert "from: [{scope: /globex}]\n      ports: [tcp/25]" in found.yaml
+            assert found.ungoverned == {"ingress": ("/acme/shop:web",)}
+            assert "# ingress of 1 VM is not governed" in found.yaml
+            mine = await made.service.suggest(SHOP, flowapi.SuggestRequest(scope="/acme/shop", **times))
+            assert mine.conversations == 0
+            assert "1 kinds of conversations with VMs that you may not see are left out" in mine.notes
+            suggested = {"base.yaml": world(), "suggested.yaml": found.yaml}
+            tried = await made.service.whatif(ADMIN, flowapi.WhatIfRequest(files=suggested, **times))
+            assert (tried.conversations, tried.more) == (3, 0)
+            assert {(each.change, each.source, each.target) for each in tried.rows} == {
+                ("allowed", "/acme/shop:web", "/acme/pay:db"),
+                ("allowed", "/globex:mail", "/acme/pay:db"),
+            }
 
     asyncio.run(test())
 
