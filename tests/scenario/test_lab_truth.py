@@ -25,7 +25,7 @@ from typing import Self
 import pytest
 from frames import ICMP, ICMPV6, TCP, UDP
 
-from serai.lab.datacenter import DataCenter
+from serai.lab.datacenter import RECORD_SECONDS, DataCenter
 from serai.lab.namespace import call_in_namespace
 from serai.lab.state import LabState
 from serai.lab.teardown import take_down
@@ -236,6 +236,9 @@ def add(sums: Seen, each: flowapi.Record) -> None:
 
 def test_records_are_what_was_seen_at_the_taps(center: DataCenter) -> None:
     began = datetime.now(UTC)
+    time.sleep(
+        2 * RECORD_SECONDS
+    )  # records are kept by whole seconds: what is asked for begins between two intervals without traffic
     [first], [other] = (taps(center.lab.plan.host_namespace(host)) for host in "ab")
     seen: dict[str, list[Seen]] = {WEB: [], APP: []}
     with contextlib.ExitStack() as stack:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -95,6 +96,14 @@ def migrate(center: DataCenter, domain: str, *options: str) -> str:
     return done.stderr
 
 
+def linked(center: DataCenter, host: str) -> None:
+    """Wait until an agent talks to the controller again."""
+    deadline = time.monotonic() + 30
+    while not ((link := center.agent_status(host).link) and link.connected):
+        assert time.monotonic() < deadline, "the agent does not come back"
+        time.sleep(0.1)
+
+
 def guarded(center: DataCenter) -> dict[str, str | None]:
     return {gate.domain or "": gate.vnic for gate in center.agent_status("a").gates}
 
@@ -167,6 +176,8 @@ def test_without_a_controller_nobody_comes_in_and_who_is_at_home_starts(center: 
         assert guarded(center)["acme-vault"] == "/acme:vault/eth0"
     finally:
         center.controller.start()
+        for host in "ab":
+            linked(center, host)
 
 
 def test_the_agent_answers_the_hook_at_once(center: DataCenter) -> None:
