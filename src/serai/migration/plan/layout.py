@@ -111,7 +111,9 @@ class Layout:
             return np.fromiter((self.number[each.host] for each in self.machines), np.int64, len(self.machines))
         except KeyError:
             lost = next(each for each in self.machines if each.host not in self.number)
-            raise PlanError(f"VM {lost.path} runs on {lost.host}, which is none of the hosts: name all of them") from None
+            raise PlanError(
+                f"VM {lost.path} runs on {lost.host}, which is none of the hosts: name all of them"
+            ) from None
 
     def _kinds(self) -> tuple[list[frozenset[str]], list[_Kind]]:
         """Return the sets of hosts that are allowed, in an order, and the kind of each VM."""
