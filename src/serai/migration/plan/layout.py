@@ -109,8 +109,11 @@ class Layout:
     def _places(self) -> Ints:
         try:
             return np.fromiter((self.number[each.host] for each in self.machines), np.int64, len(self.machines))
-        except KeyError as error:
-            raise PlanError(f"a VM runs on {error.args[0]}, which is none of the hosts: name all of them") from None
+        except KeyError:
+            lost = next(each for each in self.machines if each.host not in self.number)
+            raise PlanError(
+                f"VM {lost.path} runs on {lost.host}, which is none of the hosts: name all of them"
+            ) from None
 
     def _kinds(self) -> tuple[list[frozenset[str]], list[_Kind]]:
         """Return the sets of hosts that are allowed, in an order, and the kind of each VM."""

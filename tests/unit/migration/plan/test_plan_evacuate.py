@@ -181,7 +181,7 @@ def test_nothing_is_to_be_done() -> None:
             [host("a", 4)],
             [vm("/t:1", "b", 1, "a")],
             "a",
-            "a VM runs on b, which is none of the hosts: name all of them",
+            "VM /t:1 runs on b, which is none of the hosts: name all of them",
         ),
         ([host("a", 4), host("a", 3)], [], "a", "host a is there twice: name each once"),
         ([host("a", 4)], [vm("/t:1", "a", 1, "a")] * 2, "a", "VM /t:1 is there twice: name each once"),
