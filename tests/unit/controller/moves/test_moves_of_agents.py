@@ -113,7 +113,7 @@ class AgentHost:
         self.mover = self._mover()
 
     def _mover(self) -> Mover:
-        config = MoverConfig(host=self.name, state=self.state, port=0)
+        config = MoverConfig(host=self.name, state=self.state, address="127.0.0.1", port=0)
         return Mover(config, self.gates, self.at.hypervisors, lambda: "127.0.0.1")
 
     def start(self) -> None:
