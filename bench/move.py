@@ -81,7 +81,7 @@ spec: {{subnets: [10.0.0.0/24], bridge: br-acme, vni: 100}}
 apiVersion: serai.dev/v1
 kind: VirtualMachine
 metadata: {{name: web, scope: /acme}}
-spec: {{host: a, domain: acme-web, vnics: [{{network: front, mac: "52:54:00:ac:00:11", addresses: [10.0.0.11]}}]}}
+spec: {{host: a, domain: acme-web, memory: 320, vnics: [{{network: front, mac: "52:54:00:ac:00:11", addresses: [10.0.0.11]}}]}}
 ---
 apiVersion: serai.dev/v1
 kind: Policy

@@ -8,6 +8,8 @@ _NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,30}[a-z0-9])?")
 _MAC = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}")
 _INTERFACE_NAME_MAX = 15
 _VNI_MAX = 2**24 - 1
+MEMORY_MIB = 96
+"""What a guest has whose definition does not say."""
 
 
 class LabPlanError(ValueError):
@@ -53,7 +55,7 @@ class LabGuest:
     bridge: str
     host: str
     """Name of the host it starts on."""
-    memory_mib: int = 96
+    memory_mib: int = MEMORY_MIB
     address6: IPv6Interface | None = None
 
 

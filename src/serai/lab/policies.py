@@ -10,8 +10,9 @@ from pathlib import Path
 from serai.inventory.files import load
 from serai.lab.addresses import address6_of, address_of, first_address, first_subnet, subnet6
 from serai.lab.error import LabError
-from serai.lab.plan import LabGuest, LabHost, LabNetwork, LabPlan
+from serai.lab.plan import MEMORY_MIB, LabGuest, LabHost, LabNetwork, LabPlan
 from serai.model.inventory import Network, VirtualMachine
+from serai.model.placement import NO_NEEDS
 from serai.model.tenancy import Mode
 from serai.model.world import World
 
@@ -70,7 +71,8 @@ def plan_of(world: World, *, prefix: str = "serai-") -> LabPlan:
             raise LabError(f"host {host.name} has no address: the lab needs one to join the hosts")
         hosts.append(LabHost(name=host.name, underlay=first_address([host.address], f"host {host.name}")))
     networks = {path: _network(network) for path, network in world.networks.items()}
-    guests = [_guest(vm, networks) for vm in world.vms.values()]
+    needs = world.placement.vms
+    guests = [_guest(vm, networks, needs.get(vm.path, NO_NEEDS).memory) for vm in world.vms.values()]
     return LabPlan(hosts=tuple(hosts), networks=tuple(networks.values()), guests=tuple(guests), prefix=prefix)
 
 
@@ -88,7 +90,7 @@ def _network(network: Network) -> LabNetwork:
     )
 
 
-def _guest(vm: VirtualMachine, networks: dict[str, LabNetwork]) -> LabGuest:
+def _guest(vm: VirtualMachine, networks: dict[str, LabNetwork], memory: int | None) -> LabGuest:
     if len(vm.vnics) != 1 or vm.host is None or vm.domain is None:
         raise LabError(f"VM {vm.path} needs exactly one vNIC, and a host, to be built in the lab")
     (vnic,) = vm.vnics
@@ -101,5 +103,6 @@ def _guest(vm: VirtualMachine, networks: dict[str, LabNetwork]) -> LabGuest:
         network=network.name,
         bridge=network.bridge,
         host=vm.host,
+        memory_mib=memory or MEMORY_MIB,
         address6=IPv6Interface(f"{six}/{prefix.prefixlen}") if six and prefix else None,
     )
