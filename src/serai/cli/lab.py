@@ -188,7 +188,7 @@ def tour(which: _Lab, json_: bool) -> None:  # noqa: FBT001
         line(console(), f"Policies of the lab: {center.policies.path}. Edit them and run 'serai lab apply'.")
         line(
             console(),
-            "Look around: 'serai lab status', 'serai lab flows', 'serai can'. Take it away: 'serai lab down'.",
+            "Look around: 'serai lab status', and after 'eval \"$(serai lab env)\"' 'serai watch', 'serai moves'. Take it away: 'serai lab down'.",
         )
     sys.exit(0 if findings.good else 1)
 

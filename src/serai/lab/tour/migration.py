@@ -66,7 +66,7 @@ async def migrate(stage: Stage, vm: VirtualMachine, neighbour: VirtualMachine) -
     stage.narrator.say(
         f"Rules were at host {to} before the move (ruleset {facts.digest[:12]}); flows carried: {facts.flows_first} "
         f"before the guest was stopped, {facts.flows_later} after it, or again. It took {moved.ended - moved.began:.1f} s; the guest stood "
-        f"still for {(facts.gap_us or 0) / 1000:.0f} ms. The receipt is in the audit log: `serai moves verify {moved.ticket.move[:12]}`."
+        f"still for {(facts.gap_us or 0) / 1000:.0f} ms. The receipt is in the audit log: `serai moves verify {moved.ticket.move}`."
     )
     for row in dropped:
         stage.narrator.say(f"Dropped of the flood {row.source} -> {row.target}: {row.packets} (host {row.host}).")
