@@ -26,11 +26,11 @@ class Desk:
     """Lets VMs in, as the controller says."""
 
     def __init__(
-        self, ask: Ask, *, joined: Callable[[], bool], encrypted: Callable[[str], bool | None], alone: Alone
+        self, ask: Ask, *, joined: Callable[[], bool], encrypted: Callable[[], bool | None], alone: Alone
     ) -> None:
         """Ask by ``ask``, once the host has ``joined`` a site.
 
-        ``encrypted`` says whether the memory of a domain that comes can come over TLS only; ``alone``: what becomes of VMs that are
+        ``encrypted`` says whether the memory of who comes can come over TLS only; ``alone``: what becomes of VMs that are
         started while nobody answers. Who comes from another host must wait then.
         """
         self._ask, self._joined, self._encrypted, self._alone = ask, joined, encrypted, alone
@@ -56,7 +56,7 @@ class Desk:
                 domain=domain,
                 cards=[Card(mac=str(mac), bridge=bridge) for mac, bridge in cards.items()],
                 incoming=incoming,
-                encrypted=self._encrypted(domain) if incoming else None,
+                encrypted=self._encrypted() if incoming else None,
             )
         )
         if entry is None:

@@ -87,9 +87,7 @@ class Runtime:
         self._started = time.monotonic()
         self._discarding: asyncio.TimerHandle | None = None
         self._restored = 0
-        self._desk = Desk(
-            self._ask, joined=self._joined, encrypted=self._encrypted, alone=config.limits.without_controller
-        )
+        self._desk = Desk(self._ask, joined=self._joined, encrypted=_encrypted, alone=config.limits.without_controller)
 
     async def run(self) -> None:
         """Guard this host until cancelled.
@@ -428,10 +426,6 @@ class Runtime:
     def _joined(self) -> bool:
         return (self._config.state / "identity" / "host.pem").exists()
 
-    def _encrypted(self, _domain: str) -> bool | None:
-        """Whether a domain that comes can come over TLS only; None: libvirt here would take it in clear, too."""
-        return True if forces_tls() else None
-
     def _samples(self) -> local.SamplesReply:
         self._kernel.samples.read()
         ruleset = self._core.ruleset
@@ -483,6 +477,11 @@ class Runtime:
         for name in sorted(taps.keys() - guarded):
             _log.warning("no vNIC of the ruleset is behind this tap: its gate stays closed", tap=name, domain=domain)
         return local.GuardReply(guarded=sorted(taps.keys() & guarded), closed=sorted(taps.keys() - guarded))
+
+
+def _encrypted() -> bool | None:
+    """Whether a domain that comes can come over TLS only; None: libvirt here would take it in clear, too."""
+    return True if forces_tls() else None
 
 
 def _exists(ifindex: int) -> bool:

@@ -21,7 +21,7 @@ from serai.lab.state import LabState
 from serai.model.migration import Receipt
 from serai.wire import api, moveapi
 from serai.wire.client import Client, ClientError
-from serai.wire.profile import Profile, ProfileError, find
+from serai.wire.profile import Profile, ProfileError, read
 
 _NAME: Final = "controller"
 _LOOPBACK: Final = "127.0.0.1"
@@ -98,7 +98,7 @@ class LabController:
     def profile(self) -> Profile:
         """Whom people of this lab talk to, from this machine. LabError when it has never been up."""
         try:
-            return find({"XDG_CONFIG_HOME": str(self._directory / "nobody")}, self._people)
+            return read(self._people)
         except ProfileError as error:
             raise LabError("the lab's controller has never been up: take the lab down and bring it up again") from error
 
@@ -190,7 +190,7 @@ disk_gigabytes = 0.2
             if not first.exists():
                 return False
             # The controller's own names are for the underlay; from this machine's namespace it has another.
-            made = find({"XDG_CONFIG_HOME": str(self._directory / "nobody")}, first)
+            made = read(first)
             dataclasses.replace(made, url=f"https://{_LOOPBACK}:{port}").write(self._people)
         return self.answers()
 

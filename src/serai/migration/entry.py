@@ -6,6 +6,7 @@ import dataclasses
 import enum
 from collections.abc import Callable, Iterator, Mapping
 
+from serai.migration.obstacle import OtherPool
 from serai.migration.placement import Placement, Where
 from serai.model.inventory import Mac, VirtualMachine
 from serai.model.migration import Ticket
@@ -71,7 +72,7 @@ def judge(
     owner: Callable[[Mac], str | None],
     running: Where,
     going: Where,
-    ticket: Ticket | None,
+    ticket: Callable[[str], Ticket | None],
     terms: Terms,
 ) -> Entry:
     """Say whether a VM may do what it is about to do.
@@ -83,7 +84,7 @@ def judge(
         owner: the path of the VM that has a MAC address.
         running: where VMs are, by path, and ``going`` where some are about to go.
         going: see there.
-        ticket: the leave for the move of this VM that goes on just now.
+        ticket: the leave for the move of a VM, by its path, that goes on just now.
         terms: what the site asks for.
     """
     owners = sorted({path for mac in entering.cards if (path := owner(mac)) is not None and path in world.vms})
@@ -99,16 +100,16 @@ def judge(
     warnings: list[str] = []
     if entering.incoming:
         for demand, why in (
-            (terms.tickets, _unticketed(entering, vm, ticket)),
+            (terms.tickets, _unticketed(entering, vm, ticket(vm.path))),
             (terms.tls, _plain(entering)),
         ):
             if why and demand is not Demand.OFF:
                 (objections if demand is Demand.REQUIRE else warnings).append(why)
-        here = running
     else:
         objections += _elsewhere(entering, vm, running)
-        here = {path: host for path, host in running.items() if path != vm.path}
-    objections += map(str, placement.blocks(vm.path, entering.host, here, going))
+    obstacles = placement.blocks(vm.path, entering.host, running, going)
+    # Pools bind moves; of who is started elsewhere already it is said that it runs there.
+    objections += [str(each) for each in obstacles if entering.incoming or not isinstance(each, OtherPool)]
     return Entry(vm=vm.path, objections=tuple(objections), warnings=tuple(warnings))
 
 

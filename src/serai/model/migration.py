@@ -40,10 +40,6 @@ class Step(enum.StrEnum):
     """Nothing has moved: the VM is, protected, where it was."""
 
 
-ENDED: Final = frozenset({Step.DONE, Step.ABORTED})
-"""After these nothing follows."""
-
-
 class Ticket(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The controller's leave to move one VM, once, from one host to another."""
 

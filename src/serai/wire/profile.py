@@ -63,7 +63,7 @@ def find(environment: Mapping[str, str], system: Path = SYSTEM) -> Profile:
     """
     own = user_file(environment)
     file = next((file for file in (own, system) if _readable(file)), None)
-    found = _read(file) if file else None
+    found = read(file) if file else None
     url, token, ca = (environment.get(f"SERAI_{name.upper()}") for name in _FIELDS)
     if url is None and found is None:
         raise ProfileError("there is no controller to talk to: run `serai login URL`, or set SERAI_URL and SERAI_TOKEN")
@@ -103,7 +103,12 @@ def _readable(file: Path) -> bool:
         return False
 
 
-def _read(file: Path) -> Profile:
+def read(file: Path) -> Profile:
+    """Read a file that says it.
+
+    Raises:
+        ProfileError: it says nothing, or wrongly.
+    """
     try:
         data = tomllib.loads(file.read_text())
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:

@@ -29,7 +29,7 @@ class Controller:
     def __init__(self, answer: Entry | None, *, joined: bool = True, alone: Alone = Alone.START) -> None:
         self.answer = answer
         self.asked: list[Entering] = []
-        self.desk = Desk(self._ask, joined=lambda: joined, encrypted=lambda _: None, alone=alone)
+        self.desk = Desk(self._ask, joined=lambda: joined, encrypted=lambda: None, alone=alone)
 
     async def _ask(self, entering: Entering) -> Entry | None:
         self.asked.append(entering)

@@ -75,7 +75,14 @@ def asked(
 ) -> Entry:
     at = ({"/acme:vault": "a"} if entering.incoming else {}) if running is None else running
     return judge(
-        entering, WORLD, Placement.of(WORLD), owner=OWNERS.get, running=at, going={}, ticket=ticket, terms=terms
+        entering,
+        WORLD,
+        Placement.of(WORLD),
+        owner=OWNERS.get,
+        running=at,
+        going={},
+        ticket=lambda _: ticket,
+        terms=terms,
     )
 
 

@@ -49,10 +49,11 @@ class KnownSite:
 
     def obstacles(self, vm: str, to: str) -> Sequence[str]:
         """Return what tags, rules and pools say against it that a VM goes to a host; nothing: it may."""
-        world, signs = self._current.edition.catalog.world, self._shard.signs()
+        world = self._current.edition.catalog.world
         if vm not in world.vms:
             return ()
-        return [str(each) for each in self._placements.of(world, signs).blocks(vm, to, Reported(world.vms, signs))]
+        running = Reported(world.vms, self._shard.places)
+        return [str(each) for each in self._placements.of(world).blocks(vm, to, running)]
 
     def guards(self, host: str, vnics: Collection[int]) -> bool:
         """Say whether the gates of a host guard all of these."""

@@ -10,12 +10,11 @@ import structlog
 
 from serai.controller.current import Current
 from serai.controller.placing.entering import EntrySettings
-from serai.controller.placing.found import Owners, Placements, Reported, Signs
+from serai.controller.placing.found import Owners, Placements, Reported
 from serai.controller.shard import Shard
-from serai.migration.entry import Entering, Entry, judge
+from serai.migration.entry import Entering, judge
 from serai.model.inventory import Mac
 from serai.model.migration import Ticket
-from serai.model.world import World
 from serai.wire import remote
 
 _log = structlog.get_logger(__name__)
@@ -60,9 +59,13 @@ class Doorman:
             host=host, domain=message.domain, cards={Mac(card.mac): card.bridge for card in message.cards},
             incoming=message.incoming, encrypted=message.encrypted,
         )  # fmt: skip
-        edition = await self._current.catch_up()
-        # What hosts report is looked at here, and in no other thread; the rest may take its time when the resources are new.
-        entry = await asyncio.to_thread(self._judge, entering, edition.catalog.world, self._shard.signs())
+        world = (await self._current.catch_up()).catalog.world
+        # That may take its time when the resources are new; what hosts report and which moves go on changes meanwhile.
+        owners = await asyncio.to_thread(self._owners.of, world.vms)
+        entry = judge(
+            entering, world, self._placements.of(world), owner=owners.get, running=Reported(world.vms, self._shard.places),
+            going=self._tickets.going(), ticket=self._tickets.ticket, terms=self._settings.terms,
+        )  # fmt: skip
         if not entry.allowed:
             _log.warning(
                 "a VM is not let in", host=host, domain=message.domain, vm=entry.vm, why=list(entry.objections)
@@ -79,13 +82,3 @@ class Doorman:
                     warnings=list(entry.warnings),
                 ),
             )
-
-    def _judge(self, entering: Entering, world: World, signs: Signs) -> Entry:
-        owners = self._owners.of(world.vms)
-        placement = self._placements.of(world, signs)
-        going = self._tickets.going()
-        path = next((owners[mac] for mac in sorted(entering.cards) if mac in owners), None)
-        return judge(
-            entering, world, placement, owner=owners.get, running=Reported(world.vms, signs), going=going,
-            ticket=self._tickets.ticket(path) if path else None, terms=self._settings.terms,
-        )  # fmt: skip

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 
 from serai.controller.whereabouts import Sign, signs_of
 from serai.migration.placement import Placement
 from serai.model.inventory import VirtualMachine
 from serai.model.world import World
-
-Signs = Mapping[str, frozenset[Sign]]
-"""What each host reports."""
 
 
 class Owners:
@@ -36,19 +33,19 @@ class Placements:
         """Know of none."""
         self._last: tuple[World, Placement] | None = None
 
-    def of(self, world: World, hosts: Iterable[str]) -> Placement:
-        """Answer for ``world``, and for hosts beside those that it declares."""
+    def of(self, world: World) -> Placement:
+        """Answer for ``world``."""
         if self._last is None or self._last[0] is not world:
-            self._last = world, Placement.of(world, hosts)
+            self._last = world, Placement.of(world)
         return self._last[1]
 
 
 class Reported(Mapping[str, str]):
     """The host that each VM is reported on, looked for when it is asked; of several, amid a move, the last by name."""
 
-    def __init__(self, vms: Mapping[str, VirtualMachine], signs: Signs) -> None:
-        """Look among what hosts have told."""
-        self._vms, self._signs = vms, {host: signs[host] for host in sorted(signs, reverse=True)}
+    def __init__(self, vms: Mapping[str, VirtualMachine], places: Callable[[Iterable[Sign]], Collection[str]]) -> None:
+        """``places`` says which hosts have told of any of some signs."""
+        self._vms, self._places = vms, places
 
     def __getitem__(self, path: str) -> str:
         """Return the host.
@@ -56,11 +53,10 @@ class Reported(Mapping[str, str]):
         Raises:
             KeyError: no host reports the VM, or there is none.
         """
-        mine = set(signs_of(self._vms[path]))
-        for host, signs in self._signs.items():
-            if not mine.isdisjoint(signs):
-                return host
-        raise KeyError(path)
+        hosts = self._places(signs_of(self._vms[path]))
+        if not hosts:
+            raise KeyError(path)
+        return max(hosts)
 
     def __iter__(self) -> Iterator[str]:
         """Go through the VMs that are reported somewhere."""
