@@ -24,7 +24,7 @@ from typing import Final
 
 from bench.crowd import Crowd
 from bench.metric import Metric
-from bench.tapwatch import TapWatch, taps
+from bench.tapwatch import TapWatch
 from serai.lab.datacenter import DataCenter
 from serai.lab.image import default_image_directory
 from serai.lab.lifecycle import Lab
@@ -44,6 +44,7 @@ _DENIED_PORT: Final = 9999
 _DENIED_A_SECOND: Final = 300
 _PATIENCE_SECONDS: Final = 30.0
 _SETTLE_SECONDS: Final = 1.0
+_COME_SECONDS: Final = 120.0
 _VM: Final = "/acme:web"
 _DOMAIN: Final = "acme-web"
 _ADDRESS: Final = IPv4Address("10.0.0.11")
@@ -153,10 +154,14 @@ def _timed(ticks: TickSession, gaps_ms: list[float], move: Callable[[], object])
 def _move(center: DataCenter, to: str, tally: _Tally) -> None:
     """Move the VM with Serai, while what is denied to it goes on; count what passes at both taps."""
     source = "ab"[to == "a"]
-    here, there = (center.lab.plan.host_namespace(host) for host in (source, to))
-    [tap] = taps(here)
-    with TapWatch(here, tap, _MARK) as old, ThreadPoolExecutor(1) as pool, _denied(center):
-        coming = pool.submit(TapWatch.of_next, there, taps(there), _MARK)
+    here, there = map(center.lab.host, (source, to))
+    [tap] = here.taps()
+
+    def arrival(known: set[str]) -> TapWatch:
+        return TapWatch(there.namespace, there.next_tap(known, timeout_seconds=_COME_SECONDS), _MARK)
+
+    with TapWatch(here.namespace, tap, _MARK) as old, ThreadPoolExecutor(1) as pool, _denied(center):
+        coming = pool.submit(arrival, there.taps())
         moved = threading.Thread(target=center.move, args=(_VM, to))
         moved.start()
         with coming.result() as new:

@@ -21,8 +21,6 @@ _SOL_PACKET, _PACKET_STATISTICS = 263, 6
 _BUFFER_BYTES: Final = 64 << 20
 _HEAD_BYTES: Final = 256
 _TIME: Final = struct.Struct("qq")
-_WAIT_SECONDS: Final = 120.0
-_POLL_SECONDS: Final = 0.005
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -49,20 +47,6 @@ class TapWatch:
         self._over = threading.Event()
         self._until = 0
         self._thread = threading.Thread(target=self._watch, name=f"watch-{tap}", daemon=True)
-
-    @classmethod
-    def of_next(cls, namespace: str, known: set[str], mark: bytes) -> Self:
-        """Wait for a tap that is not there yet, and watch it from its first moment.
-
-        Raises:
-            TimeoutError: none has come.
-        """
-        deadline = time.monotonic() + _WAIT_SECONDS
-        while time.monotonic() < deadline:
-            if fresh := taps(namespace) - known:
-                return cls(namespace, fresh.pop(), mark)
-            time.sleep(_POLL_SECONDS)
-        raise TimeoutError("no tap has come to the destination")
 
     def __enter__(self) -> Self:
         """Begin to take down."""
@@ -99,11 +83,6 @@ class TapWatch:
             if self._over.is_set() and frame.ns > self._until:
                 return
             self.frames.append(frame)
-
-
-def taps(namespace: str) -> set[str]:
-    """The guests' taps in a namespace."""
-    return call_in_namespace(namespace, lambda: {name for _, name in socket.if_nameindex() if name.startswith("vnet")})
 
 
 def _open(tap: str) -> socket.socket:

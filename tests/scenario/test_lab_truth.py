@@ -192,22 +192,13 @@ class Session:
             time.sleep(0.01)
 
 
-def taps(namespace: str) -> set[str]:
-    return call_in_namespace(namespace, lambda: {name for _, name in socket.if_nameindex() if name.startswith("vnet")})
-
-
 def watched(center: DataCenter, host: str, tap: str) -> Witness:
     return Witness(tap, within=functools.partial(call_in_namespace, center.lab.plan.host_namespace(host)))
 
 
 def next_tap(center: DataCenter, host: str, known: set[str]) -> Witness:
     """Wait for a tap that is not there yet, and watch it from its first moment."""
-    deadline = time.monotonic() + 60
-    while time.monotonic() < deadline:
-        if fresh := taps(center.lab.plan.host_namespace(host)) - known:
-            return watched(center, host, fresh.pop())
-        time.sleep(0.01)
-    raise AssertionError(f"no tap has come to host {host}")
+    return watched(center, host, center.lab.host(host).next_tap(known, timeout_seconds=60))
 
 
 def records(center: DataCenter, since: datetime) -> dict[str, Seen]:
@@ -239,7 +230,7 @@ def test_records_are_what_was_seen_at_the_taps(center: DataCenter) -> None:
     time.sleep(
         2 * RECORD_SECONDS
     )  # records are kept by whole seconds: what is asked for begins between two intervals without traffic
-    [first], [other] = (taps(center.lab.plan.host_namespace(host)) for host in "ab")
+    [first], [other] = (center.lab.host(host).taps() for host in "ab")
     seen: dict[str, list[Seen]] = {WEB: [], APP: []}
     with contextlib.ExitStack() as stack:
         for vm, host, tap in ((WEB, "a", first), (APP, "b", other)):
@@ -251,7 +242,7 @@ def test_records_are_what_was_seen_at_the_taps(center: DataCenter) -> None:
         mix(center)
         with Session(center, ADDRESSES[WEB][0]) as session, ThreadPoolExecutor(1) as pool:
             for to in ("b", "a"):
-                known = taps(center.lab.plan.host_namespace(to))
+                known = center.lab.host(to).taps()
                 moving = pool.submit(center.move, WEB, to)
                 seen[WEB].append(stack.enter_context(next_tap(center, to, known)).flows)
                 moving.result()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import os
-import shlex
 import socket
 import subprocess
 import sys
@@ -14,6 +13,7 @@ from pathlib import Path
 from typing import Final
 
 from serai.lab.error import LabError
+from serai.lab.logs import tail
 from serai.lab.namespace import namespace_path
 from serai.lab.plan import LabPlan
 from serai.lab.process import wait_until_gone
@@ -75,7 +75,7 @@ class LabController:
         deadline = time.monotonic() + _START_SECONDS
         while not self._ready(port):
             if process.poll() is not None or time.monotonic() > deadline:
-                raise LabError(f"the controller does not answer: {_tail(self.log)}")
+                raise LabError(f"the controller does not answer: {tail(self.log)}")
             time.sleep(_POLL_SECONDS)
 
     def kill(self) -> None:
@@ -201,7 +201,3 @@ def _people_socket(port: int) -> socket.socket:
         return socket.create_server((_LOOPBACK, port))
     except OSError as error:
         raise LabError(f"port {port} of {_LOOPBACK}, where this lab's controller was, is taken: {error}") from error
-
-
-def _tail(log: Path) -> str:
-    return " / ".join(shlex.quote(line) for line in log.read_text(errors="replace").splitlines()[-5:])

@@ -3,15 +3,17 @@
 import os
 import shlex
 import signal
+import socket
 import subprocess
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
 from serai.lab import hostfiles
 from serai.lab.domain import Hypervisor
 from serai.lab.error import LabError
-from serai.lab.namespace import namespace_path
+from serai.lab.logs import tail
+from serai.lab.namespace import call_in_namespace, namespace_path
 from serai.lab.pki import make_host_certificate
 from serai.lab.plan import LabPlan
 from serai.lab.process import children, outside_pid
@@ -20,8 +22,10 @@ from serai.lab.state import LabState
 _START_SECONDS = 30.0
 # A daemon that cannot start at all ends within this time.
 _SETTLE_SECONDS = 0.2
-_LOG_TAIL_LINES = 5
 _POLL_SECONDS = 0.02
+_TAP = "vnet"
+"""What libvirt calls taps that it makes, before a number."""
+_TAP_SECONDS = 0.005
 
 
 class HypervisorHost:
@@ -94,6 +98,21 @@ class HypervisorHost:
         """Say whether the host's first process runs."""
         return self._init_pid() is not None
 
+    def taps(self) -> set[str]:
+        """Return the names of its guests' taps."""
+        return call_in_namespace(
+            self.namespace, lambda: {name for _, name in socket.if_nameindex() if name.startswith(_TAP)}
+        )
+
+    def next_tap(self, known: Collection[str], *, timeout_seconds: float) -> str:
+        """Wait for a tap that is none of those known, and return its name at once. LabError when none comes."""
+        deadline = time.monotonic() + timeout_seconds
+        while time.monotonic() < deadline:
+            if fresh := self.taps() - set(known):
+                return fresh.pop()
+            time.sleep(_TAP_SECONDS)
+        raise LabError(f"no tap has come to host {self.name} within {timeout_seconds:.0f} s")
+
     def run(self, argv: Sequence[str], *, timeout_seconds: float = 60.0) -> subprocess.CompletedProcess[str]:
         """Run a command inside the host, wait for it, and return its status and output (text)."""
         try:
@@ -138,7 +157,7 @@ class HypervisorHost:
         while record.alive() and time.monotonic() < deadline:
             time.sleep(_POLL_SECONDS)
         if not record.alive():
-            raise LabError(f"{argv[0]} did not stay alive on host {self.name}: {_tail(log, before)}")
+            raise LabError(f"{argv[0]} did not stay alive on host {self.name}: {tail(log, before)}")
         return record.pid
 
     def _record_name(self, what: str) -> str:
@@ -167,7 +186,7 @@ class HypervisorHost:
             if dead or time.monotonic() > deadline:
                 what = "ended at once" if dead else f"does not answer after {_START_SECONDS:.0f} s"
                 logs = (log, self.path("/var/log/libvirt/libvirtd.log"))
-                raise LabError(f"libvirtd on host {self.name} {what}: {' | '.join(_tail(each) for each in logs)}")
+                raise LabError(f"libvirtd on host {self.name} {what}: {' | '.join(tail(each) for each in logs)}")
             time.sleep(_POLL_SECONDS)
 
 
@@ -207,12 +226,3 @@ def _start_outer(namespace: str, script: Path, *, stdin: int, log: Path) -> int:
         raise LabError("nsenter is not installed; run tools/setup") from error
     finally:
         os.close(output)
-
-
-def _tail(path: Path, start: int = 0) -> str:
-    """Last lines of a log, on one line; start is where in the file they may begin."""
-    try:
-        lines = path.read_bytes()[start:].decode(errors="replace").strip().splitlines()
-    except OSError:
-        return f"{path} is missing"
-    return " / ".join(lines[-_LOG_TAIL_LINES:]) or f"{path} says nothing"
