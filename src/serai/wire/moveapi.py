@@ -4,17 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Literal
 
 import msgspec
 
+from serai.migration.states import State
 from serai.model.migration import Facts, Receipt, Step
 from serai.wire.api import Body, Sentence, Word
-
-Standing = Literal[
-    "waiting", "planned", "prepared", "copied", "switched", "live", "carried", "fenced", "aborting", "done", "aborted"
-]
-"""Where a move stands; see docs/MOVES.md."""
 
 
 class MoveRequest(Body, frozen=True, kw_only=True):
@@ -46,7 +41,7 @@ class Move(Body, frozen=True, kw_only=True):
     asked: datetime
     epoch: int
     """Counts the moves of this VM."""
-    state: Standing
+    state: State
     since: datetime
     """It stands there since then."""
     reached: Step

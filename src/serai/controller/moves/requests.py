@@ -174,7 +174,7 @@ def told(move: MoveRecord) -> Move:
     """Return a move as the API tells it."""
     return Move(
         id=move.id, number=move.number, vm=move.vm, source=move.source, to=move.to, by=move.by, asked=move.asked,
-        epoch=move.epoch, state=move.state.value, since=move.since, reached=move.reached, version=move.version, why=move.why or move.note,
+        epoch=move.epoch, state=move.state, since=move.since, reached=move.reached, version=move.version, why=move.why or move.note,
         ended=move.ended, facts=move.receipt.facts if move.receipt else together(move.here, move.there, move.digest),
         receipt=move.receipt,
     )  # fmt: skip
