@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import Any
 
@@ -157,12 +158,14 @@ def test_a_stream_goes_on(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
     del monkeypatch
     stream = Stream(host)
     stream.start()
-    gates = host.start()
-    then = stream.segments
-    while stream.is_alive() and stream.segments < then + 20:
-        stream.join(0.01)
-    stream.over.set()
-    stream.join()
+    try:
+        gates = host.start()
+        then, until = stream.segments, time.monotonic() + 10
+        while stream.segments < then + 20 and time.monotonic() < until:
+            time.sleep(0.01)
+    finally:
+        stream.over.set()
+        stream.join()
     assert stream.segments >= then + 20, f"it stands still at {stream.seq}"
     gates.close()
 
