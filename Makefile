@@ -11,7 +11,7 @@ lab: setup ## bring up the data center in a box and show what it does
 	$(BIN)/serai lab tour
 
 test: setup check ## all checks, then all tests
-	$(BIN)/pytest -q --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
+	$(BIN)/pytest -q --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder --durations 20
 
 check: setup ## style, types and the direction of imports
 	$(BIN)/ruff check

@@ -34,7 +34,7 @@ def rights(grants: tuple[Grant, ...], within: tuple[Grant, ...] | None = None) -
     return {(v, w) for v, w in itertools.product(Verb, THINGS) if isinstance(decide(caller, v, w), Allowed)}
 
 
-@settings(deadline=None)
+@settings(deadline=None, max_examples=50)
 @given(
     st.sampled_from(SCOPES),
     st.fixed_dictionaries(dict.fromkeys(NAMES[:3], SETS)),
