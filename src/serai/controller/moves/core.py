@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Collection
 from datetime import UTC, datetime, timedelta
+from typing import Final
 
 import msgspec
 
@@ -49,7 +50,7 @@ _ORDER = list(Step)
 _ON_THE_WAY = frozenset({State.PREPARED, State.COPIED, State.SWITCHED, State.ABORTING})
 _BEFORE_SWITCH = frozenset({State.PLANNED, State.PREPARED, State.COPIED})
 _COPYING = frozenset({State.PREPARED, State.COPIED})
-_GONE = timedelta(seconds=3)
+GONE: Final = timedelta(seconds=3)
 """How long the hypervisor of a destination may not tell of a VM that comes by itself, and has been there before."""
 
 
@@ -221,7 +222,7 @@ class MovesCore:
     def _pass_time(self) -> None:
         for move in list(self._open.values()):
             if not move.migrate and move.state in _COPYING and move.to in self._site.places(move.vm, _vnics(move)):
-                self._due[move.id] = min(self._now + _GONE, move.since + limit(move.state, self._settings))
+                self._due[move.id] = min(self._now + GONE, move.since + limit(move.state, self._settings))
             if self._due[move.id] <= self._now:
                 self._happen(move, self._overdue(move), why=overdue(move, self._site))
 
