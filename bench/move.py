@@ -1,7 +1,7 @@
 """Live migrations to and fro under load, with Serai and without it, by turns: what is lost, what leaks, and what Serai adds to the gap.
 
 Two labs stand side by side. In one the hosts have agents and gates, and `serai migrate` moves the VM; in the other there is nothing
-but libvirt, which moves the same kind of VM under the same load. Everything that is counted is counted outside the gates: by the
+but libvirt, which moves the same kind of VM under the same load, watched alike. Everything that is counted is counted outside the gates: by the
 clients, by the guests' own services, and by packet sockets at the taps.
 """
 
@@ -14,7 +14,7 @@ import statistics
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from functools import partial
@@ -24,7 +24,7 @@ from typing import Final
 
 from bench.crowd import Crowd
 from bench.metric import Metric
-from bench.tapwatch import TapWatch
+from bench.tapwatch import Frame, TapWatch
 from serai.lab.datacenter import DataCenter
 from serai.lab.image import default_image_directory
 from serai.lab.lifecycle import Lab
@@ -116,8 +116,9 @@ def measure(moves: int = MOVES, connections: int = CONNECTIONS) -> Iterator[Metr
         with _load(inside, connections) as (crowd, ticks), _load(beside, connections) as (_, bare_ticks):
             for number in range(moves):
                 to = "ba"[number % 2]
-                tally.seconds.append(_timed(ticks, tally.gaps_ms, partial(_move, center, to, tally)))
-                tally.bare_seconds.append(_timed(bare_ticks, tally.bare_gaps_ms, partial(lab.migrate, _DOMAIN, to)))
+                tally.seconds.append(_timed(ticks, tally.gaps_ms, partial(_counted, center, to, tally)))
+                bare = partial(_watched, lab, to, partial(lab.migrate, _DOMAIN, to))
+                tally.bare_seconds.append(_timed(bare_ticks, tally.bare_gaps_ms, bare))
             tally.lost = len(crowd.lost(patience_seconds=_PATIENCE_SECONDS))
             dropped = _dropped(center, began)
     denied = dropped.pop(Reason.DENIED.name.lower(), 0)
@@ -151,29 +152,37 @@ def _timed(ticks: TickSession, gaps_ms: list[float], move: Callable[[], object])
     return seconds
 
 
-def _move(center: DataCenter, to: str, tally: _Tally) -> None:
-    """Move the VM with Serai, while what is denied to it goes on; count what passes at both taps."""
+def _counted(center: DataCenter, to: str, tally: _Tally) -> None:
+    """Move the VM with Serai, and count what passes at both taps."""
+    old, new = _watched(center.lab, to, partial(center.move, _VM, to))
+    last = max((frame.ns for frame in old if not frame.to_vm), default=0)
+    first = min((frame.ns for frame in new if not frame.to_vm), default=0)
+    tally.leaked += sum(frame.marked and frame.to_vm for frame in (*old, *new))
+    tally.unprotected += sum(frame.to_vm and frame.ns < last for frame in new)
+    tally.unprotected += sum(frame.to_vm and frame.ns > first for frame in old)
+
+
+def _watched(lab: Lab, to: str, move: Callable[[], object]) -> tuple[Sequence[Frame], Sequence[Frame]]:
+    """Move the VM, while what is denied to it goes on; return what passed at its old tap and at its new one."""
     source = "ab"[to == "a"]
-    here, there = map(center.lab.host, (source, to))
-    [tap] = here.taps()
+    here, there = map(lab.host, (source, to))
+    if len(taps := here.taps()) != 1:
+        raise RuntimeError(
+            f"the guest is not at host {source} any more: under TCG it may die of a move on a busy machine"
+        )
 
     def arrival(known: set[str]) -> TapWatch:
         return TapWatch(there.namespace, there.next_tap(known, timeout_seconds=_COME_SECONDS), _MARK)
 
-    with TapWatch(here.namespace, tap, _MARK) as old, ThreadPoolExecutor(1) as pool, _denied(center):
+    with TapWatch(here.namespace, taps.pop(), _MARK) as old, ThreadPoolExecutor(2) as pool, _denied(lab):
         coming = pool.submit(arrival, there.taps())
-        moved = threading.Thread(target=center.move, args=(_VM, to))
-        moved.start()
+        moved = pool.submit(move)
         with coming.result() as new:
-            moved.join()
+            moved.result()
             time.sleep(_SETTLE_SECONDS)
     if not new.frames:
         raise RuntimeError("nothing was seen at the destination: the account proves nothing")
-    last = max((frame.ns for frame in old.frames if not frame.to_vm), default=0)
-    first = min((frame.ns for frame in new.frames if not frame.to_vm), default=0)
-    tally.leaked += sum(frame.marked and frame.to_vm for frame in (*old.frames, *new.frames))
-    tally.unprotected += sum(frame.to_vm and frame.ns < last for frame in new.frames)
-    tally.unprotected += sum(frame.to_vm and frame.ns > first for frame in old.frames)
+    return old.frames, new.frames
 
 
 def _dropped(center: DataCenter, since: datetime) -> dict[str, int]:
@@ -186,9 +195,9 @@ def _dropped(center: DataCenter, since: datetime) -> dict[str, int]:
 
 
 @contextlib.contextmanager
-def _denied(center: DataCenter) -> Iterator[None]:
+def _denied(lab: Lab) -> Iterator[None]:
     """Send to the VM what the policy denies, and ask the network for it by broadcasts, which reach both hosts' taps."""
-    namespace = center.lab.plan.outside_namespace("acme-front")
+    namespace = lab.plan.outside_namespace("acme-front")
     over = threading.Event()
 
     def flood() -> None:

@@ -36,6 +36,8 @@ _EVENTS: Final[Mapping[tuple[int, int], Life]] = {
     (libvirt.VIR_DOMAIN_EVENT_STOPPED, _ANY): Life.GONE,
 }
 """What libvirt's events mean, by event and detail; others say nothing of moves."""
+_SAME_TAPS: Final = {libvirt.VIR_DOMAIN_EVENT_SUSPENDED, libvirt.VIR_DOMAIN_EVENT_RESUMED}
+"""A guest that stops for a moment keeps its taps. Who asked for them amid a move would hold libvirt up when every millisecond counts."""
 _HELD: Final = {
     libvirt.VIR_DOMAIN_PAUSED_MIGRATION, libvirt.VIR_DOMAIN_PAUSED_STARTING_UP, libvirt.VIR_DOMAIN_PAUSED_POSTCOPY,
 }  # fmt: skip
@@ -90,7 +92,8 @@ class LibvirtWatch:
             life = life_after(kind, detail)
             if life is not None:  # packets wait for it: it is told before anything is asked
                 self._lived(domain.name(), life)
-            changes.put_nowait(domain.name())
+            if kind not in _SAME_TAPS:
+                changes.put_nowait(domain.name())
 
         connection = await asyncio.to_thread(libvirt.open, self._uri)
         try:

@@ -69,6 +69,7 @@ class Listener:
     def __init__(self) -> None:
         self.lives: list[tuple[str, Life]] = []
         self.listings: list[set[str]] = []
+        self.seen: list[str] = []
 
     def listed(self, domains: Collection[str]) -> None:
         self.listings.append(set(domains))
@@ -82,7 +83,9 @@ class Listener:
 def test_domains_are_told_with_their_lives_and_then_what_becomes_of_them() -> None:
     async def test() -> None:
         told = Listener()
-        watch = LibvirtWatch(URI, lambda *_: None, lambda *life: told.lives.append(life), told.listed)
+        watch = LibvirtWatch(
+            URI, lambda name, _: told.seen.append(name), lambda *life: told.lives.append(life), told.listed
+        )
         running = asyncio.create_task(watch.run())
         others = libvirt.open(URI)
         try:
@@ -90,12 +93,15 @@ def test_domains_are_told_with_their_lives_and_then_what_becomes_of_them() -> No
             assert told.lives == [("test", Life.RUNS)]
             assert told.listings == [{"test"}]
             domain = others.createXML(XML.format("lives"), 0)
+            await told.until(lambda: "lives" in told.seen)
             domain.suspend()  # by its owner: that is no move
             domain.resume()
             await told.until(lambda: ("lives", Life.RUNS) in told.lives)
             domain.destroy()
             await told.until(lambda: ("lives", Life.GONE) in told.lives)
             assert told.lives[1:] == [("lives", Life.RUNS), ("lives", Life.GONE)]
+            await told.until(lambda: told.seen.count("lives") > 1)
+            assert told.seen.count("lives") == 2, "nobody asked for its taps while it was stopped for a moment"
         finally:
             running.cancel()
             await asyncio.gather(running, return_exceptions=True)
