@@ -118,6 +118,11 @@ class Departure:
         """It depends on moments."""
         return self._phase not in _ENDED
 
+    @property
+    def switching(self) -> bool:
+        """The guest is stopped, and does not run anywhere yet as far as is known: each moment counts."""
+        return self._phase is Phase.SWITCHED and not (self._live_there or self._moved)
+
     def begin(self) -> list[Command]:
         """Do what is to be done at first."""
         if self._restored or self._phase in _ENDED:
