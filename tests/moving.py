@@ -115,6 +115,7 @@ class PlayedHost:
         self.epoch = 0
         self.refuses = ""
         """Why it prepares for nobody."""
+        self._answers: dict[int, asyncio.Future[remote.Entry]] = {}
         self._channel: AgentChannel | None = None
         self._link: asyncio.Task[None] | None = None
         self._away = False
@@ -193,6 +194,8 @@ class PlayedHost:
                 case remote.Forget():
                     self.heard.append(message)
                     self._forget(message.move)
+                case remote.Entry():
+                    self._answers[message.answers].set_result(message)
                 case _:
                     pass
 
@@ -223,6 +226,14 @@ class PlayedHost:
         """Say whether it has the rules of a guest."""
         return self.ruleset is not None and self.scene.guests[name].vnic in {vnic.id for vnic in self.ruleset.vnics}
 
+    async def enter(self, guest: Guest, *, encrypted: bool | None = None) -> remote.Entry:
+        """Ask whether a guest may come in, as its hypervisor's hook has it asked."""
+        number = len(self._answers) + 1
+        answer = self._answers[number] = asyncio.get_running_loop().create_future()
+        cards = [remote.Card(mac=guest.mac)]
+        self.send(remote.Entering(number=number, domain=guest.name, cards=cards, incoming=True, encrypted=encrypted))
+        return await asyncio.wait_for(answer, PATIENCE)
+
     # Moves
 
     def say(self, part: Part, step: Step, **what: Any) -> None:
@@ -252,19 +263,20 @@ class PlayedHost:
             if part.step is Step.ABORTED:
                 self.send(part.said or remote.Moving(move=message.ticket.move, step=Step.ABORTED))
             else:
-                part.work = asyncio.create_task(self._move(part))
+                part.work = asyncio.create_task(self._move(part, migrate=message.migrate))
 
-    async def _move(self, part: Part) -> None:
-        """What the two hosts do between themselves."""
+    async def _move(self, part: Part, *, migrate: bool) -> None:
+        """What the two hosts do between themselves. Without ``migrate`` a hypervisor brings the guest, or does not."""
         scene, guest = self.scene, self.scene.guest(part.ticket.vm)
         there = scene.hosts[part.ticket.to]
         if guest.host is not self:
             return
         await scene.until(lambda: scene.lets(Step.COPIED), "it may copy")
         self.say(part, Step.COPIED, facts=Facts(flows_first=3))
-        there.taps.add(guest.name)
-        there.look()
-        await scene.until(lambda: scene.lets(Step.SWITCHED), "it may switch")
+        if migrate:
+            there.taps.add(guest.name)
+            there.look()
+        await scene.until(lambda: guest.name in there.taps and scene.lets(Step.SWITCHED), "it may switch")
         if part.ticket.move not in there.parts:
             self._back(part, guest, "the destination knows nothing of it")
             return
@@ -397,6 +409,15 @@ class Scene:
     def settled(self, name: str) -> bool:
         state = self.made.shard.state(name) if self.made else None
         return state is not None and state.connected and state.holds is not None and state.holds == state.wanted
+
+    async def virsh_migrate(self, name: str, to: str, *, encrypted: bool | None = None) -> remote.Entry:
+        """Have a hypervisor move a guest that nobody here has asked to, if it may; return what it was told."""
+        guest, there = self.guests[name], self.hosts[to]
+        entry = await there.enter(guest, encrypted=encrypted)
+        if not entry.objections:
+            there.taps.add(name)
+            there.look()
+        return entry
 
     async def until(self, holds: Callable[[], bool], what: str) -> None:
         try:

@@ -1,7 +1,7 @@
-"""What the controller has on record is what packet sockets on the taps have seen, exactly: real guests, a killed agent, a live migration.
+"""What the controller has on record is what packet sockets on the taps have seen, exactly: real guests, a killed agent, live migrations.
 
 Users outside and guests talk over both versions of IP: TCP in super-segments, UDP and pings in fragments; one session goes on while its
-VM moves to the other host and back.
+VM moves to the other host, and back by plain ``virsh``. That is a move as others: ended, aborted, and on its receipt.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from serai.lab.datacenter import RECORD_SECONDS, DataCenter
 from serai.lab.namespace import call_in_namespace
 from serai.lab.state import LabState
 from serai.lab.teardown import take_down
-from serai.wire import flowapi
+from serai.wire import flowapi, moveapi
 from witness import Flow, Seen, Witness
 
 pytestmark = pytest.mark.scenario
@@ -80,14 +80,15 @@ spec: {tier: Tenant, ingress: [{name: all, action: Accept}], egress: [{name: all
 """
 
 
-@pytest.fixture
-def center(tmp_path: Path) -> Iterator[DataCenter]:
+@pytest.fixture(scope="module")
+def center(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DataCenter]:
     state = LabState(Path(f"/run/{NAME}-lab"))
     take_down(state, lambda _: None)
-    (tmp_path / "site.yaml").write_text(SITE)
-    made = DataCenter.plan(tmp_path, state.directory, prefix=f"{NAME}-")
+    source = tmp_path_factory.mktemp("site")
+    (source / "site.yaml").write_text(SITE)
+    made = DataCenter.plan(source, state.directory, prefix=f"{NAME}-")
     try:
-        made.up(tmp_path, lambda _: None)
+        made.up(source, lambda _: None)
         yield made
     finally:
         take_down(state, lambda _: None)
@@ -201,6 +202,34 @@ def next_tap(center: DataCenter, host: str, known: set[str]) -> Witness:
     return watched(center, host, center.lab.host(host).next_tap(known, timeout_seconds=60))
 
 
+def virsh(center: DataCenter, host: str, *words: str) -> subprocess.CompletedProcess[str]:
+    return center.lab.host(host).run(["virsh", "-q", *words])
+
+
+def virsh_migrate(center: DataCenter, to: str, *options: str) -> subprocess.CompletedProcess[str]:
+    """Do with web what an administrator does who knows nothing of Serai."""
+    there = center.lab.host(to)
+    target = [there.migration_uri(), "--migrateuri", f"tcp://{there.spec.underlay}", "--tls", "--tls-destination", to]
+    return virsh(center, center.lab.where_is("acme-web"), "migrate", "--live", "--p2p", *options, "acme-web", *target)
+
+
+def hypervisor_moves(center: DataCenter, to: str) -> None:
+    done = virsh_migrate(center, to)
+    assert done.returncode == 0, done.stderr
+
+
+def last_moves(center: DataCenter, count: int) -> list[moveapi.Move]:
+    """So many moves, the latest last, when they are over."""
+    deadline = time.monotonic() + 60
+    with center.controller.client() as client:
+        while True:
+            moves = client.ask("GET", "/v1/moves", moveapi.MoveList, params={"limit": str(count)}).moves
+            if all(move.ended for move in moves):
+                return list(reversed(moves))
+            assert time.monotonic() < deadline, moves
+            time.sleep(0.1)
+
+
 def records(center: DataCenter, since: datetime) -> dict[str, Seen]:
     """What the controller has been told, by VM."""
     sums: dict[str, Seen] = {vm: collections.defaultdict(lambda: [0, 0, 0, 0]) for vm in ADDRESSES}
@@ -241,9 +270,9 @@ def test_records_are_what_was_seen_at_the_taps(center: DataCenter) -> None:
         center.start_agent("a")
         mix(center)
         with Session(center, ADDRESSES[WEB][0]) as session, ThreadPoolExecutor(1) as pool:
-            for to in ("b", "a"):
+            for to, move in (("b", lambda: center.move(WEB, "b")), ("a", lambda: hypervisor_moves(center, "a"))):
                 known = center.lab.host(to).taps()
-                moving = pool.submit(center.move, WEB, to)
+                moving: Future[object] = pool.submit(move)
                 seen[WEB].append(stack.enter_context(next_tap(center, to, known)).flows)
                 moving.result()
                 before = session.bytes
@@ -261,3 +290,40 @@ def test_records_are_what_was_seen_at_the_taps(center: DataCenter) -> None:
         assert dict(told[vm]) == dict(whole)
         assert {flow[0] for flow in whole} == set(PROTOCOLS.values())
     assert all(seen[WEB]), "the VM was seen at both hosts"
+
+
+def test_what_a_hypervisor_moves_by_itself_is_a_move(center: DataCenter) -> None:
+    """There, and back at once; then one that is cancelled, and who moves it next."""
+    with Session(center, ADDRESSES[WEB][0]) as session:
+        for to in ("b", "a"):
+            before = session.bytes
+            hypervisor_moves(center, to)
+        time.sleep(1)
+        assert session.bytes > before, "the session goes on"
+        # So slowly that it can be cancelled.
+        virsh(center, "a", "migrate-setspeed", "acme-web", "1")
+        with ThreadPoolExecutor(1) as pool:
+            going = pool.submit(virsh_migrate, center, "b")
+            deadline = time.monotonic() + 30
+            while going.running() and "Memory" not in virsh(center, "a", "domjobinfo", "acme-web").stdout:
+                assert time.monotonic() < deadline
+            virsh(center, "a", "domjobabort", "acme-web")
+            assert going.result(60).returncode
+        virsh(center, "a", "migrate-setspeed", "acme-web", "8796093022207")
+        there, back, cancelled = last_moves(center, 3)
+        hypervisor_moves(center, "b")
+        last_moves(center, 1)
+        center.move(WEB, "a")
+        before = session.bytes
+        time.sleep(0.5)
+        assert session.bytes > before, "and on"
+    for move, to in ((there, "b"), (back, "a")):
+        receipt = move.receipt
+        assert receipt
+        assert (receipt.made, receipt.by, receipt.ticket.to) == (True, f"hypervisor of host {to}", to), receipt
+        assert (receipt.unheard, receipt.facts.refused, receipt.facts.unprotected) == ([], 0, 0), receipt
+        assert receipt.facts.flows_first, "the session came along"
+        assert receipt.facts.encrypted
+    assert cancelled.receipt
+    assert (cancelled.state, cancelled.receipt.made) == ("aborted", False)
+    assert "given up" in cancelled.why or "told to" in cancelled.why, cancelled

@@ -20,6 +20,7 @@ Ask = Callable[[Entering], Awaitable[Entry | None]]
 
 _ARRIVING_SECONDS: Final = 300.0
 """Who was let in from another host is not asked about again while it is prepared here."""
+_NOBODY: Final = "no controller answers, so that nobody can say whether it may"
 
 
 class Desk:
@@ -59,8 +60,9 @@ class Desk:
                 encrypted=self._encrypted() if incoming else None,
             )
         )
-        if entry is None:
-            return self._unasked(domain, incoming=incoming)
+        if entry is None or entry.unable:
+            why = f"the controller cannot say whether it may ({entry.unable})" if entry else _NOBODY
+            return self._unasked(domain, why, incoming=incoming)
         if entry.objections:
             _log.warning("a domain is not let in", domain=domain, why=list(entry.objections))
         elif incoming:
@@ -69,9 +71,8 @@ class Desk:
             _log.warning("a domain is let in", domain=domain, but=list(entry.warnings))
         return local.EnterReply(objections=list(entry.objections), warnings=list(entry.warnings))
 
-    def _unasked(self, domain: str, *, incoming: bool) -> local.EnterReply:
-        why = "no controller answers, so that nobody can say whether it may"
-        _log.warning("a domain cannot be asked about", domain=domain, incoming=incoming)
+    def _unasked(self, domain: str, why: str, *, incoming: bool) -> local.EnterReply:
+        _log.warning("a domain cannot be asked about", domain=domain, incoming=incoming, why=why)
         if incoming:
             return local.EnterReply(objections=[f"{why}: it stays where it is"])
         if self._alone is Alone.VETO:

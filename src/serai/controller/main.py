@@ -26,6 +26,7 @@ from serai.controller.config import Config
 from serai.controller.current import Current
 from serai.controller.gatekeeper import Gatekeeper
 from serai.controller.hosts import Hosts
+from serai.controller.moves.escorts import Escorts
 from serai.controller.moves.moves import Moves
 from serai.controller.moves.requests import MoveRequests
 from serai.controller.oidc import Oidc
@@ -109,7 +110,8 @@ async def controller(config: Config, people: socket.socket | None = None) -> Asy
         )  # fmt: skip
         await _first_start(known, config, keys)
         gatekeeper = Gatekeeper(store, shard, hosts)
-        doorman = Doorman(current, shard, moves, config.entry)
+        escorts = Escorts(store, current, moves, clock=_now)
+        doorman = Doorman(current, shard, moves, escorts.escort, config.entry)
         agents = Agents(gatekeeper, Ears(shard, moves, witnesses, traffic, facts, doorman))
         shard.serve(agents)
         moves.serve(agents)

@@ -20,6 +20,7 @@ from serai.store.schema import MOVES
 from serai.store.words import Words
 
 _OPEN: Final = MOVES.c.ended.is_(None)
+_NOTHING: Final = Facts()
 
 
 class _Story(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -33,6 +34,7 @@ class _Story(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     there: Facts = Facts()
     why: str = ""
     note: str = ""
+    migrate: bool = True
 
 
 class Moves:
@@ -43,8 +45,21 @@ class Moves:
         self._ledger = ledger
 
     @whole
-    async def ask(self, *, id_: str, vm: str, to: str, by: str, entry: Entry, now: datetime) -> MoveRecord:
+    async def ask(
+        self,
+        *,
+        id_: str,
+        vm: str,
+        to: str,
+        by: str,
+        entry: Entry,
+        now: datetime,
+        migrate: bool = True,
+        there: Facts = _NOTHING,
+    ) -> MoveRecord:
         """Write down that somebody wants a VM to move; it waits for the controller that leads.
+
+        Without ``migrate`` somebody moves the guest already; ``there`` is what the destination has told before it begins.
 
         Raises:
             MoveError: it is being moved already.
@@ -56,7 +71,7 @@ class Moves:
             epoch = int((await act.connection.execute(last)).scalar_one()) + 1
             values = {
                 "id": id_, "vm": vm, "source": "", "destination": to, "by": by, "asked": times.write(now), "epoch": epoch,
-                "state": State.WAITING, "since": times.write(now), "version": 1, "story": _written(_Story()),
+                "state": State.WAITING, "since": times.write(now), "version": 1, "story": _written(_Story(migrate=migrate, there=there)),
             }  # fmt: skip
             await act.connection.execute(sa.insert(MOVES).values(**values))
             act.detail |= {"move": id_, "epoch": epoch}
@@ -170,7 +185,7 @@ async def _require_none(connection: AsyncConnection, vm: str) -> None:
 async def _put(connection: AsyncConnection, move: MoveRecord, **end: object) -> None:
     story = _Story(
         reached=move.reached, ticket=move.ticket, address=move.address, digest=move.digest, here=move.here,
-        there=move.there, why=move.why, note=move.note,
+        there=move.there, why=move.why, note=move.note, migrate=move.migrate,
     )  # fmt: skip
     asked = sa.update(MOVES).where(MOVES.c.id == move.id, _OPEN)
     changed = await connection.execute(
@@ -204,5 +219,5 @@ def _read(row: sa.Row[tuple[object, ...]]) -> MoveRecord:
         asked=times.read(told["asked"]), epoch=told["epoch"], state=State(told["state"]), since=times.read(told["since"]),
         version=told["version"], reached=story.reached, ticket=story.ticket, address=story.address, digest=story.digest,
         here=story.here, there=story.there, why=story.why, note=story.note, abort=told["abort"], ended=times.read_any(told["ended"]),
-        receipt=None if receipt is None else msgspec.json.decode(receipt, type=Receipt), audit=told["audit"],
+        receipt=None if receipt is None else msgspec.json.decode(receipt, type=Receipt), audit=told["audit"], migrate=story.migrate,
     )  # fmt: skip

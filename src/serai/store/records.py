@@ -221,6 +221,8 @@ class MoveRecord:
     """What could not be done of it, though it is made."""
     abort: str | None = None
     """Who wants it aborted."""
+    migrate: bool = True
+    """The source has the hypervisor move the guest; otherwise somebody else does that already, and waits for no turn."""
     ended: datetime | None = None
     receipt: Receipt | None = None
     audit: int | None = None

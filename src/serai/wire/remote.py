@@ -181,6 +181,8 @@ class Entry(Message, tag="entry", frozen=True, kw_only=True):
     """Path of the VM that it is; empty: nobody has declared it."""
     objections: Annotated[list[_Text], msgspec.Meta(max_length=256)]
     warnings: Annotated[list[_Text], msgspec.Meta(max_length=256)]
+    unable: _Text = ""
+    """Why the controller cannot say whether it may; then there is nothing else in this."""
 
 
 class Expect(Message, tag="expect", frozen=True, kw_only=True):

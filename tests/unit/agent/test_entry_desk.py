@@ -70,6 +70,19 @@ def test_while_nobody_answers_who_comes_waits_and_who_starts_may_as_the_host_say
     assert "without_controller" in veto
 
 
+def test_a_controller_that_cannot_say_is_as_one_that_does_not_answer_but_for_its_reason() -> None:
+    unable = Entry(answers=1, vm="", objections=[], warnings=[], unable="the database does not answer")
+    [why] = Controller(unable).enter(incoming=True).objections
+    assert why == "the controller cannot say whether it may (the database does not answer): it stays where it is"
+    may = Controller(unable).enter()
+    assert (may.objections, may.warnings) == (
+        [],
+        ["the controller cannot say whether it may (the database does not answer)"],
+    )
+    [veto] = Controller(unable, alone=Alone.VETO).enter().objections
+    assert "without_controller" in veto
+
+
 def test_a_host_that_has_joined_no_site_asks_nobody() -> None:
     controller = Controller(NO, joined=False)
     assert controller.enter(incoming=True) == EnterReply()

@@ -302,6 +302,32 @@ def test_the_line_breaks_and_they_find_each_other_again(play: Play) -> None:
     play(test)
 
 
+def test_words_wait_while_the_guest_is_stopped(play: Play, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(runtime, "_STOPPED_SECONDS", 60)
+
+    async def test(scene: Scene) -> None:
+        await scene.departed()
+        scene.movers["a"].lived("web", Life.HELD)
+        await scene.until(lambda: scene.gates["b"].open and scene.movers["a"].said()[-1].step is Step.SWITCHED)
+        await asyncio.sleep(0.1)
+        assert scene.words["a"][-1].step is Step.COPIED
+        scene.movers["b"].lived("web", Life.RUNS)
+        await scene.told("a", Step.SWITCHED)
+
+    play(test)
+
+
+def test_words_do_not_wait_for_ever(play: Play, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(runtime, "_STOPPED_SECONDS", 0.1)
+
+    async def test(scene: Scene) -> None:
+        await scene.departed()
+        scene.movers["a"].lived("web", Life.HELD)
+        await scene.told("a", Step.SWITCHED)
+
+    play(test)
+
+
 @pytest.mark.parametrize("host", ["a", "b"])
 def test_an_agent_is_restarted_while_the_guest_is_stopped(play: Play, host: str) -> None:
     async def test(scene: Scene) -> None:

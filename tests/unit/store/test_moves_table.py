@@ -61,6 +61,19 @@ def test_the_migrations_make_what_the_schema_says(url: str) -> None:
         engine.dispose()
 
 
+def test_who_is_moved_already_is_remembered_as_such(url: str) -> None:
+    async def body(store: Store) -> None:
+        made = await store.moves.ask(
+            id_="1" * 32, vm="/acme:app", to="b", by="hypervisor of host b", entry=entry("move"), now=NOW, migrate=False,
+            there=Facts(encrypted=True),
+        )  # fmt: skip
+        assert (made.migrate, made.there) == (False, Facts(encrypted=True))
+        assert await store.moves.open() == [made]
+        assert (await ask(store)).migrate
+
+    play(url, body)
+
+
 def test_a_move_is_kept_as_it_is(url: str) -> None:
     async def body(store: Store) -> None:
         async with leading(store) as term:
@@ -68,7 +81,7 @@ def test_a_move_is_kept_as_it_is(url: str) -> None:
             assert (made.number, made.epoch, made.state, made.version, made.source) == (1, 1, State.WAITING, 1, "")
             on = dataclasses.replace(
                 made, state=State.COPIED, since=NOW + timedelta(seconds=1), version=4, reached=Step.COPIED, source="a",
-                ticket=TICKET, address="[::1]:7", digest="d" * 64, here=FACTS, there=Facts(refused=2), why="so \u0000 é", note="and so",
+                ticket=TICKET, address="[::1]:7", digest="d" * 64, here=FACTS, there=Facts(refused=2), why="so \u0000 é", note="and so", migrate=False,
             )  # fmt: skip
             await store.moves.keep(on, term=term)
             assert await store.moves.one("1") == await store.moves.one("0" * 32) == on

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from typing import Final
 
-import msgspec
-
+from serai.agent.moving.account import Account
+from serai.agent.moving.aftermath import Aftermath
 from serai.agent.moving.events import (
     Command,
     Copied,
@@ -65,24 +65,22 @@ class Departure:
         self._phase = Phase.COPYING
         self._line = Line()
         self._began = self._migrating = False
-        self._stopped_at: float | None = None
         self._turned_at: float | None = None
         """When the destination was told that it is its turn, the last time; None: its gates are not open for that."""
         self._carried = self._live_there = self._moved = self._back = False
         self._moved_at = 0.0
         self._why = ""
         """Why it is being aborted; empty: it is not."""
-        self._facts = Facts()
-        self._away = False
-        """The move has ended, and gates here do not forward for the VM."""
-        self._restored = self._silent = self._over = False
+        self._account = Account(Facts())
+        self._after = Aftermath(away=False, silent=False)
+        self._restored = False
 
     @classmethod
     def restored(cls, kept: Departing, now: float) -> Departure:
         """Go on from what an earlier agent remembered."""
         made = cls(kept.ticket, kept.address, migrate=kept.migrate)
-        made._phase, made._began, made._facts = kept.phase, kept.began, kept.facts
-        made._silent, made._away = kept.silent, kept.phase is Phase.FENCED
+        made._phase, made._began, made._account = kept.phase, kept.began, Account(kept.facts)
+        made._after = Aftermath(away=kept.phase is Phase.FENCED, silent=kept.silent)
         made._why = kept.why if kept.phase in _ENDED else ""
         if kept.phase not in _ENDED:
             made._restored = True
@@ -96,8 +94,8 @@ class Departure:
     def kept(self) -> Departing:
         """What must outlive a restart."""
         return Departing(
-            ticket=self.ticket, address=self._address, migrate=self._migrate, phase=self._phase, began=self._began, facts=self._facts,
-            silent=self._silent, why=self._why,
+            ticket=self.ticket, address=self._address, migrate=self._migrate, phase=self._phase, began=self._began,
+            facts=self._account.facts, silent=self._after.silent, why=self._why,
         )  # fmt: skip
 
     @property
@@ -108,17 +106,22 @@ class Departure:
     @property
     def open(self) -> bool:
         """Gates here may forward for the VM."""
-        return self._phase in _BEFORE or (self._phase is Phase.ABORTED and not self._away) or self._over
+        return self._phase in _BEFORE or (self._phase is Phase.ABORTED and not self._after.away) or self.over
 
     @property
     def over(self) -> bool:
         """There is nothing left to do or to know."""
-        return self._over
+        return self._after.over
 
     @property
     def busy(self) -> bool:
         """It depends on moments."""
         return self._phase not in _ENDED
+
+    @property
+    def switching(self) -> bool:
+        """The guest is stopped, and does not run anywhere yet as far as is known: each moment counts."""
+        return self._phase is Phase.SWITCHED and not (self._live_there or self._moved)
 
     def begin(self) -> list[Command]:
         """Do what is to be done at first."""
@@ -147,7 +150,7 @@ class Departure:
             case HandedOver():
                 return self._fenced(event)
             case Lived() if self._phase in _ENDED:
-                return self._live_on(event.life)
+                return self._after.lived(event.life, aborted=self._phase is Phase.ABORTED)
             case _ if self._phase in _ENDED:
                 return []
             case Ticked():
@@ -230,7 +233,7 @@ class Departure:
                 if self._migrate and not self._began:
                     self._began = self._migrating = True
                     migrate = [Migrate(address=self._address)]
-                return [Tell(step=Step.COPIED, facts=self._facts), Remember(), *migrate]
+                return [Tell(step=Step.COPIED, facts=self._account.facts), Remember(), *migrate]
             case Phase.SWITCHED | Phase.RETURNING if self._line.turn:
                 self._carried = True
                 return self._fence(now)
@@ -266,12 +269,7 @@ class Departure:
         if not self._line.joined:
             return []
         self._line.copied(event)
-        first = self._phase is Phase.COPYING
-        self._facts = msgspec.structs.replace(
-            self._facts,
-            flows_first=self._facts.flows_first + (event.flows if first else 0),
-            flows_later=self._facts.flows_later + (0 if first else event.flows),
-        )
+        self._account.sent(event.flows, first=self._phase is Phase.COPYING)
         if self._phase is not Phase.SWITCHED or self._line.turn:
             return []
         self._turned_at = event.now
@@ -282,7 +280,7 @@ class Departure:
     def _live(self, event: Lived) -> list[Command]:
         match event.life:
             case Life.HELD if self._phase in _BEFORE:
-                self._stopped_at = event.now
+                self._account.stopped(event.now)
                 return self._switch(event.now)
             case Life.RUNS if self._phase is Phase.SWITCHED and not self._moved:
                 self._back = True
@@ -305,16 +303,14 @@ class Departure:
         """It is stopped: gates close first; then the rest of its flows goes, and after it ``Turn``."""
         self._phase, self._line.reach_at = Phase.SWITCHED, now
         rest: list[Command] = [self._line.copy(now)] if self._line.joined and self._line.whole else []
-        return [Withhold(), *rest, Tell(step=Step.SWITCHED, facts=self._facts), Remember()]
+        return [Withhold(), *rest, Tell(step=Step.SWITCHED, facts=self._account.facts), Remember()]
 
     def _runs_there(self, now: float) -> list[Command]:
         self._live_there = True
         switched = self._switch(now) if self._phase in _BEFORE else []
         if self._phase is Phase.RETURNING and not self._back:
             self._phase = Phase.SWITCHED
-        if self._stopped_at is not None and self._facts.gap_us is None:
-            gap_us = max(0, round((now - self._stopped_at) * 1e6))
-            self._facts = msgspec.structs.replace(self._facts, gap_us=gap_us)
+        self._account.runs_there(now)
         return switched or self._fence(now)
 
     def _gone_there(self, now: float) -> list[Command]:
@@ -341,27 +337,6 @@ class Departure:
         there = self._moved or (self._live_there and not self._back)
         return [] if there or self._phase is Phase.RETURNING else self._return(why)
 
-    def _live_on(self, life: Life) -> list[Command]:
-        """This move has ended, and the hypervisors do something that nobody has given leave for."""
-        match life:
-            case Life.HELD if self._phase is Phase.ABORTED and not self._away:
-                self._away = True
-                return [Withhold()]
-            case Life.RUNS if self._away:
-                self._away = False
-                return [Release(), *self._quiet()]
-            case Life.GONE | Life.MOVED:
-                return self._quiet()
-            case _:
-                return []
-
-    def _quiet(self) -> list[Command]:
-        """The controller wants to hear no more of it: what gates waited for has come."""
-        if not self._silent:
-            return []
-        self._over = True
-        return [*([Release()] if self._away else []), Remember()]
-
     # Ends
 
     def _return(self, why: str) -> list[Command]:
@@ -384,12 +359,8 @@ class Departure:
         return [*opened, *parted, *self._word(), Remember()]
 
     def _fenced(self, event: HandedOver) -> list[Command]:
-        self._phase, self._away = Phase.FENCED, True
-        self._facts = msgspec.structs.replace(
-            self._facts,
-            unprotected=self._facts.unprotected + event.unprotected,
-            encrypted=True if self._began else None,
-        )
+        self._phase, self._after.away = Phase.FENCED, True
+        self._account.fenced(event.unprotected, encrypted=True if self._began else None)
         lost = self._line.lost or "the destination does not answer"
         self._why = "" if self._carried else f"its last flows could not be carried along: {lost}"
         parted: list[Command] = [HangUp(why="this move is over")] if self._line.joined else []
@@ -398,9 +369,7 @@ class Departure:
 
     def _forget(self, event: Forgotten) -> list[Command]:
         if self._phase in _ENDED:
-            self._silent = True
-            waits = self._phase is Phase.ABORTED and self._away
-            return [Remember()] if waits else self._quiet()
+            return self._after.forgotten(aborted=self._phase is Phase.ABORTED)
         if self._phase is Phase.SWITCHED and self._live_there and not self._migrating:
             return [HandOver()]
         return self.abort(event.why or "the controller has forgotten this move")
@@ -410,4 +379,4 @@ class Departure:
         if self._phase is Phase.COPYING:
             return []
         step = steps.get(self._phase, Step.SWITCHED)
-        return [Tell(step=step, facts=self._facts, why=self._why if self._phase in _ENDED else "")]
+        return [Tell(step=step, facts=self._account.facts, why=self._why if self._phase in _ENDED else "")]

@@ -88,6 +88,11 @@ class Moves:
         return any(move.busy for move in self._moves.values())
 
     @property
+    def switching(self) -> bool:
+        """A guest that leaves is stopped just now."""
+        return any(isinstance(move, Departure) and move.switching for move in self._moves.values())
+
+    @property
     def phases(self) -> Mapping[str, Phase]:
         """How far each move has come here."""
         return {move: known.phase for move, known in self._moves.items()}

@@ -58,6 +58,8 @@ _log = structlog.get_logger(__name__)
 _TICK_SECONDS: Final = 0.05
 _IDLE_SECONDS: Final = 1.0
 """How often the clock is looked at while a move depends on moments, and otherwise."""
+_STOPPED_SECONDS: Final = 1.0
+"""How long words wait at the most while a guest is stopped."""
 _TOGETHER: Final = MESSAGE_LIMIT // 2
 """Bytes of flows in one message."""
 _GUESTS: Final = 64
@@ -116,8 +118,12 @@ class Mover:
         return self._moves.words
 
     async def next_word(self) -> Moving:
-        """Wait for a word that nobody has waited for yet."""
-        return await self._fresh.get()
+        """Wait for a word that nobody has waited for yet; while a guest is stopped, its hosts have better things to do."""
+        moving = await self._fresh.get()
+        until = _now() + _STOPPED_SECONDS
+        while self._moves.switching and _now() < until:  # noqa: ASYNC110 (it ends in many ways)
+            await asyncio.sleep(_TICK_SECONDS)
+        return moving
 
     # What the agent tells
 

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Collection
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
+from typing import Final
 
 import msgspec
 
@@ -18,6 +19,7 @@ from serai.controller.moves.events import (
     Asked,
     Command,
     End,
+    Entered,
     Event,
     HostCame,
     HostChanged,
@@ -47,6 +49,9 @@ from serai.wire.remote import Depart, Expect, Forget, Moving
 _ORDER = list(Step)
 _ON_THE_WAY = frozenset({State.PREPARED, State.COPIED, State.SWITCHED, State.ABORTING})
 _BEFORE_SWITCH = frozenset({State.PLANNED, State.PREPARED, State.COPIED})
+_COPYING = frozenset({State.PREPARED, State.COPIED})
+GONE: Final = timedelta(seconds=3)
+"""How long the hypervisor of a destination may not tell of a VM that comes by itself, and has been there before."""
 
 
 class MovesCore:
@@ -63,6 +68,8 @@ class MovesCore:
         """Those whose destination should hold the VM's rules by now."""
         self._owed: set[str] = set()
         """Those whose destination shall hear of them as soon as it is known what it should hold."""
+        self._live: set[str] = set()
+        """Those whose destination has said that the guest runs there."""
         self._said: dict[str, str] = {}
         """The digest of the ruleset by which a destination was asked to prepare last."""
         self._now = datetime.min.replace(tzinfo=UTC)
@@ -81,6 +88,8 @@ class MovesCore:
                 self._resume(event)
             case Asked():
                 self._ask(event.move)
+            case Entered():
+                self._enter(event.move)
             case AbortWanted():
                 self._abort(event)
             case Told():
@@ -126,6 +135,12 @@ class MovesCore:
         except CannotMoveError as error:
             self._happen(move, states.Event.IMPOSSIBLE, why=str(error))
 
+    def _enter(self, id_: str) -> None:
+        """A hypervisor tries once more: that it gave up before is of no account."""
+        move = self._open.get(id_)
+        if move is not None and not move.migrate and move.state in _COPYING:
+            self._due[id_] = self._now + limit(State.PLANNED, self._settings)
+
     def _abort(self, event: AbortWanted) -> None:
         move = self._open.get(event.move)
         if move is None or (move.abort is not None and move.state is State.ABORTING):
@@ -167,7 +182,13 @@ class MovesCore:
                 if moving.why:
                     move = dataclasses.replace(move, note=told(host, moving.why)[:LONGEST])
                 move = dataclasses.replace(move, reached=max(move.reached, step, key=_ORDER.index))
+                if step is Step.LIVE:
+                    self._live.add(move.id)
         self._happen(move, event, why=why)
+        move = self._open.get(moving.move)
+        if move is not None and move.state is State.FENCED and move.note and move.id in self._live:
+            # The last flows are lost, as the source has told: the destination has nothing to say about them any more.
+            self._happen(move, states.Event.CARRIED)
 
     def _come_or_leave(self, event: HostCame | HostLeft) -> None:
         came = isinstance(event, HostCame)
@@ -200,13 +221,17 @@ class MovesCore:
 
     def _pass_time(self) -> None:
         for move in list(self._open.values()):
+            if not move.migrate and move.state in _COPYING and move.to in self._site.places(move.vm, _vnics(move)):
+                self._due[move.id] = min(self._now + GONE, move.since + limit(move.state, self._settings))
             if self._due[move.id] <= self._now:
                 self._happen(move, self._overdue(move), why=overdue(move, self._site))
 
     def _give_turns(self) -> None:
         for turn in list(turns(self._open.values(), self._site, self._settings.at_once)):
             if not turn.source:
-                if turn.why != turn.move.why:
+                if not turn.move.migrate:
+                    self._happen(turn.move, states.Event.IMPOSSIBLE, why=turn.why)
+                elif turn.why != turn.move.why:
                     self._keep(dataclasses.replace(turn.move, why=turn.why))
                 continue
             until = self._now + limit(State.PLANNED, self._settings)
@@ -256,7 +281,9 @@ class MovesCore:
 
     def _until(self, move: MoveRecord, *, again: bool = False) -> datetime:
         """Return when a move must have come further. With ``again`` the hosts get time to come back."""
-        due = move.since + limit(move.state, self._settings)
+        # Who moves a guest that nobody has asked to has begun, or has given up without a word: then it is not seen at the destination.
+        alone = not move.migrate and move.state in _COPYING
+        due = move.since + limit(State.PLANNED if alone else move.state, self._settings)
         known_to_hosts = again and move.state not in {State.WAITING, State.PLANNED}
         return max(due, self._now + limit(State.LIVE, self._settings)) if known_to_hosts else due
 
@@ -301,7 +328,9 @@ class MovesCore:
                 else:
                     self._owed.add(move.id)
             case states.Command.DEPART if move.ticket:
-                self._say(move.source, Depart(ticket=move.ticket, term=self._term, address=move.address))
+                self._say(
+                    move.source, Depart(ticket=move.ticket, term=self._term, address=move.address, migrate=move.migrate)
+                )
             case states.Command.FORGET:
                 self._forget(move)
             case _:  # nothing to say without a ticket; who is refused was told so when they asked
@@ -312,6 +341,7 @@ class MovesCore:
         self._over.add(move.id)
         self._said.pop(move.id, None)
         self._planned.discard(move.id)
+        self._live.discard(move.id)
         move = dataclasses.replace(move, version=was.version + 1)
         self._commands.append(End(move=move, receipt=receipt(was, move, event, self._now)))
         if move.ticket is not None:

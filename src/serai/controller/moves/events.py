@@ -58,6 +58,13 @@ class Asked:
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Entered:
+    """A hypervisor is about to take the VM of a move in, that nobody here has asked it to move."""
+
+    move: str
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class AbortWanted:
     """Somebody wants a move to end."""
 
@@ -114,7 +121,19 @@ class Ticked:
     """Time has passed."""
 
 
-Event = Resumed | Asked | AbortWanted | Told | HostCame | HostLeft | HostChanged | PlanTaken | PlanRefused | Ticked
+Event = (
+    Resumed
+    | Asked
+    | Entered
+    | AbortWanted
+    | Told
+    | HostCame
+    | HostLeft
+    | HostChanged
+    | PlanTaken
+    | PlanRefused
+    | Ticked
+)
 
 
 # Commands

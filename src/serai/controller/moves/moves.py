@@ -22,6 +22,7 @@ from serai.controller.moves.events import (
     Asked,
     Command,
     End,
+    Entered,
     Event,
     HostCame,
     HostChanged,
@@ -38,6 +39,7 @@ from serai.controller.moves.events import (
 )
 from serai.controller.moves.site import KnownSite
 from serai.controller.moves.turns import origin
+from serai.controller.moves.wording import overdue
 from serai.controller.shard import Shard
 from serai.migration.states import State
 from serai.model.inventory import VirtualMachine
@@ -105,6 +107,11 @@ class Moves:
         """Return the leave to move a VM that has been given and not taken back, where moves are driven here."""
         return next((move.ticket for move in self._under_way() if move.vm == vm), None)
 
+    def of(self, vm: str) -> MoveRecord | None:
+        """Return the move of a VM that is not over, where moves are driven here."""
+        open_ = self._core.open if self._core is not None else ()
+        return next((move for move in open_ if move.vm == vm), None)
+
     def going(self) -> dict[str, str]:
         """Return where VMs are about to go, by path; the same."""
         return {move.vm: move.to for move in self._under_way()}
@@ -121,9 +128,21 @@ class Moves:
         """
         origin(vm, to, self._site)
 
+    def lacking(self, move: MoveRecord) -> str:
+        """Say what a move waits for that should have come by now."""
+        return overdue(move, self._site)
+
     def nudge(self) -> None:
         """Look at once for what was asked for."""
         self._nudged.set()
+
+    def asked(self, move: MoveRecord) -> None:
+        """Take in what was just asked for, and is written down."""
+        self._put(Asked(move=move))
+
+    def entered(self, move: str) -> None:
+        """A hypervisor is about to take a VM in of which such a move goes on."""
+        self._put(Entered(move=move))
 
     # What agents tell
 

@@ -57,7 +57,7 @@ class Turn:
 
 
 def turns(open_: Iterable[MoveRecord], site: Site, at_once: int) -> Iterator[Turn]:
-    """Go through the moves that wait, in order. Those that cannot be made just now hold up nobody."""
+    """Go through the moves that wait, in order. Those that cannot be made just now hold up nobody; those that go on already wait for nobody."""
     moves = sorted(open_, key=lambda each: each.number)
     busy = Counter(host for move in moves if move.state is not State.WAITING for host in (move.source, move.to))
     held = set[str]()
@@ -71,7 +71,7 @@ def turns(open_: Iterable[MoveRecord], site: Site, at_once: int) -> Iterator[Tur
             yield Turn(move=move, vm=vm, why=str(error))
             continue
         full = sorted(host for host in {source, move.to} if busy[host] >= at_once or host in held)
-        if full:
+        if full and move.migrate:
             held |= {source, move.to}
             yield Turn(move=move, vm=vm, why=f"others go first: host {full[0]} takes part in {at_once} moves at a time")
             continue

@@ -22,10 +22,17 @@ def overdue(move: MoveRecord, site: Site) -> str:
             return f"{move.why} ({silent})" if move.why else silent
         case State.LIVE | State.CARRIED | State.FENCED:
             return f"host {move.to} said that it runs there, and it runs at host {move.source}"
+        case State.PREPARED | State.COPIED if not move.migrate and not _comes(move, site):
+            return f"the hypervisor has not begun to move it to host {move.to}, or has given up"
         case _:
             gone = [host for host in (move.source, move.to) if not site.connected(host)]
             silent = f"; host {' and '.join(gone)} {'is' if len(gone) == 1 else 'are'} not connected" if gone else ""
             return f"it has not come further than {move.state!s} in time{silent}"
+
+
+def _comes(move: MoveRecord, site: Site) -> bool:
+    vnics = move.ticket.vnics if move.ticket else []
+    return move.to in site.places(move.vm, vnics)
 
 
 def _not_ready(move: MoveRecord, site: Site) -> str:

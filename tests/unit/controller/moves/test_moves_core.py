@@ -18,6 +18,7 @@ from serai.controller.moves.events import (
     Asked,
     Command,
     End,
+    Entered,
     Event,
     HostCame,
     HostChanged,
@@ -496,12 +497,20 @@ def test_what_could_not_be_done_of_a_move_that_is_made_is_on_its_receipt() -> No
     stage = Stage()
     stage.begin()
     stage.said("b", Step.LIVE)
-    stage.said("a", Step.FENCED, why="its last flows could not be carried along")
-    stage.site.runs("/acme:web", "b")
-    ended = end_of(stage.does(Ticked(), after=30))
+    # Nobody waits for the destination to say that it has flows which the source says are lost.
+    ended = end_of(stage.said("a", Step.FENCED, why="its last flows could not be carried along"))
     assert (ended.move.state, ended.move.why) == (State.DONE, "")
     assert ended.receipt
-    assert (ended.receipt.why, ended.receipt.unheard) == ("host a: its last flows could not be carried along", ["b"])
+    assert (ended.receipt.why, ended.receipt.unheard) == ("host a: its last flows could not be carried along", [])
+
+
+def test_that_flows_are_lost_ends_nothing_before_the_destination_has_told_of_the_guest() -> None:
+    stage = Stage()
+    stage.begin()
+    assert brief(stage.said("a", Step.FENCED, why="its last flows could not be carried along")) == [
+        ("keep", State.FENCED)
+    ]
+    assert end_of(stage.said("b", Step.LIVE, facts=Facts(refused=2))).move.there.refused == 2
 
 
 def test_a_vm_that_somebody_else_has_moved_is_not_moved_again() -> None:
@@ -511,6 +520,85 @@ def test_a_vm_that_somebody_else_has_moved_is_not_moved_again() -> None:
     assert end_of(stage.does(HostChanged(host="b"))).move.why == (
         "it runs at host b already: somebody else has moved it"
     )
+
+
+# Moved by a hypervisor, that nobody has asked to
+
+
+def by_itself(number: int = 1, name: str = "web", to: str = "b") -> MoveRecord:
+    return record(number, name, to, migrate=False)
+
+
+def test_what_goes_on_already_waits_for_no_turn_and_the_source_has_its_leave_for_flows_alone() -> None:
+    stage = Stage(FakeSite("web", "app"), with_settings(at_once=1))
+    stage.does(Asked(move=record(2, "app")))
+    assert brief(stage.does(Asked(move=by_itself()))) == [("keep", State.PLANNED), ("plan", "/acme:web", "b")]
+    stage.does(PlanTaken(vm="/acme:web"))
+    [leave] = [each.message for each in stage.prepared() if isinstance(each, Say)]
+    assert isinstance(leave, Depart)
+    assert not leave.migrate
+    # A leader that follows says the same.
+    second = Stage(stage.site)
+    second.does(Resumed(moves=list(stage.core.open)))
+    [again] = [
+        each.message
+        for each in second.does(HostCame(host="a"))
+        if isinstance(each, Say)
+        if isinstance(each.message, Depart)
+    ]
+    assert not again.migrate
+
+
+def test_what_goes_on_already_does_not_wait_for_a_move_to_become_possible() -> None:
+    stage = Stage()
+    stage.site.there.discard("a")
+    stage.does(Resumed(moves=[by_itself(), record(2, "web", "c")]))
+    assert [move.number for move in stage.core.open] == [2], "it waits till its host is there"
+
+
+def test_a_hypervisor_that_does_not_begin_ends_it() -> None:
+    stage = Stage()
+    stage.begin(migrate=False)
+    stage.said("a", Step.COPIED)
+    assert stage.does(Ticked(), after=59) == []
+    commands = stage.does(Ticked(), after=1)
+    assert brief(commands) == [("keep", State.ABORTING), ("a", Forget), ("b", Forget)]
+    assert stage.at().why == "the hypervisor has not begun to move it to host b, or has given up"
+
+
+def test_a_hypervisor_may_take_its_time_as_long_as_the_vm_is_seen_to_come_and_gives_up_when_it_is_not() -> None:
+    stage = Stage()
+    stage.begin(migrate=False)
+    stage.said("a", Step.COPIED)
+    stage.site.at["/acme:web"] = {"a", "b"}
+    for _ in range(300):
+        assert stage.does(Ticked(), after=1) == []
+    stage.site.at["/acme:web"] = {"a"}
+    assert stage.does(Ticked(), after=2) == [], "an agent that begins anew tells in a moment"
+    assert brief(stage.does(Ticked(), after=1))[0] == ("keep", State.ABORTING)
+    assert end_of(stage.said("a", Step.ABORTED, why="told to")).receipt is not None
+
+
+def test_a_hypervisor_that_tries_again_has_its_time_again() -> None:
+    stage = Stage()
+    stage.begin(migrate=False)
+    stage.site.at["/acme:web"] = {"a", "b"}
+    stage.does(Ticked())
+    stage.site.at["/acme:web"] = {"a"}
+    stage.does(Ticked(), after=2)
+    assert stage.does(Entered(move=f"{1:032x}")) == []
+    assert stage.does(Ticked(), after=59) == []
+    assert brief(stage.does(Ticked(), after=1))[0] == ("keep", State.ABORTING)
+
+
+def test_also_a_hypervisor_has_not_for_ever() -> None:
+    stage = Stage()
+    stage.begin(migrate=False)
+    stage.site.at["/acme:web"] = {"a", "b"}
+    for _ in range(5):
+        assert stage.does(Ticked(), after=100) == []
+    assert brief(stage.does(Ticked(), after=100))[0] == ("keep", State.ABORTING)
+    assert stage.at().why == "it has not come further than prepared in time"
 
 
 # Another controller
@@ -583,7 +671,8 @@ EVENTS = st.one_of(
     st.builds(PlanTaken, vm=st.sampled_from([f"/acme:{name}" for name in NAMES])), st.just(Ticked()),
     st.builds(PlanRefused, vm=st.sampled_from([f"/acme:{name}" for name in NAMES]), why=st.just("no room")),
     st.builds(lambda n: AbortWanted(move=f"{n:032x}", by="eve"), MOVES),
-    st.builds(lambda n, to: Asked(move=record(n, NAMES[n - 1], to)), MOVES, HOSTS),
+    st.builds(lambda n, to, migrate: Asked(move=record(n, NAMES[n - 1], to, migrate=migrate)), MOVES, HOSTS, st.booleans()),
+    st.builds(lambda n: Entered(move=f"{n:032x}"), MOVES),
     st.tuples(st.sampled_from(NAMES), st.frozensets(HOSTS)), st.tuples(HOSTS, st.sampled_from([D1, D2])), st.floats(0.1, 700),
     st.just("another"),
 )  # fmt: skip
@@ -609,10 +698,10 @@ def test_every_move_ends_once_and_what_is_done_was_written_down(script: list[obj
                     assert receipt is None or receipt.made == (move.state is State.DONE)
                     assert (move.why == "") == (move.state is State.DONE)
                     ended.append(move.id)
-                case Say(host=host, message=Depart(ticket=ticket)):
+                case Say(host=host, message=Depart(ticket=ticket, migrate=migrate)):
                     at = written[ticket.move]
                     assert at.state in {State.PREPARED, State.COPIED}
-                    assert (at.source, at.ticket, at.digest != "") == (host, ticket, True)
+                    assert (at.source, at.ticket, at.migrate, at.digest != "") == (host, ticket, migrate, True)
                 case Say(message=Expect(ticket=ticket)):
                     assert written[ticket.move].ticket == ticket
                     assert ticket.move not in ended
@@ -620,7 +709,7 @@ def test_every_move_ends_once_and_what_is_done_was_written_down(script: list[obj
                     assert host in {"a", "b", "c"}
                 case _:
                     pass
-        busy = [move for move in stage.core.open if move.state is not State.WAITING]
+        busy = [move for move in stage.core.open if move.state is not State.WAITING and move.migrate]
         for host in "abc":
             assert sum(host in {move.source, move.to} for move in busy) <= SETTINGS.at_once
 

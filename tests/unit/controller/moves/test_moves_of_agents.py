@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
+from datetime import timedelta
 from pathlib import Path
 
+import pytest
 from test_moves_driven import ask, follow, over
 
 from moving import ADMIN, Scene, resources
@@ -19,7 +21,7 @@ from serai.lab.simulated import Pool, SimulatedHost
 from serai.model.inventory import Mac, VnicId
 from serai.model.life import Life
 from serai.model.migration import Step
-from serai.wire import api, moveapi
+from serai.wire import api, moveapi, remote
 
 DOMAIN = "web"
 
@@ -79,6 +81,10 @@ class Hypervisors:
         assert domain == DOMAIN
         self.cancelled = True
         self.at.loop.call_soon_threadsafe(self.held.set)
+
+    async def moves(self, to: str) -> str:
+        """Move the guest as somebody else wants it."""
+        return await self._migrate(to)
 
     async def _migrate(self, to: str) -> str:
         at, self.cancelled = self.at, False
@@ -207,6 +213,14 @@ class Agents:
             host.start()
         await self.ready()
 
+    async def enters(self, to: str) -> remote.Entry:
+        """Have the hook of a host ask whether the guest may come."""
+        cards = [remote.Card(mac=str(self.mac))]
+        asked = remote.Entering(number=1, domain=DOMAIN, cards=cards, incoming=True, encrypted=True)
+        entry = await self.agents[to].link.ask(asked)
+        assert entry is not None
+        return entry
+
     async def ready(self) -> None:
         await self.scene.until(lambda: all(map(self.scene.settled, self.agents)), "hosts hold what they should")
 
@@ -252,6 +266,48 @@ def test_there_and_back(tmp_path: Path) -> None:
             await at.scene.until(
                 lambda: not any(host.mover.said() for host in at.agents.values()), "it is over there, too"
             )
+
+    run(tmp_path, play)
+
+
+def test_a_hypervisor_moves_it_by_itself_there_and_back(tmp_path: Path) -> None:
+    async def play(at: Agents) -> None:
+        for number, to in enumerate("ba", 1):
+            entry = await at.enters(to)
+            assert (entry.objections, entry.warnings) == ([], [])
+            assert await at.hypervisors.moves(to) == ""
+            made = await at.scene.service.move(ADMIN, str(number), seen=None, seconds=0)
+            ended = await over(at.scene, made)
+            assert (ended.state, ended.why, ended.by) == ("done", "", f"hypervisor of host {to}")
+            assert ended.receipt
+            assert ended.receipt.unheard == []
+            facts = ended.receipt.facts
+            assert (facts.flows_first, facts.unprotected, facts.encrypted, facts.refused) == (5, 0, True, 0)
+            assert facts.gap_us is not None
+            await at.scene.until(lambda to=to: at.forwarding() == [to], "one gate forwards")  # type: ignore[misc]
+
+    run(tmp_path, play)
+
+
+def test_a_hypervisor_that_gives_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("serai.controller.moves.core.GONE", timedelta(seconds=0.2))
+
+    async def play(at: Agents) -> None:
+        at.hypervisors.held.clear()
+        await at.enters("b")
+        going = asyncio.create_task(at.hypervisors.moves("b"))
+        made = await at.scene.service.move(ADMIN, "1", seen=None, seconds=0)
+        await follow(at.scene, made, "copied")
+        await at.scene.until(lambda: "b" in at.scene.made.shard.places([at.mac]), "it is on its way")  # type: ignore[union-attr]
+        await asyncio.sleep(0.6)
+        at.hypervisors.stop(DOMAIN)
+        assert "aborted" in await going
+        ended = await over(at.scene, made)
+        assert ended.state == "aborted"
+        assert (at.where, at.forwarding()) == ("a", ["a"])
+        assert not (await at.enters("b")).objections
+        assert await at.hypervisors.moves("b") == ""
+        assert (await over(at.scene, await at.scene.service.move(ADMIN, "2", seen=None, seconds=0))).state == "done"
 
     run(tmp_path, play)
 
