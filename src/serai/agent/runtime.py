@@ -418,6 +418,10 @@ class Runtime:
             restored_gates=self._restored,
             link=self._link.status() if self._link else None,
             records=self._teller.status() if self._teller else None,
+            moves=[
+                local.MoveStatus(move=ticket.move, vm=ticket.vm, source=ticket.source, to=ticket.to, phase=str(phase))
+                for ticket, phase in (self._mover.open() if self._mover else ())
+            ],
         )
 
     async def _ask(self, entering: Entering) -> Entry | None:

@@ -40,6 +40,8 @@ def show_status(to: Console, reply: local.StatusReply) -> None:
         line(to, _linked(reply.link))
     if reply.records is not None:
         line(to, _recorded(reply.records))
+    for move in reply.moves:
+        line(to, f"Move of {move.vm} from {move.source} to {move.to}: {move.phase} here.")
     if not reply.gates:
         line(to, "No taps.")
         return
@@ -89,6 +91,10 @@ def status_fields(reply: local.StatusReply) -> dict[str, object]:
         "restoredGates": reply.restored_gates,
         "link": _link_fields(reply.link) if reply.link else None,
         "records": _records_fields(reply.records) if reply.records else None,
+        "moves": [
+            {"move": m.move, "vm": m.vm, "from": m.source, "to": m.to, "phase": m.phase}
+            for m in reply.moves
+        ],
         "gates": [
             {
                 "tap": g.tap, "ifindex": g.ifindex, "domain": g.domain, "mac": g.mac, "vnic": g.vnic,

@@ -137,6 +137,18 @@ class RecordsStatus(msgspec.Struct, frozen=True, kw_only=True):
     """What is wrong; empty where nothing is."""
 
 
+class MoveStatus(msgspec.Struct, frozen=True, kw_only=True):
+    """A move that this host has a part in, and the controller has not ended."""
+
+    move: str
+    vm: str
+    """Its path."""
+    source: str
+    to: str
+    phase: str
+    """How far it has come here."""
+
+
 class StatusReply(msgspec.Struct, frozen=True, kw_only=True):
     """How an agent is."""
 
@@ -161,6 +173,7 @@ class StatusReply(msgspec.Struct, frozen=True, kw_only=True):
     """None: this host has joined no site, and obeys whoever is root here."""
     records: RecordsStatus | None = None
     """None: nothing is recorded, for the same reason."""
+    moves: list[MoveStatus] = []
 
 
 class ApplyReply(msgspec.Struct, frozen=True, kw_only=True):

@@ -49,6 +49,17 @@ def test_who_has_joined_no_site_hears_nothing_of_it() -> None:
     assert status_fields(reply(None))["link"] is None
 
 
+def test_moves_are_told() -> None:
+    moving = local.MoveStatus(move="0" * 32, vm="/acme:web", source="a", to="b", phase="copied")
+    told = msgspec.structs.replace(reply(None), moves=[moving])
+    out = io.StringIO()
+    show_status(Console(file=out, width=200), told)
+    assert "Move of /acme:web from a to b: copied here." in out.getvalue().splitlines()
+    assert status_fields(told)["moves"] == [
+        {"move": "0" * 32, "vm": "/acme:web", "from": "a", "to": "b", "phase": "copied"}
+    ]
+
+
 def test_programs_hear_all_of_it() -> None:
     assert status_fields(reply(link(trouble="t")))["link"] == {
         "connected": False, "url": "wss://c1:8744", "epoch": 3, "term": 4, "fenced": False, "trouble": "t",

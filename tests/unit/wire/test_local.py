@@ -50,6 +50,7 @@ STATUS = local.StatusReply(
         connected=True, url="wss://c1:8744", epoch=3, term=4, fenced=False, trouble="", clock_skew_seconds=-0.5,
         certificate_until=datetime(2026, 3, 1, 12, tzinfo=UTC),
     ),
+    moves=[local.MoveStatus(move="0" * 32, vm="/a/b:c", source="a", to="b", phase="copied")],
 )  # fmt: skip
 TALKS: list[tuple[local.Request, local.Reply]] = [
     (local.Status(), STATUS),

@@ -97,6 +97,11 @@ class Moves:
         """How far each move has come here."""
         return {move: known.phase for move, known in self._moves.items()}
 
+    @property
+    def open(self) -> Sequence[tuple[Ticket, Phase]]:
+        """The same, with tickets."""
+        return [(known.ticket, known.phase) for known in self._moves.values()]
+
     # Events
 
     def begin(self, now: float) -> list[Do | Spread]:

@@ -117,6 +117,10 @@ class Mover:
         """Return the latest word about each move that is not forgotten."""
         return self._moves.words
 
+    def open(self) -> Sequence[tuple[Ticket, Phase]]:
+        """Return the moves that this host has a part in, and how far each has come here."""
+        return self._moves.open
+
     async def next_word(self) -> Moving:
         """Wait for a word that nobody has waited for yet; while a guest is stopped, its hosts have better things to do."""
         moving = await self._fresh.get()

@@ -70,6 +70,8 @@ class MovesCore:
         """Those whose destination shall hear of them as soon as it is known what it should hold."""
         self._live: set[str] = set()
         """Those whose destination has said that the guest runs there."""
+        self._withheld: set[str] = set()
+        """Those whose source was not there when it should have had its leave: it has not got it."""
         self._said: dict[str, str] = {}
         """The digest of the ruleset by which a destination was asked to prepare last."""
         self._now = datetime.min.replace(tzinfo=UTC)
@@ -311,6 +313,9 @@ class MovesCore:
             self._keep(move)
         for command in then.commands:
             self._carry_out(self._open[move.id], command)
+        if then.state is State.ABORTING and move.id in self._withheld:
+            # Without its leave the source has done nothing: nobody needs to wait for it to say so.
+            self._happen(self._open[move.id], states.Event.SOURCE_ABORTED)
 
     def _keep(self, move: MoveRecord) -> None:
         self._open[move.id] = kept = dataclasses.replace(move, version=self._open[move.id].version + 1)
@@ -328,6 +333,7 @@ class MovesCore:
                 else:
                     self._owed.add(move.id)
             case states.Command.DEPART if move.ticket:
+                (self._withheld.discard if self._site.connected(move.source) else self._withheld.add)(move.id)
                 self._say(
                     move.source, Depart(ticket=move.ticket, term=self._term, address=move.address, migrate=move.migrate)
                 )
@@ -342,6 +348,7 @@ class MovesCore:
         self._said.pop(move.id, None)
         self._planned.discard(move.id)
         self._live.discard(move.id)
+        self._withheld.discard(move.id)
         move = dataclasses.replace(move, version=was.version + 1)
         self._commands.append(End(move=move, receipt=receipt(was, move, event, self._now)))
         if move.ticket is not None:

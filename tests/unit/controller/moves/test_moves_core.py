@@ -376,6 +376,26 @@ def test_an_abort_after_it_takes_the_sources_word() -> None:
     assert ended.receipt.reached is Step.COPIED
 
 
+def test_an_abort_does_not_wait_for_a_source_that_never_had_its_leave() -> None:
+    stage = Stage()
+    stage.does(Asked(move=record()))
+    stage.does(PlanTaken(vm="/acme:web"))
+    stage.site.there.discard("a")
+    stage.prepared()
+    commands = stage.does(AbortWanted(move=f"{1:032x}", by="eve"))
+    assert (end_of(commands).move.state, end_of(commands).move.why) == (State.ABORTED, "eve has aborted it")
+    # One that has got it meanwhile is waited for.
+    stage = Stage()
+    stage.does(Asked(move=record()))
+    stage.does(PlanTaken(vm="/acme:web"))
+    stage.site.there.discard("a")
+    stage.prepared()
+    stage.site.there.add("a")
+    assert brief(stage.does(HostCame(host="a"))) == [("a", Depart)]
+    assert brief(stage.does(AbortWanted(move=f"{1:032x}", by="eve")))[0] == ("keep", State.ABORTING)
+    assert stage.at().state is State.ABORTING
+
+
 def test_an_abort_that_comes_too_late_is_overtaken_by_what_is_so() -> None:
     stage = Stage()
     stage.begin()
