@@ -16,7 +16,7 @@ MOST_HOSTS = 1000
 class PlanRequest(Body, frozen=True, kw_only=True):
     """Empty hosts, or fill the hosts of a pool equally: one of both."""
 
-    evacuate: Annotated[list[Word], msgspec.Meta(max_length=MOST_HOSTS)] = []
+    evacuate: Annotated[list[Word], msgspec.Meta(max_length=MOST_HOSTS)] = msgspec.field(default_factory=list)
     """Names of hosts on which no VM shall be left."""
     rebalance: Word = ""
     """The name of a pool."""
