@@ -37,7 +37,7 @@ from serai.controller.moves.events import (
     Unplan,
 )
 from serai.controller.moves.site import KnownSite
-from serai.controller.moves.turns import origin
+from serai.controller.moves.turns import CannotMoveError, origin
 from serai.controller.shard import Shard
 from serai.migration.states import State
 from serai.model.inventory import VirtualMachine
@@ -120,6 +120,17 @@ class Moves:
             CannotMoveError: it cannot.
         """
         origin(vm, to, self._site)
+
+    def origin(self, path: str, to: str) -> str:
+        """Return the host from which a VM would move.
+
+        Raises:
+            NotNowError: it cannot be moved there just now, as far as hosts have told.
+            CannotMoveError: it cannot be moved there.
+        """
+        if (vm := self._site.vm(path)) is None:
+            raise CannotMoveError(f"there is no VM {path} any more")
+        return origin(vm, to, self._site)
 
     def nudge(self) -> None:
         """Look at once for what was asked for."""
