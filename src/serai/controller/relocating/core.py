@@ -56,6 +56,7 @@ class RelocationCore:
         limits: Limits,
         *,
         begun: Collection[MoveRecord] = (),
+        stop: str | None = None,
         note: str = "",
         site: Site,
     ) -> None:
@@ -66,18 +67,22 @@ class RelocationCore:
             rounds: the plan's.
             limits: how much at a time.
             begun: the moves of it that there are.
+            stop: who wants it stopped.
             note: what is written down of why nothing begins.
             site: what is known of hosts.
         """
         self._id, self._site, self._limits = id_, site, limits
-        states = {move.id: move.state for move in begun}
+        records = {move.id: move for move in begun}
         keys = [(at, move.machine) for at, moves in enumerate(rounds) for move in moves]
-        known = {key: (name, states[name]) for key in keys if (name := move_id(id_, key)) in states}
-        done = {key for key, (_, state) in known.items() if state is State.DONE}
+        known = {key: records[name] for key in keys if (name := move_id(id_, key)) in records}
+        done = {key for key, move in known.items() if move.state is State.DONE}
         # One that was aborted is on its way as long as nobody has acted upon that.
-        on = {key: name for key, (name, _) in known.items() if key not in done}
+        on = {key: move for key, move in known.items() if key not in done}
         self._execution = Execution(rounds, limits, done=done, under_way=set(on))
-        self._under_way = {name: vm for (_, vm), name in on.items()}
+        self._before: list[Event] = [MoveStands(move=move) for move in on.values() if move.state in OVER]
+        """What has happened before anything of it can begin."""
+        self._before += [] if stop is None else [StopWanted(by=stop)]
+        self._under_way = {move.id: vm for (_, vm), move in on.items()}
         """VMs that are moving, by the id of the move."""
         self._wanted: dict[str, _Wanted] = {}
         self._ends = False
@@ -92,28 +97,31 @@ class RelocationCore:
     def handle(self, event: Event, now: datetime) -> list[Command]:
         """Take one event in, and return what it makes necessary, in the order in which it must be done."""
         self._now = now
-        at = now.timestamp()
-        told: Sequence[plan.Command]
-        match event:
-            case Begun():
-                told = self._execution.handle(plan.Begun(now=at))
-            case MoveStands(move=move):
-                told = self._stands(move)
-            case MoveRefused(vm=vm, why=why):
-                self._under_way = {name: each for name, each in self._under_way.items() if each != vm}
-                told = self._over(vm, why)
-            case StopWanted(by=by):
-                self._ends = True
-                told = self._execution.handle(plan.Stopped(why=f"{by} has stopped it", now=at))
-            case Ticked():
-                told = self._execution.handle(plan.Ticked(now=at))
         commands: list[Command] = []
-        end = self._take(told)
+        end = self._take(self._told(event))
         while end is None and (hopeless := self._next(commands)) is not None:
             end = self._take(self._over(hopeless, self._wanted.pop(hopeless).why))
         if end is not None:
             return [*commands, End(state=_ENDS[end.outcome], why=end.why)]
         return [*commands, *self._noted()]
+
+    def _told(self, event: Event) -> Sequence[plan.Command]:
+        """Return what follows for the plan."""
+        at = self._now.timestamp()
+        match event:
+            case Begun():
+                begun = self._execution.handle(plan.Begun(now=at))
+                return [*begun, *(command for each in self._before for command in self._told(each))]
+            case MoveStands(move=move):
+                return self._stands(move)
+            case MoveRefused(vm=vm, why=why):
+                self._under_way = {name: each for name, each in self._under_way.items() if each != vm}
+                return self._over(vm, why)
+            case StopWanted(by=by):
+                self._ends = True
+                return self._execution.handle(plan.Stopped(why=f"{by} has stopped it", now=at))
+            case Ticked():
+                return self._execution.handle(plan.Ticked(now=at))
 
     def _stands(self, move: MoveRecord) -> Sequence[plan.Command]:
         if move.state not in OVER or (vm := self._under_way.pop(move.id, None)) is None:

@@ -138,7 +138,7 @@ class Relocations:
                 if (core := await self._begun(record)) is None:
                     continue
                 await self._happen(record, core, Begun())
-            if record.stop is not None:
+            elif record.stop is not None:
                 await self._happen(record, core, StopWanted(by=record.stop))
             if core.under_way:
                 for move in await self._store.moves.some(core.under_way):
@@ -158,7 +158,7 @@ class Relocations:
         rounds = [[Move(machine=m.vm, source=m.source, to=m.to) for m in each] for each in plan.rounds]
         core = self._cores[record.id] = RelocationCore(
             record.id, rounds, Limits(together=limits.together, of_a_host=limits.of_a_host),
-            begun=begun, note=record.why, site=self._mover,
+            begun=begun, stop=record.stop, note=record.why, site=self._mover,
         )  # fmt: skip
         return core
 
