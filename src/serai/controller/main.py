@@ -36,6 +36,7 @@ from serai.controller.placing.doorman import Doorman
 from serai.controller.placing.facts import Facts
 from serai.controller.placing.placing import Placing
 from serai.controller.placing.pools import Pools
+from serai.controller.planning.planning import Planning
 from serai.controller.questions import Questions
 from serai.controller.service import Service
 from serai.controller.shard import Shard
@@ -106,6 +107,7 @@ async def controller(config: Config, people: socket.socket | None = None) -> Asy
             changes=Changes(store, current, preview=shard.preview, clock=_now), questions=Questions(current), placing=Placing(current, shard), pools=Pools(store, current, shard, facts),
             traffic=traffic, asking=Asking(traffic, clock=_now), clock=_now,
             moves=moves, wanted=MoveRequests(store, current, moves, signer, clock=_now),
+            planning=Planning(store, current, shard, moves, facts, config.planning),
         )  # fmt: skip
         await _first_start(known, config, keys)
         gatekeeper = Gatekeeper(store, shard, hosts)

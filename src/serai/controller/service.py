@@ -24,6 +24,7 @@ from serai.controller.moves.requests import MoveRequests
 from serai.controller.people import People
 from serai.controller.placing.placing import Placing
 from serai.controller.placing.pools import Pools
+from serai.controller.planning.planning import Planning
 from serai.controller.questions import Questions
 from serai.controller.refusals import Refusals
 from serai.controller.shard import Shard
@@ -42,7 +43,7 @@ from serai.policy.compiler.numbering import CollisionError
 from serai.store.errors import JoinError, MoveError, NotWaitingError, PersonError, ProposalError, StoreError
 from serai.store.records import Entry, Proposal
 from serai.store.store import Store
-from serai.wire import api, flowapi, moveapi, placementapi
+from serai.wire import api, flowapi, moveapi, placementapi, planapi
 
 _log = structlog.get_logger(__name__)
 
@@ -75,6 +76,7 @@ class Service:
         witnesses: Witnesses,
         moves: Moves,
         wanted: MoveRequests,
+        planning: Planning,
         clock: Callable[[], datetime],
     ) -> None:
         """Nothing is done yet."""
@@ -83,7 +85,7 @@ class Service:
         self._questions, self._audit, self._standing = questions, audit, standing
         self._witnesses, self._traffic, self._asked = witnesses, traffic, TrafficQuestions(asking)
         self._counted, self._placing, self._pools = CounterQuestions(asking), placing, pools
-        self._moves, self._wanted = moves, wanted
+        self._moves, self._wanted, self._planning = moves, wanted, planning
         self._learning = Learning(current, changes, self._asked, clock=clock)
         self._refusals = Refusals(store.people)
 
@@ -285,6 +287,10 @@ class Service:
     async def move_proof(self, who: Caller, name: str, *, since: int) -> moveapi.MoveProof:
         """Prove that the audit log has the receipt of a move."""
         return await _answered(self._wanted.proof(who, name, since=since))
+
+    async def plan_moves(self, who: Caller, body: planapi.PlanRequest) -> planapi.PlanReply:
+        """Say who would move where, so that hosts become empty, or a pool level."""
+        return await self._told(who, "plan moves", self._planning.plan(who, body))
 
     # Questions
 

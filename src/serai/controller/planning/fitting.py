@@ -55,5 +55,8 @@ def _most(told: Mapping[str, HostFacts]) -> dict[str, HostFacts]:
         alike[msgspec.msgpack.encode((cpu, sorted(nic.speed or 0 for nic in facts.nics)))].append(host)
     if not alike:
         return {}
-    hosts = sorted(max(alike.values(), key=len), key=lambda host: (told[host].memory, host))
+    most = max(len(hosts) for hosts in alike.values())
+    hosts = sorted(
+        next(hosts for hosts in alike.values() if len(hosts) == most), key=lambda host: (told[host].memory, host)
+    )
     return {host: told[host] for host in (hosts[(len(hosts) - 1) // 2],)}

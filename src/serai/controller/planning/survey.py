@@ -236,5 +236,3 @@ class _Surveyor:
 def _some(names: Iterable[str]) -> str:
     first, *others = names
     return f"{first} and {len(others)} more" if others else first
-
-
