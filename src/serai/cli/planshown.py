@@ -44,7 +44,7 @@ def shown(reply: PlanReply) -> None:
     """Show a plan to a person."""
     to = console()
     line(to, _headline(reply), style="bold")
-    if note := _note(reply):
+    for note in _notes(reply):
         line(to, note)
     for each in (_hosts(to, reply), _moves(to, reply), _stuck(to, reply.stuck)):
         for text in each:
@@ -89,8 +89,7 @@ def _levelled(reply: PlanReply, moves: int) -> str:
         return (
             f"{pool[0].upper()}{pool[1:]} is {'level' if reply.proven else 'left as it is'}: {before}. Nothing to do."
         )
-    after = _spread({host.host: fullness(host, host.after.memory) for host in known})
-    return f"Levelling {pool} with {moves} move{'' if moves == 1 else 's'}: {before}; then {after}."
+    return f"Levelling {pool} with {moves} move{'' if moves == 1 else 's'}."
 
 
 def _spread(full: dict[str, float]) -> str:
@@ -98,20 +97,19 @@ def _spread(full: dict[str, float]) -> str:
     return f"the fullest host, {most}, is {full[most]:.0%} full, the emptiest, {least}, {full[least]:.0%}"
 
 
-def _note(reply: PlanReply) -> str:
-    if reply.goal.rebalance:
-        return (
-            ""
-            if reply.proven
-            else "There may be a better plan: the search was ended after as much work as it is given."
-        )
-    if not reply.stuck:
-        return ""
-    return (
-        "No plan moves more of them: that is proven."
-        if reply.proven
-        else "There may be a plan that moves more of them: the search was ended after as much work as it is given."
-    )
+def _notes(reply: PlanReply) -> Iterator[str]:
+    if reply.goal.rebalance and reply.rounds:
+        known = [host for host in reply.hosts if host.memory and not host.unknown]
+        for when, full in (
+            ("Now", {host.host: fullness(host, host.before.memory) for host in known}),
+            ("Then", {host.host: fullness(host, host.after.memory) for host in known}),
+        ):
+            yield f"{when} {_spread(full)}."
+    better = "moves more of them" if reply.goal.evacuate else "levels it better, or with fewer moves"
+    if reply.proven and reply.stuck:
+        yield f"No plan {better}: that is proven."
+    elif not reply.proven:
+        yield f"There may be a plan that {better}: the search was ended after as much work as it is given."
 
 
 def _rounds(reply: PlanReply) -> str:
@@ -210,17 +208,16 @@ def _stuck(to: Console, stuck: Sequence[StuckVm]) -> Iterator[Text]:
     """Tell why VMs stay: those for which the same is so together."""
     alike: dict[tuple[str, ...], list[StuckVm]] = collections.defaultdict(list)
     for each in stuck:
-        alike[each.host, *each.why].append(each)
+        alike[tuple(each.why)].append(each)
     if alike:
         line(to, "")
-    for (host, *why), vms in list(alike.items())[:_MOST_REASONS]:
-        yield Text(
-            f"{_names([each.vm for each in vms])} {'stays' if len(vms) == 1 else 'stay'} on {host}:", "bold yellow"
-        )
+    for why, vms in list(alike.items())[:_MOST_REASONS]:
+        hosts = _names(sorted({each.host for each in vms}))
+        stay = f"{'stays' if len(vms) == 1 else 'stay'} on {hosts}:"
+        yield Text(f"{_names([each.vm for each in vms])} {stay}", "bold yellow")
         for reason in why:
             yield Text(f"  {reason}")
-    if len(alike) > _MOST_REASONS:
-        left = sum(len(vms) for vms in list(alike.values())[_MOST_REASONS:])
+    if left := sum(len(vms) for vms in list(alike.values())[_MOST_REASONS:]):
         yield Text(f"and {_vms(left)} more stay. {_ALL}.", "dim")
 
 

@@ -64,6 +64,7 @@ class _Surveyor:
 
     def __init__(self, known: Known) -> None:
         self._known, self._world = known, known.world
+        self._heard = {name for name, state in known.states.items() if state.connected and name in known.signs}
         owners = {sign: path for path, vm in self._world.vms.items() for sign in signs_of(vm)}
         self._places = self._find(owners)
         names = {*self._world.hosts, *known.states, *known.moves.values()}
@@ -82,19 +83,14 @@ class _Surveyor:
 
     def _find(self, owners: Mapping[Sign, str]) -> dict[str, list[str]]:
         """Return the hosts of each VM that runs somewhere, or may: where it is reported, and else where it is expected if nobody hears that host."""
-        found: dict[str, set[str]] = collections.defaultdict(set)
-        for host, signs in self._known.signs.items():
-            for sign in signs:
-                if (path := owners.get(sign)) is not None:
-                    found[path].add(host)
+        found: dict[str, list[str]] = {}
+        for host, signs in sorted(self._known.signs.items()):
+            for path in {owners[sign] for sign in signs if sign in owners}:
+                found.setdefault(path, []).append(host)
         for path, vm in self._world.vms.items():
-            if vm.host is not None and path not in found and not self._heard(vm.host):
-                found[path].add(vm.host)
-        return {path: sorted(hosts) for path, hosts in sorted(found.items())}
-
-    def _heard(self, host: str) -> bool:
-        state = self._known.states.get(host)
-        return state is not None and state.connected and host in self._known.signs
+            if vm.host is not None and path not in found and vm.host not in self._heard:
+                found[path] = [vm.host]
+        return dict(sorted(found.items()))
 
     def _find_untold(self) -> dict[str, list[str]]:
         """Return the VMs of each host, those that come included, whose memory nobody has declared."""
@@ -121,11 +117,8 @@ class _Surveyor:
 
     def look(self, request: PlanRequest) -> Survey:
         closed, blind = self._closed()
-        apart = self._apart()
-        machines = {
-            path: self._machine(self._world.vms[path], hosts, apart.get(path, ()))
-            for path, hosts in self._places.items()
-        }
+        apart, vms = self._apart(), self._world.vms
+        machines = {path: self._machine(path, vms[path], hosts, apart) for path, hosts in self._places.items()}
         hosts = {name: self._host(name, closed) for name in self._names}
         return Survey(
             goal=self._goal(request, blind), hosts=hosts, machines=machines | self._leaving, closed=closed, blind=blind,
@@ -165,7 +158,7 @@ class _Surveyor:
         state = self._known.states.get(name)
         if state is None:
             return f"it has not joined, or is revoked: `serai host token {name}` lets it join"
-        if not self._heard(name):
+        if name not in self._heard:
             return f"it is not connected: see `serai status {name}`"
         if name not in self._known.facts:
             return "it has never told what it is made of: see `serai agent status` there"
@@ -194,31 +187,32 @@ class _Surveyor:
                 found[path].append(rule)
         return {path: tuple(rules) for path, rules in found.items()}
 
-    def _machine(self, vm: VirtualMachine, hosts: list[str], apart: tuple[str, ...]) -> Machine:
+    def _machine(
+        self, path: str, vm: VirtualMachine, hosts: list[str], apart: Mapping[str, tuple[str, ...]]
+    ) -> Machine:
         """Return one VM; where it is on its way from one host to another, it counts at both."""
-        at = self._known.moves.get(vm.path, hosts[-1])
+        at, memory = self._known.moves.get(path, hosts[-1]), self._memory(path)
+        if why := self._rooted(path, vm, hosts, memory):
+            self._pinned[path] = why
         made = Machine(
-            path=vm.path, host=at, memory_mib=self._memory(vm.path) or 0, vnics=len(vm.vnics), allowed=_NOWHERE, apart=apart,
+            path=path, host=at, memory_mib=memory or 0, vnics=len(vm.vnics),
+            allowed=_NOWHERE if why else self._allowed(path, at), apart=apart.get(path, ()),
         )  # fmt: skip
         for host in hosts:
             if host != at:
-                name = f"{vm.path} (still at {host})"
+                name = f"{path} (still at {host})"
                 self._leaving[name] = dataclasses.replace(made, path=name, host=host)
-        if why := self._rooted(vm, hosts):
-            self._pinned[vm.path] = why
-            return made
-        return dataclasses.replace(made, allowed=self._allowed(vm.path, at))
+        return made
 
-    def _rooted(self, vm: VirtualMachine, hosts: list[str]) -> str:
+    def _rooted(self, path: str, vm: VirtualMachine, hosts: list[str], memory: int | None) -> str:
         """Say why a VM does not move, wherever there is room; empty: it may."""
-        if (to := self._known.moves.get(vm.path)) is not None:
-            return f"it is being moved to {to} already: plan again when that is over, or abort it (`serai moves --vm {vm.path}`)"
+        if (to := self._known.moves.get(path)) is not None:
+            return f"it is being moved to {to} already: plan again when that is over, or abort it (`serai moves --vm {path}`)"
         if len(hosts) > 1:
             return f"hosts {' and '.join(hosts)} tell of it at once: see `serai status HOST` of each, and stop what is not the VM"
-        [host] = hosts
-        if not self._heard(host):
-            return f"host {host}, where it is, is not connected: see `serai status {host}`"
-        if self._memory(vm.path) is None:
+        if hosts[0] not in self._heard:
+            return f"host {hosts[0]}, where it is, is not connected: see `serai status {hosts[0]}`"
+        if memory is None:
             return "how much memory it needs is not declared: say it in its spec.memory, in MiB"
         if not 0 < len(vm.vnics) <= MOST_VNICS:
             return f"it has {len(vm.vnics)} vNICs: VMs with 1 to {MOST_VNICS} can be moved"
