@@ -24,6 +24,7 @@ from serai.controller.moves.requests import MoveRequests
 from serai.controller.people import People
 from serai.controller.placing.placing import Placing
 from serai.controller.placing.pools import Pools
+from serai.controller.planning.planning import Planning
 from serai.controller.questions import Questions
 from serai.controller.refusals import Refusals
 from serai.controller.relocating.requests import RelocationRequests
@@ -51,7 +52,7 @@ from serai.store.errors import (
 )
 from serai.store.records import Entry, Proposal
 from serai.store.store import Store
-from serai.wire import api, flowapi, moveapi, placementapi, relocationapi
+from serai.wire import api, flowapi, moveapi, placementapi, planapi, relocationapi
 
 _log = structlog.get_logger(__name__)
 
@@ -84,6 +85,7 @@ class Service:
         witnesses: Witnesses,
         moves: Moves,
         wanted: MoveRequests,
+        planning: Planning,
         relocations: RelocationRequests,
         clock: Callable[[], datetime],
     ) -> None:
@@ -93,7 +95,8 @@ class Service:
         self._questions, self._audit, self._standing = questions, audit, standing
         self._witnesses, self._traffic, self._asked = witnesses, traffic, TrafficQuestions(asking)
         self._counted, self._placing, self._pools = CounterQuestions(asking), placing, pools
-        self._moves, self._wanted, self._relocations = moves, wanted, relocations
+        self._moves, self._wanted = moves, wanted
+        self._planning, self._relocations = planning, relocations
         self._learning = Learning(current, changes, self._asked, clock=clock)
         self._refusals = Refusals(store.people)
 
@@ -295,6 +298,10 @@ class Service:
     async def move_proof(self, who: Caller, name: str, *, since: int) -> moveapi.MoveProof:
         """Prove that the audit log has the receipt of a move."""
         return await _answered(self._wanted.proof(who, name, since=since))
+
+    async def plan_moves(self, who: Caller, body: planapi.PlanRequest) -> planapi.PlanReply:
+        """Say who would move where, so that hosts become empty, or a pool level."""
+        return await self._told(who, "plan moves", self._planning.plan(who, body))
 
     async def relocate(self, who: Caller, body: relocationapi.RelocationRequest) -> relocationapi.RelocationShown:
         """Have a plan of moves made, and carried out."""

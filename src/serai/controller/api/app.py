@@ -23,6 +23,7 @@ from serai.controller.api.meters import Meters
 from serai.controller.api.moves import moves
 from serai.controller.api.people import people
 from serai.controller.api.placement import placement
+from serai.controller.api.plans import plans
 from serai.controller.api.problems import respond
 from serai.controller.api.proposals import proposals
 from serai.controller.api.questions import questions
@@ -48,6 +49,7 @@ def make_app(service: Facade, limits: Limits | None = None) -> Litestar:
         proposals,
         hosts,
         moves,
+        plans,
         relocations,
         placement,
         questions,

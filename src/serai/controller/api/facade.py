@@ -11,7 +11,7 @@ from typing import Protocol
 
 from serai.access.decide import Caller
 from serai.controller.traffic.asking import Span
-from serai.wire import api, flowapi, moveapi, placementapi, relocationapi
+from serai.wire import api, flowapi, moveapi, placementapi, planapi, relocationapi
 
 
 class Facade(Protocol):
@@ -178,6 +178,10 @@ class Facade(Protocol):
 
     async def move_proof(self, who: Caller, name: str, *, since: int) -> moveapi.MoveProof:
         """Prove that the audit log has the receipt of a move, and continues what it was at the size ``since``."""
+        ...
+
+    async def plan_moves(self, who: Caller, body: planapi.PlanRequest) -> planapi.PlanReply:
+        """Say who would move where, so that hosts become empty, or a pool level."""
         ...
 
     async def relocate(self, who: Caller, body: relocationapi.RelocationRequest) -> relocationapi.RelocationShown:

@@ -109,6 +109,10 @@ class Moves:
         """Return where VMs are about to go, by path; the same."""
         return {move.vm: move.to for move in self._under_way()}
 
+    def wanted(self) -> dict[str, str]:
+        """Return where VMs shall go whose moves are not over, those that wait or are being aborted too; the same."""
+        return {move.vm: move.to for move in self._core.open} if self._core is not None else {}
+
     def _under_way(self) -> list[MoveRecord]:
         open_ = self._core.open if self._core is not None else ()
         return [move for move in open_ if move.state not in {State.WAITING, State.ABORTING}]

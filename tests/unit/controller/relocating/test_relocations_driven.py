@@ -156,7 +156,7 @@ def test_rules_that_change_meanwhile_end_it(tmp_path: Path) -> None:
         await follow(at, "1", lambda each: each.relocation.under_way == 1)
         apart = (
             "apiVersion: serai.dev/v1\nkind: PlacementRule\nmetadata: {name: two}\n"
-            "spec: {antiAffinity: {vms: {matchLabels: {}}}}\n"
+            "spec: {keepApart: {scope: /acme}}\n"
         )
         await at.service.apply(ADMIN, api.ChangeRequest(files={"all.yaml": resources(*VMS), "two.yaml": apart}))
         at.held_at = None
