@@ -46,9 +46,10 @@ def shown(reply: PlanReply) -> None:
     line(to, _headline(reply), style="bold")
     for note in _notes(reply):
         line(to, note)
-    for each in (_hosts(to, reply), _moves(to, reply), _stuck(to, reply.stuck)):
+    for each in (_hosts(to, reply), _moves(to, reply)):
         for text in each:
             line(to, text)
+    tell_stuck(to, reply.stuck)
 
 
 def memory(mib: int) -> str:
@@ -204,7 +205,7 @@ def _by_destination(moves: Iterable[tuple[int, PlannedMove]]) -> Iterator[tuple[
 # Who cannot, and why
 
 
-def _stuck(to: Console, stuck: Sequence[StuckVm]) -> Iterator[Text]:
+def tell_stuck(to: Console, stuck: Sequence[StuckVm]) -> None:
     """Tell why VMs stay: those for which the same is so together."""
     alike: dict[tuple[str, ...], list[StuckVm]] = collections.defaultdict(list)
     for each in stuck:
@@ -214,11 +215,11 @@ def _stuck(to: Console, stuck: Sequence[StuckVm]) -> Iterator[Text]:
     for why, vms in list(alike.items())[:_MOST_REASONS]:
         hosts = _names(sorted({each.host for each in vms}))
         stay = f"{'stays' if len(vms) == 1 else 'stay'} on {hosts}:"
-        yield Text(f"{_names([each.vm for each in vms])} {stay}", "bold yellow")
+        line(to, Text(f"{_names([each.vm for each in vms])} {stay}", "bold yellow"))
         for reason in why:
-            yield Text(f"  {reason}")
+            line(to, Text(f"  {reason}"))
     if left := sum(len(vms) for vms in list(alike.values())[_MOST_REASONS:]):
-        yield Text(f"and {_vms(left)} more stay. {_ALL}.", "dim")
+        line(to, Text(f"and {_vms(left)} more stay. {_ALL}.", "dim"))
 
 
 def _table(*headings: str, right: Iterable[int]) -> Table:

@@ -155,8 +155,7 @@ def test_rules_that_change_meanwhile_end_it(tmp_path: Path) -> None:
         await relocate(at, Given("vm0 a b,vm1 a b"), together=1)
         await follow(at, "1", lambda each: each.relocation.under_way == 1)
         apart = (
-            "apiVersion: serai.dev/v1\nkind: PlacementRule\nmetadata: {name: two}\n"
-            "spec: {keepApart: {scope: /acme}}\n"
+            "apiVersion: serai.dev/v1\nkind: PlacementRule\nmetadata: {name: two}\nspec: {keepApart: {scope: /acme}}\n"
         )
         await at.service.apply(ADMIN, api.ChangeRequest(files={"all.yaml": resources(*VMS), "two.yaml": apart}))
         at.held_at = None
@@ -229,9 +228,9 @@ def test_a_vm_that_somebody_else_moves_fails_it(tmp_path: Path) -> None:
 # Somebody dies
 
 
-@pytest.mark.parametrize("state", ["planned", "copied", "switched", "live", "carried"])
+@pytest.mark.parametrize("state", ["planned", "switched", "carried"])
 def test_another_controller_goes_on(tmp_path: Path, state: str) -> None:
-    """The one that leads is ended while the first move is held at each of its steps."""
+    """The one that leads is ended while the first move is held at a step."""
 
     async def play(at: Scene) -> None:
         at.held_at = STEPS[("planned", "prepared", "copied", "switched", "live", "carried").index(state)]
