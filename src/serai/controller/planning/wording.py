@@ -38,8 +38,11 @@ class Wording:
         """Say why a VM stays where it should not."""
         if pinned := self._survey.pinned.get(stuck.machine):
             return [pinned]
-        barred = self._barred(stuck.machine)
-        return [*(text for block in stuck.blocks for text in self._block(block)), *barred]
+        barred, at = self._barred(stuck.machine), self._survey.machines[stuck.machine].host
+        blocks = [
+            block for block in stuck.blocks if not (barred and block.hosts == (at,))
+        ]  # where it is, it need not go
+        return [*(text for block in blocks for text in self._block(block)), *barred]
 
     def _block(self, block: Block) -> Iterator[str]:
         """Put what keeps a VM from hosts that it might run on otherwise."""
