@@ -92,6 +92,10 @@ class _Watch:
 
     def __init__(self, to: Console, first: RelocationShown) -> None:
         self._to, self._now = to, first
+        planned = [move for each in first.plan.rounds for move in each] if first.plan else []
+        self._sources = {(move.vm, move.to): move.source for move in planned}
+        """Moves that wait have none yet."""
+        self._width = max((len(move.vm) for move in planned), default=0)
         self._told: set[int] = set()
         self._note = ""
         self._spinner = Spinner("dots", style="cyan")
@@ -122,10 +126,13 @@ class _Watch:
                 (f"  {at:7.1f} s  ", "dim"),
                 ("✓ " if made else "✗ ", "green" if made else "red"),
                 (f"{place}  ", "dim"),
-                f"{each.vm}  {_way(each)}  ",
+                f"{each.vm:<{self._width}}  {self._way(each)}  ",
                 (told, "" if made else "red"),
             ),
         )
+
+    def _way(self, each: RelocatedVm) -> str:
+        return f"{each.source or self._sources.get((each.vm, each.to), '…')} → {each.to}"
 
     def drawn(self) -> RenderableType:
         """Return what stands below: the bar, and what is under way."""
@@ -164,9 +171,9 @@ class _Watch:
             seconds = max(0.0, (now - each.asked).total_seconds())
             said = each.why or SAYS[each.state]
             told = Text.assemble(
-                (each.state.value, "yellow" if each.state == "aborting" else "cyan"), (f"  {said}", "dim")
+                (str(each.state), "yellow" if each.state == "aborting" else "cyan"), (f"  {said}", "dim")
             )
-            table.add_row(self._spinner, each.vm, _way(each), Text(f"{seconds:.1f} s", "dim"), told)
+            table.add_row(self._spinner, each.vm, self._way(each), Text(f"{seconds:.1f} s", "dim"), told)
         if len(rows) > _MOST_ROWS:
             table.add_row("", Text(f"and {len(rows) - _MOST_ROWS} more", "dim"))
         return table
@@ -180,9 +187,11 @@ def tell_end(to: Console, shown: RelocationShown) -> None:
     relocation = shown.relocation
     took = ((relocation.ended or datetime.now(UTC)) - relocation.asked).total_seconds()
     made = [each for each in shown.begun if each.state == "done"]
+    style = "yellow" if relocation.stuck and relocation.state == "done" else _STYLES[relocation.state]
+    stay = f", and {relocation.stuck} VM{' stays' if relocation.stuck == 1 else 's stay'}" if relocation.stuck else ""
     head = Text.assemble(
-        (relocation.state.value.capitalize(), f"bold {_STYLES[relocation.state]}"),
-        f": {relocation.done} of {_moves(relocation.moves)} made in {took:.1f} s",
+        (relocation.state.value.capitalize(), f"bold {style}"),
+        f": {relocation.done} of {_moves(relocation.moves)} made in {took:.1f} s{stay}",
     )
     head.append(f"; {times}." if (times := _times(made)) else ".")
     line(to, head)
@@ -250,10 +259,6 @@ def _times(made: Sequence[RelocatedVm]) -> str:
 
 def _took(each: RelocatedVm) -> float:
     return ((each.ended or each.asked) - each.asked).total_seconds()
-
-
-def _way(each: RelocatedVm) -> str:
-    return f"{each.source or '…'} → {each.to}"
 
 
 def _moves(number: int) -> str:

@@ -14,7 +14,7 @@ import msgspec
 
 from serai.access.decide import Caller
 from serai.access.verbs import Verb
-from serai.controller.errors import NotFoundError, StaleError
+from serai.controller.errors import ConflictError, NotFoundError
 from serai.controller.relocating.relocations import Relocations
 from serai.controller.views import MOST, require
 from serai.migration.relocation import Standing
@@ -59,7 +59,7 @@ class RelocationRequests:
 
         Raises:
             ForbiddenError: this person may not.
-            StaleError: the plan is another one than they have seen.
+            ConflictError: the plan is another one than they have seen.
             RelocationError: another one is being carried out.
             InvalidError, NotFoundError, UnavailableError: no plan can be made.
         """
@@ -68,7 +68,7 @@ class RelocationRequests:
         goal = PlanRequest(evacuate=request.evacuate, rebalance=request.rebalance)
         plan = await self._planner.plan(who, goal)
         if request.expect not in {None, moves_digest(plan)}:
-            raise StaleError(
+            raise ConflictError(
                 "the plan is another one by now than what you have seen: VMs, hosts or rules are not what they were; look at it again"
             )
         new = _new(who, request, plan, self._clock())

@@ -12,7 +12,7 @@ import pytest
 from moving import ADMIN, STEPS, Scene, beside, resources, scene
 from serai.access.decide import Caller
 from serai.access.roles import Grant, Role
-from serai.controller.errors import ConflictError, ForbiddenError, NotFoundError, StaleError
+from serai.controller.errors import ConflictError, ForbiddenError, NotFoundError
 from serai.controller.moves.config import MoveSettings
 from serai.model.migration import Step
 from serai.model.tenancy import ROOT
@@ -187,7 +187,7 @@ def test_it_is_stopped(tmp_path: Path) -> None:
 def test_what_makes_no_sense_is_refused_with_its_reason(tmp_path: Path) -> None:
     async def play(at: Scene) -> None:
         given = Given("vm0 a b")
-        with pytest.raises(StaleError, match="another one by now"):
+        with pytest.raises(ConflictError, match="another one by now"):
             await relocate(at, given, expect="d" * 64)
         for asking in (
             at.service.relocation(ADMIN, "1", seen=None, seconds=0),
