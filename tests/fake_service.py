@@ -13,6 +13,7 @@ import msgspec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from fake_moves import FakeMoves
+from fake_relocations import FakeRelocations
 from fake_traffic import FakeTraffic
 from serai.access.decide import Caller
 from serai.access.roles import Grant, Role
@@ -55,7 +56,7 @@ def _claims(id_token: str) -> dict[str, object]:
     return found if isinstance(found, dict) else {}
 
 
-class FakeService(FakeTraffic, FakeMoves):
+class FakeService(FakeTraffic, FakeMoves, FakeRelocations):
     """Keeps everything in dicts. ``admin`` may do all, ``viewer`` may read."""
 
     def __init__(self, files: Mapping[str, str] | None = None) -> None:
@@ -77,6 +78,7 @@ class FakeService(FakeTraffic, FakeMoves):
         self.issuer: str | None = None
         self.sick: dict[str, str] = {}
         self.begin_moves()
+        self.begin_relocations()
         if files:
             self._do(ADMIN, self._change(api.ChangeRequest(files=files)), "begin", None, None)
 

@@ -24,6 +24,7 @@ from serai.controller.config import Config
 from serai.controller.main import Running, controller
 from serai.controller.moves.config import MoveSettings
 from serai.controller.traffic.config import FlowSettings
+from serai.model.host_facts import Cpu, HostFacts
 from serai.model.inventory import vnic_id
 from serai.model.migration import Facts, Step, Ticket
 from serai.model.ruleset import HostRuleset
@@ -39,6 +40,8 @@ ADMIN = Caller(
     name="ada", grants=(Grant(Role.SECURITY_ADMIN, ROOT), Grant(Role.OPERATOR, ROOT), Grant(Role.AUDITOR, ROOT))
 )
 PATIENCE = 20.0
+FACTS = HostFacts(cpu=Cpu(arch="x86_64"), memory=8192, nics=[], kernel="6.8.0", features=[], agent="played")
+"""What hosts are made of: there is room for several VMs, of 1 GiB each."""
 STEPS = (Step.PREPARED, Step.COPIED, Step.SWITCHED, Step.LIVE, Step.CARRIED, Step.FENCED)
 """What hosts say, in order."""
 
@@ -49,7 +52,7 @@ def resources(*vms: str, port: int = 80, hosts: Sequence[str] = ("a", "b", "c"))
     parts += [f"kind: Host\nmetadata: {{name: {host}}}" for host in hosts]
     parts.append("kind: Network\nmetadata: {name: front, scope: /acme}\nspec: {subnets: [10.0.0.0/24]}")
     parts += [
-        f"kind: VirtualMachine\nmetadata: {{name: {vm}, scope: /acme}}\nspec: {{host: a, vnics: "
+        f"kind: VirtualMachine\nmetadata: {{name: {vm}, scope: /acme}}\nspec: {{host: a, memory: 1024, vnics: "
         f'[{{network: front, mac: "52:54:00:00:00:{at:02x}", addresses: [10.0.0.{at}]}}]}}'
         for at, vm in enumerate(vms, 1)
     ]
@@ -113,6 +116,7 @@ class PlayedHost:
         self.heard: list[remote.FromController] = []
         self.parts: dict[str, Part] = {}
         self.epoch = 0
+        self.facts = FACTS
         self.refuses = ""
         """Why it prepares for nobody."""
         self._answers: dict[int, asyncio.Future[remote.Entry]] = {}
@@ -175,6 +179,7 @@ class PlayedHost:
                 case remote.Welcome():
                     self.epoch = message.epoch
                     self._channel = channel
+                    channel.send(remote.Described(facts=self.facts))
                     for part in self.parts.values():
                         if part.said is not None:
                             channel.send(part.said)
@@ -205,6 +210,11 @@ class PlayedHost:
                 self._channel.send(message)
 
     # What it holds and sees
+
+    def describe(self, facts: HostFacts) -> None:
+        """Be made of something else, and tell it."""
+        self.facts = facts
+        self.send(remote.Described(facts=facts))
 
     def sight(self) -> remote.Sight:
         guests = self.scene.guests

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-import time
 from collections.abc import Iterator
 
 import click
@@ -12,24 +11,19 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from serai.cli.awaiting import AT_ONCE, patiently
 from serai.cli.connection import connect
 from serai.cli.duration import moment
 from serai.cli.proof import proven
 from serai.cli.show import as_json, console, line
 from serai.model.migration import Facts, Receipt
-from serai.wire.client import Client, ClientError, segment
+from serai.wire.client import Client, segment
 from serai.wire.moveapi import AbortRequest, Move, MoveList, MoveRequest
 
 _JSON = click.option("--json", "json_", is_flag=True, help="Answer in JSON.")
 _ID = click.argument("name", metavar="ID")
-_AT_ONCE = 30
-"""Seconds that one request waits at the most; then it is asked again."""
-_AWAY_SECONDS = 120.0
-"""How long a controller may be away while a move is followed: another one goes on with it."""
-_PASSES = frozenset({None, 429, 500, 502, 503, 504})
-"""Statuses of troubles that pass; None: nobody answered."""
-_INTERRUPTED = 130
-_SAYS = {
+INTERRUPTED = 130
+SAYS = {
     "waiting": "it waits for its turn",
     "planned": "the destination is sent its rules",
     "prepared": "the destination's kernel holds them, and the source may begin",
@@ -42,6 +36,7 @@ _SAYS = {
     "done": "it is done",
     "aborted": "it is aborted",
 }
+"""What the states of a move mean."""
 
 
 @click.command(short_help="Move a VM to another host.")
@@ -185,24 +180,16 @@ def _followed(to: Console, client: Client, found: Move, *, quiet: bool) -> Move:
     except KeyboardInterrupt:
         number = found.number
         line(console(stderr=True), f"The move goes on: `serai moves show {number}`, `serai moves abort {number}`.")
-        sys.exit(_INTERRUPTED)
+        sys.exit(INTERRUPTED)
     return found
 
 
 def _changes(client: Client, found: Move) -> Iterator[Move]:
     """Go through all that becomes of a move; a controller may be away for a while."""
-    last = time.monotonic()
     yield found
     while found.ended is None:
-        params = {"seen": found.version, "timeout": _AT_ONCE}
-        try:
-            found = client.ask("GET", _path(found.id), Move, params=params, seconds=_AT_ONCE + 30)
-        except ClientError as error:
-            if error.status not in _PASSES or error.name == "untrusted" or time.monotonic() - last > _AWAY_SECONDS:
-                raise
-            time.sleep(0.5)
-            continue
-        last = time.monotonic()
+        params = {"seen": found.version, "timeout": AT_ONCE}
+        found = patiently(lambda: client.ask("GET", _path(found.id), Move, params=params, seconds=AT_ONCE + 30))  # noqa: B023 (asked at once)
         yield found
 
 
@@ -210,7 +197,7 @@ def _standing(each: Move) -> str:
     if each.state == "aborted" and each.why:
         return f"aborted: {each.why}"
     note = f" ({each.why})" if each.why else ""
-    return f"{each.state}: {_SAYS[each.state]}{note}"
+    return f"{each.state}: {SAYS[each.state]}{note}"
 
 
 def _note(each: Move) -> str:

@@ -13,6 +13,7 @@ from serai.controller.api.doorkeeper import Limits
 from serai.controller.moves.config import MoveSettings
 from serai.controller.oidc import OidcSettings
 from serai.controller.placing.entering import EntrySettings
+from serai.controller.planning.config import PlanningSettings
 from serai.controller.traffic.config import FlowSettings
 
 FILE = Path("/etc/serai/controller.toml")
@@ -50,6 +51,8 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """Where records of traffic are kept."""
     moves: MoveSettings = msgspec.field(default_factory=MoveSettings)
     """How VMs are moved."""
+    planning: PlanningSettings = msgspec.field(default_factory=PlanningSettings)
+    """What plans of moves leave free, and aim for."""
     entry: EntrySettings = msgspec.field(default_factory=EntrySettings)
     """What is asked of VMs that come in from another host."""
     oidc: OidcSettings | None = None

@@ -6,10 +6,16 @@ import contextlib
 import gc
 import os
 import pickle
+import signal
+import traceback
 from collections.abc import Callable, Iterator
 from typing import Any, BinaryIO, TypeVar
 
 T = TypeVar("T")
+
+
+class ElsewhereError(RuntimeError):
+    """A process of ours has ended and made nothing: it took too long, or it died."""
 
 
 def elsewhere(job: Callable[[], T]) -> T:
@@ -17,6 +23,31 @@ def elsewhere(job: Callable[[], T]) -> T:
     with begun(job) as pipe:
         made: T | None = received(pipe)
     return job() if made is None else made
+
+
+def only_elsewhere(job: Callable[[], T], seconds: int) -> T:
+    """Do something elsewhere, where it may take so long and no longer, and where it may crash: it is never done here.
+
+    ``job`` makes something that is not None. What it raises is told by a traceback on stderr.
+
+    Raises:
+        ElsewhereError: nothing came of it.
+    """
+
+    def bounded() -> T:
+        signal.signal(signal.SIGALRM, signal.SIG_DFL)
+        signal.alarm(seconds)  # it ends the process, also amid what no Python can interrupt
+        try:
+            return job()
+        except Exception:
+            traceback.print_exc()
+            raise
+
+    with begun(bounded) as pipe:
+        made: T | None = received(pipe)
+    if made is None:
+        raise ElsewhereError(f"nothing came of it within {seconds} s")
+    return made
 
 
 @contextlib.contextmanager

@@ -37,7 +37,10 @@ from serai.controller.placing.doorman import Doorman
 from serai.controller.placing.facts import Facts
 from serai.controller.placing.placing import Placing
 from serai.controller.placing.pools import Pools
+from serai.controller.planning.planning import Planning
 from serai.controller.questions import Questions
+from serai.controller.relocating.relocations import Relocations
+from serai.controller.relocating.requests import RelocationRequests
 from serai.controller.service import Service
 from serai.controller.shard import Shard
 from serai.controller.standing import Standing
@@ -102,11 +105,14 @@ async def controller(config: Config, people: socket.socket | None = None) -> Asy
         traffic = Traffic(config.flows, current, clock=time.time)
         facts = Facts(store, clock=_now)
         moves = Moves(store, current, shard, config.moves, clock=_now)
+        planning = Planning(store, current, shard, moves, facts, config.planning)
+        relocations = Relocations(store, shard, moves, clock=_now)
         service = Service(
             store, current, shard=shard, people=known, hosts=hosts, standing=Standing(store, current, shard), audit=audit, witnesses=witnesses, views=Views(store, current),
             changes=Changes(store, current, preview=shard.preview, clock=_now), questions=Questions(current), placing=Placing(current, shard), pools=Pools(store, current, shard, facts),
             traffic=traffic, asking=Asking(traffic, clock=_now), clock=_now,
             moves=moves, wanted=MoveRequests(store, current, moves, signer, clock=_now),
+            planning=planning, relocations=RelocationRequests(store, planning, relocations, clock=_now),
         )  # fmt: skip
         await _first_start(known, config, keys)
         gatekeeper = Gatekeeper(store, shard, hosts)

@@ -24,8 +24,10 @@ from serai.controller.moves.requests import MoveRequests
 from serai.controller.people import People
 from serai.controller.placing.placing import Placing
 from serai.controller.placing.pools import Pools
+from serai.controller.planning.planning import Planning
 from serai.controller.questions import Questions
 from serai.controller.refusals import Refusals
+from serai.controller.relocating.requests import RelocationRequests
 from serai.controller.shard import Shard
 from serai.controller.standing import Standing, may_see_hosts
 from serai.controller.traffic.asking import Asking, Span
@@ -39,10 +41,18 @@ from serai.model.definitions import DefinitionErrors
 from serai.model.tenancy import ROOT
 from serai.policy.compiler.fit import FitError
 from serai.policy.compiler.numbering import CollisionError
-from serai.store.errors import JoinError, MoveError, NotWaitingError, PersonError, ProposalError, StoreError
+from serai.store.errors import (
+    JoinError,
+    MoveError,
+    NotWaitingError,
+    PersonError,
+    ProposalError,
+    RelocationError,
+    StoreError,
+)
 from serai.store.records import Entry, Proposal
 from serai.store.store import Store
-from serai.wire import api, flowapi, moveapi, placementapi
+from serai.wire import api, flowapi, moveapi, placementapi, planapi, relocationapi
 
 _log = structlog.get_logger(__name__)
 
@@ -75,6 +85,8 @@ class Service:
         witnesses: Witnesses,
         moves: Moves,
         wanted: MoveRequests,
+        planning: Planning,
+        relocations: RelocationRequests,
         clock: Callable[[], datetime],
     ) -> None:
         """Nothing is done yet."""
@@ -84,6 +96,7 @@ class Service:
         self._witnesses, self._traffic, self._asked = witnesses, traffic, TrafficQuestions(asking)
         self._counted, self._placing, self._pools = CounterQuestions(asking), placing, pools
         self._moves, self._wanted = moves, wanted
+        self._planning, self._relocations = planning, relocations
         self._learning = Learning(current, changes, self._asked, clock=clock)
         self._refusals = Refusals(store.people)
 
@@ -286,6 +299,30 @@ class Service:
         """Prove that the audit log has the receipt of a move."""
         return await _answered(self._wanted.proof(who, name, since=since))
 
+    async def plan_moves(self, who: Caller, body: planapi.PlanRequest) -> planapi.PlanReply:
+        """Say who would move where, so that hosts become empty, or a pool level."""
+        return await self._told(who, "plan moves", self._planning.plan(who, body))
+
+    async def relocate(self, who: Caller, body: relocationapi.RelocationRequest) -> relocationapi.RelocationShown:
+        """Have a plan of moves made, and carried out."""
+        return await self._told(who, "relocate", self._relocations.ask(who, body))
+
+    async def relocations(self, who: Caller, *, before: int | None, limit: int) -> relocationapi.RelocationList:
+        """List relocations, the latest first."""
+        return await _answered(self._relocations.relocations(who, before=before, limit=limit))
+
+    async def relocation(
+        self, who: Caller, name: str, *, seen: int | None, seconds: float
+    ) -> relocationapi.RelocationShown:
+        """Show a relocation, or wait until it has come further than it was seen."""
+        return await _answered(self._relocations.relocation(who, name, seen=seen, seconds=seconds))
+
+    async def stop_relocation(
+        self, who: Caller, name: str, body: relocationapi.StopRequest
+    ) -> relocationapi.RelocationShown:
+        """Have no more moves of a relocation begin."""
+        return await self._told(who, "stop a relocation", self._relocations.stop(who, name, body))
+
     # Questions
 
     async def can(self, who: Caller, body: api.Question) -> api.Answer:
@@ -413,7 +450,7 @@ async def _answered(doing: Awaitable[T]) -> T:
         return await doing
     except JoinError as error:
         raise ForbiddenError(str(error)) from error
-    except (ProposalError, NotWaitingError, PersonError, MoveError) as error:
+    except (ProposalError, NotWaitingError, PersonError, MoveError, RelocationError) as error:
         raise ConflictError(str(error)) from error
     except (FitError, CollisionError) as error:
         raise InvalidError(str(error)) from error

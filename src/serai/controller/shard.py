@@ -136,7 +136,7 @@ class Shard:
         self.name, self.url = name, url
         self._workshop = ThreadPoolExecutor(max_workers=1, thread_name_prefix="compiler")
         self._endpoint: Endpoint | None = None
-        self._companion: Companion | None = None
+        self._companions: list[Companion] = []
         self.trouble = ""
         """What keeps hosts from having what they should; empty while nothing does."""
         self._begin()
@@ -160,8 +160,8 @@ class Shard:
         self._endpoint = endpoint
 
     def accompany(self, companion: Companion) -> None:
-        """Lead together with this."""
-        self._companion = companion
+        """Lead together with this, too."""
+        self._companions.append(companion)
 
     @property
     def term(self) -> int | None:
@@ -247,8 +247,8 @@ class Shard:
                 tasks.create_task(self._tell_others(term))
                 tasks.create_task(self._watch_hosts())
                 tasks.create_task(self._watch_leadership(term))
-                if self._companion is not None:
-                    tasks.create_task(self._companion.lead(term))
+                for companion in self._companions:
+                    tasks.create_task(companion.lead(term))
         except* _DeposedError:
             _log.warning("leads no more", shard=self.name, term=term)
         except* Exception as trouble:  # noqa: BLE001 (it is tried again)
@@ -265,11 +265,11 @@ class Shard:
         edition = await self._current.catch_up()
         for state in await self._store.hosts.states():
             self._known[state.name] = _Known(state=dataclasses.replace(state, connected=False))
-        before = await self._companion.take_over(term) if self._companion is not None else ()
+        before = [event for companion in self._companions for event in await companion.take_over(term)]
         outcome = await self._work(self._handle, [WorldChanged(world=edition.catalog.world), *before])
         self._complain(outcome.refusals)
-        if self._companion is not None:
-            self._companion.compiled(before, outcome.refusals)
+        for companion in self._companions:
+            companion.compiled(before, outcome.refusals)
         gc.freeze()  # what is known now stays: to look through all of it again and again would hold everything up
         self._compiled, self._term = edition.revision, term
         taken = round(time.monotonic() - began, 2)
@@ -395,8 +395,8 @@ class Shard:
             self._unheard |= revision != self._compiled
             self._compiled = revision
             self._carry_out(outcome)
-            if self._companion is not None:
-                self._companion.compiled(events, outcome.refusals)
+            for companion in self._companions:
+                companion.compiled(events, outcome.refusals)
             self._tell_news()
 
     def _handle(self, events: Sequence[Event]) -> _Outcome:

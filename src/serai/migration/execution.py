@@ -172,6 +172,11 @@ class Execution:
         under_way = len(self._under_way) + len(self._old)
         return Progress(done=self._done, under_way=under_way, waiting=sum(map(len, self._waiting)))
 
+    @property
+    def late(self) -> Collection[str]:
+        """The VMs that are on their way for too long: nothing else begins."""
+        return self._late
+
     def handle(self, event: Event) -> list[Command]:
         """Take note of an event, and return what is to be done about it."""
         match event:

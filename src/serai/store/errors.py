@@ -54,3 +54,7 @@ class PersonError(ValueError):
 
 class MoveError(ValueError):
     """A move cannot be begun, or aborted; the message says why."""
+
+
+class RelocationError(ValueError):
+    """A relocation cannot be begun, or stopped; the message says why."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from datetime import datetime
 from typing import Final
 
@@ -15,9 +16,9 @@ from serai.store import times
 from serai.store.errors import MoveError
 from serai.store.leadership import require_term
 from serai.store.ledger import Ledger, whole
-from serai.store.records import Entry, MoveRecord
+from serai.store.records import Entry, MoveRecord, Tally
 from serai.store.schema import MOVES
-from serai.store.words import Words
+from serai.store.words import Words, is_number
 
 _OPEN: Final = MOVES.c.ended.is_(None)
 _NOTHING: Final = Facts()
@@ -56,22 +57,28 @@ class Moves:
         now: datetime,
         migrate: bool = True,
         there: Facts = _NOTHING,
+        relocation: str | None = None,
+        term: int | None = None,
     ) -> MoveRecord:
         """Write down that somebody wants a VM to move; it waits for the controller that leads.
 
         Without ``migrate`` somebody moves the guest already; ``there`` is what the destination has told before it begins.
+        With ``relocation`` it is part of that one, and the leader of ``term`` asks.
 
         Raises:
+            DeposedError: the leader of ``term`` is none any more.
             MoveError: it is being moved already.
             StoreError: the database does not answer, or is full.
         """
         async with self._ledger.acting(entry, now) as act:
+            await require_term(act.connection, term)
             await _require_none(act.connection, vm)
             last = sa.select(sa.func.coalesce(sa.func.max(MOVES.c.epoch), 0)).where(MOVES.c.vm == vm)
             epoch = int((await act.connection.execute(last)).scalar_one()) + 1
             values = {
                 "id": id_, "vm": vm, "source": "", "destination": to, "by": by, "asked": times.write(now), "epoch": epoch,
-                "state": State.WAITING, "since": times.write(now), "version": 1, "story": _written(_Story(migrate=migrate, there=there)),
+                "state": State.WAITING, "since": times.write(now), "version": 1,
+                "story": _written(_Story(migrate=migrate, there=there)), "relocation": relocation,
             }  # fmt: skip
             await act.connection.execute(sa.insert(MOVES).values(**values))
             act.detail |= {"move": id_, "epoch": epoch}
@@ -140,7 +147,7 @@ class Moves:
     @whole
     async def one(self, name: str) -> MoveRecord | None:
         """Return a move by its id, or by its number; None: there is none."""
-        which = MOVES.c.number == int(name) if _is_number(name) else MOVES.c.id == name
+        which = MOVES.c.number == int(name) if is_number(name) else MOVES.c.id == name
         async with self._ledger.reading() as connection:
             row = (await connection.execute(sa.select(MOVES).where(which))).first()
             return _read(row) if row else None
@@ -151,6 +158,37 @@ class Moves:
         async with self._ledger.reading() as connection:
             rows = await connection.execute(sa.select(MOVES).where(_OPEN).order_by(MOVES.c.number))
             return [_read(row) for row in rows]
+
+    @whole
+    async def of(self, relocation: str) -> list[MoveRecord]:
+        """Return the moves of a relocation that have begun, in order."""
+        async with self._ledger.reading() as connection:
+            asked = sa.select(MOVES).where(MOVES.c.relocation == relocation).order_by(MOVES.c.number)
+            return [_read(row) for row in await connection.execute(asked)]
+
+    @whole
+    async def some(self, ids: Collection[str]) -> list[MoveRecord]:
+        """Return moves by their ids, in order; those that there are."""
+        async with self._ledger.reading() as connection:
+            asked = sa.select(MOVES).where(MOVES.c.id.in_(sorted(ids))).order_by(MOVES.c.number)
+            return [_read(row) for row in await connection.execute(asked)]
+
+    @whole
+    async def tallies(self, relocations: Collection[str]) -> dict[str, Tally]:
+        """Count how the moves of relocations stand; those of which none has begun are left out."""
+        count, state = sa.func.count(), MOVES.c.state
+        asked = sa.select(
+            MOVES.c.relocation, count.filter(state == State.DONE).label("done"), count.filter(state == State.ABORTED).label("aborted"),
+            count.filter(_OPEN).label("under_way"), sa.func.sum(MOVES.c.version).label("versions"),
+        ).where(MOVES.c.relocation.in_(sorted(relocations))).group_by(MOVES.c.relocation)  # fmt: skip
+        async with self._ledger.reading() as connection:
+            rows = await connection.execute(asked)
+            return {
+                row.relocation: Tally(
+                    done=row.done, aborted=row.aborted, under_way=row.under_way, versions=int(row.versions)
+                )
+                for row in rows
+            }
 
     @whole
     async def latest(
@@ -206,10 +244,6 @@ def _written(what: msgspec.Struct) -> str:
     return msgspec.json.encode(what).decode()
 
 
-def _is_number(name: str) -> bool:
-    return name.isascii() and name.isdecimal() and len(name) < 10  # noqa: PLR2004 (an id has more digits, and the column not so many)
-
-
 def _read(row: sa.Row[tuple[object, ...]]) -> MoveRecord:
     told = row._mapping  # noqa: SLF001 (SQLAlchemy's public name for a row by column)
     story = msgspec.json.decode(told["story"], type=_Story)
@@ -220,4 +254,5 @@ def _read(row: sa.Row[tuple[object, ...]]) -> MoveRecord:
         version=told["version"], reached=story.reached, ticket=story.ticket, address=story.address, digest=story.digest,
         here=story.here, there=story.there, why=story.why, note=story.note, abort=told["abort"], ended=times.read_any(told["ended"]),
         receipt=None if receipt is None else msgspec.json.decode(receipt, type=Receipt), audit=told["audit"], migrate=story.migrate,
+        relocation=told["relocation"] or "",
     )  # fmt: skip

@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import Any, Literal
 
 from serai.access.roles import Grant
+from serai.migration.relocation import Standing
 from serai.migration.states import State as MoveState
 from serai.model.host_facts import HostFacts
 from serai.model.key import Key
@@ -227,6 +228,46 @@ class MoveRecord:
     receipt: Receipt | None = None
     audit: int | None = None
     """The number of the audit record that has the receipt."""
+    relocation: str = ""
+    """The id of the relocation that it is part of; empty: somebody wanted this one alone."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class RelocationRecord:
+    """Moves that one plan made, as far as they have come together. The plan is kept beside it."""
+
+    number: int
+    """Counts all relocations."""
+    id: str
+    goal: str
+    """What the plan was asked for, in JSON, as the API has it."""
+    limits: str
+    """How many moves at a time, in JSON."""
+    moves: int
+    """How many the plan has."""
+    stuck: int
+    """VMs that it cannot move."""
+    by: str
+    asked: datetime
+    state: Standing
+    why: str = ""
+    """Why it has failed, was stopped, or begins nothing just now."""
+    stop: str | None = None
+    """Who wants it stopped."""
+    version: int = 1
+    """Counts its changes."""
+    ended: datetime | None = None
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Tally:
+    """How the moves of a relocation stand that have begun."""
+
+    done: int = 0
+    aborted: int = 0
+    under_way: int = 0
+    versions: int = 0
+    """The sum of their versions: it grows with every change of any."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)

@@ -193,12 +193,39 @@ MOVES: Final = Table(
     Column("ended", Text),
     Column("receipt", Text),
     Column("audit", BigInteger),
+    Column("relocation", Text),
     Index("ix_moves_vm", "vm", "number"),
+    Index("ix_moves_relocation", "relocation", "number"),
     Index(
         "uq_moves_open", "vm", unique=True, sqlite_where=text("ended IS NULL"), postgresql_where=text("ended IS NULL")
     ),
 )
-"""``story`` is what hosts have told so far, ``abort`` who wants it aborted, ``audit`` the record with the receipt. Of each VM one is open."""
+"""``story`` is what hosts have told so far, ``abort`` who wants it aborted, ``audit`` the record with the receipt, ``relocation`` what it is part of.
+Of each VM one is open."""
+
+RELOCATIONS: Final = Table(
+    "relocations",
+    METADATA,
+    Column("number", Integer, primary_key=True),
+    Column("id", Text, nullable=False, unique=True),
+    Column("goal", Text, nullable=False),
+    Column("limits", Text, nullable=False),
+    Column("plan", Text, nullable=False),
+    Column("moves", Integer, nullable=False),
+    Column("stuck", Integer, nullable=False),
+    Column("by", Words, nullable=False),
+    Column("asked", Text, nullable=False),
+    Column("state", Text, nullable=False),
+    Column("why", Words, nullable=False),
+    Column("stop", Words),
+    Column("version", BigInteger, nullable=False),
+    Column("ended", Text),
+    Index(
+        "uq_relocations_open", "state", unique=True,
+        sqlite_where=text("ended IS NULL"), postgresql_where=text("ended IS NULL"),
+    ),
+)  # fmt: skip
+"""``moves`` and ``stuck`` count what the plan has, ``stop`` is who wants it stopped. Of those that are open all are in one state: so one is."""
 
 AUDIT: Final = Table(
     "audit",

@@ -20,6 +20,7 @@ from serai.store.moves import Moves
 from serai.store.people import People
 from serai.store.proposals import Proposals
 from serai.store.records import Leader, Marks
+from serai.store.relocations import Relocations
 from serai.store.revisions import Revisions
 from serai.store.schema import HEAD
 
@@ -40,6 +41,8 @@ class Store:
         """Hosts and what is known of them."""
         self.moves = Moves(ledger)
         """Moves of VMs, and their receipts."""
+        self.relocations = Relocations(ledger)
+        """Moves that one plan made."""
         self.audit = Audit(ledger)
         """What was done."""
 

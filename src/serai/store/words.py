@@ -31,6 +31,11 @@ class Words(TypeDecorator[str]):
         return None if value is None else _ESCAPED.sub(_unescape, value)
 
 
+def is_number(name: str) -> bool:
+    """Say whether somebody has named a thing by its number, and not by its id."""
+    return name.isascii() and name.isdecimal() and len(name) < 10  # noqa: PLR2004 (an id has more digits, and the column not so many)
+
+
 def _escape(found: re.Match[str]) -> str:
     return "\\\\" if found[0] == "\\" else f"\\u{ord(found[0]):04x}"
 

@@ -37,7 +37,7 @@ def test_help_and_completion_load_no_verb() -> None:
     )  # fmt: skip
     first, *words = result.stdout.splitlines()
     assert first == "['serai.cli', 'serai.cli.main']", result.stderr
-    assert words == ["plain,reach", "plain,reject", "plain,restore"]
+    assert words == ["plain,reach", "plain,rebalance", "plain,reject", "plain,relocations", "plain,restore"]
 
 
 def test_options_of_verbs_are_completed() -> None:

@@ -18,6 +18,7 @@ from serai.wire import api
 from serai.wire.client import Client, ClientError
 from serai.wire.moveapi import AbortRequest, MoveRequest
 from serai.wire.profile import find
+from serai.wire.relocationapi import RelocationRequest, StopRequest
 
 ALL = ("viewer", "operator", "policy-editor", "security-admin", "auditor")
 SCOPES = ("/", "/acme", "/globex")
@@ -73,6 +74,10 @@ DOORS = (
     Door("a move", "GET", "/v1/moves/7", {"/": ALL}),
     Door("to move", "POST", "/v1/moves", {"/": ("operator", "security-admin")}, MoveRequest(vm="/acme:own", to="none")),
     Door("to abort", "POST", "/v1/moves/7/abort", {"/": ("operator", "security-admin")}, AbortRequest()),
+    Door("relocations", "GET", "/v1/relocations", {"/": ALL}),
+    Door("a relocation", "GET", "/v1/relocations/7", {"/": ALL}),
+    Door("to relocate", "POST", "/v1/relocations", {"/": ("operator", "security-admin")}, RelocationRequest(evacuate=["none"])),
+    Door("to stop one", "POST", "/v1/relocations/7/stop", {"/": ("operator", "security-admin")}, StopRequest()),
     Door("to revoke", "POST", "/v1/hosts/none/revoke", {"/": ADMINS}),
 )  # fmt: skip
 
@@ -116,7 +121,9 @@ def _got_in(client: Client, door: Door) -> bool:
         if error.status not in NOT_LET_IN:
             raise
         # A host or a move that is not there is looked for by whoever may look.
-        return error.status == 404 and ("hosts/none" in door.path or "/moves" in door.path)
+        return error.status == 404 and (
+            "hosts/none" in door.path or "/moves" in door.path or "/relocations" in door.path
+        )
     return True
 
 

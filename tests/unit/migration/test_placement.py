@@ -8,8 +8,8 @@ from collections.abc import Iterator, Mapping
 import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
-from placed_worlds import HOSTS, NETWORKS, placed_worlds, places, vm
 
+from placed_worlds import HOSTS, NETWORKS, placed_worlds, places, vm
 from serai.migration.obstacle import (
     ExclusiveHost,
     HostLacksTag,

@@ -23,9 +23,11 @@ from serai.controller.api.meters import Meters
 from serai.controller.api.moves import moves
 from serai.controller.api.people import people
 from serai.controller.api.placement import placement
+from serai.controller.api.plans import plans
 from serai.controller.api.problems import respond
 from serai.controller.api.proposals import proposals
 from serai.controller.api.questions import questions
+from serai.controller.api.relocations import relocations
 from serai.controller.api.resources import resources
 from serai.controller.api.streams import Streams
 from serai.controller.api.traffic import traffic
@@ -41,7 +43,21 @@ def make_app(service: Facade, limits: Limits | None = None) -> Litestar:
     limits = limits or Limits()
     meters = Meters()
     streams = Streams(limits.streams, meters)
-    groups = [resources, changes, proposals, hosts, moves, placement, questions, traffic, audit, people, watch]
+    groups = [
+        resources,
+        changes,
+        proposals,
+        hosts,
+        moves,
+        plans,
+        relocations,
+        placement,
+        questions,
+        traffic,
+        audit,
+        people,
+        watch,
+    ]
     return Litestar(
         [Router("/v1", route_handlers=groups), health],
         dependencies={

@@ -11,7 +11,7 @@ from typing import Protocol
 
 from serai.access.decide import Caller
 from serai.controller.traffic.asking import Span
-from serai.wire import api, flowapi, moveapi, placementapi
+from serai.wire import api, flowapi, moveapi, placementapi, planapi, relocationapi
 
 
 class Facade(Protocol):
@@ -178,6 +178,30 @@ class Facade(Protocol):
 
     async def move_proof(self, who: Caller, name: str, *, since: int) -> moveapi.MoveProof:
         """Prove that the audit log has the receipt of a move, and continues what it was at the size ``since``."""
+        ...
+
+    async def plan_moves(self, who: Caller, body: planapi.PlanRequest) -> planapi.PlanReply:
+        """Say who would move where, so that hosts become empty, or a pool level."""
+        ...
+
+    async def relocate(self, who: Caller, body: relocationapi.RelocationRequest) -> relocationapi.RelocationShown:
+        """Have a plan of moves made, and carried out."""
+        ...
+
+    async def relocations(self, who: Caller, *, before: int | None, limit: int) -> relocationapi.RelocationList:
+        """List relocations, the latest first."""
+        ...
+
+    async def relocation(
+        self, who: Caller, name: str, *, seen: int | None, seconds: float
+    ) -> relocationapi.RelocationShown:
+        """Show a relocation; with ``seen``, as soon as its version is another, or it is over, or the time is."""
+        ...
+
+    async def stop_relocation(
+        self, who: Caller, name: str, body: relocationapi.StopRequest
+    ) -> relocationapi.RelocationShown:
+        """Have no more moves of a relocation begin."""
         ...
 
     async def can(self, who: Caller, body: api.Question) -> api.Answer:

@@ -38,7 +38,7 @@ from serai.controller.moves.events import (
     Unplan,
 )
 from serai.controller.moves.site import KnownSite
-from serai.controller.moves.turns import origin
+from serai.controller.moves.turns import CannotMoveError, origin
 from serai.controller.moves.wording import overdue
 from serai.controller.shard import Shard
 from serai.migration.states import State
@@ -116,6 +116,10 @@ class Moves:
         """Return where VMs are about to go, by path; the same."""
         return {move.vm: move.to for move in self._under_way()}
 
+    def wanted(self) -> dict[str, str]:
+        """Return where VMs shall go whose moves are not over, those that wait or are being aborted too; the same."""
+        return {move.vm: move.to for move in self._core.open} if self._core is not None else {}
+
     def _under_way(self) -> list[MoveRecord]:
         open_ = self._core.open if self._core is not None else ()
         return [move for move in open_ if move.state not in {State.WAITING, State.ABORTING}]
@@ -127,6 +131,17 @@ class Moves:
             CannotMoveError: it cannot.
         """
         origin(vm, to, self._site)
+
+    def origin(self, path: str, to: str) -> str:
+        """Return the host from which a VM would move.
+
+        Raises:
+            NotNowError: it cannot be moved there just now, as far as hosts have told.
+            CannotMoveError: it cannot be moved there.
+        """
+        if (vm := self._site.vm(path)) is None:
+            raise CannotMoveError(f"there is no VM {path} any more")
+        return origin(vm, to, self._site)
 
     def lacking(self, move: MoveRecord) -> str:
         """Say what a move waits for that should have come by now."""

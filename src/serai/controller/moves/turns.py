@@ -17,6 +17,10 @@ class CannotMoveError(ValueError):
     """A VM cannot be moved there; the message says why, and what to do."""
 
 
+class NotNowError(CannotMoveError):
+    """The same, as far as hosts have told: when they come back, or tell more, it may be otherwise."""
+
+
 def origin(vm: VirtualMachine, to: str, site: Site) -> str:
     """Return the host from which a VM would move.
 
@@ -29,16 +33,16 @@ def origin(vm: VirtualMachine, to: str, site: Site) -> str:
     if to in places and len(places) == 1:
         raise CannotMoveError(f"{vm.path} runs at host {to} already")
     if not places:
-        raise CannotMoveError(f"no host tells that {vm.path} runs there: start it, or look at its host's agent")
+        raise NotNowError(f"no host tells that {vm.path} runs there: start it, or look at its host's agent")
     if len(places) > 1:
-        raise CannotMoveError(
+        raise NotNowError(
             f"{vm.path} is told of by hosts {' and '.join(places)} at once: see `serai status HOST` of each, and stop what is not the VM"
         )
     [source] = places
     if not site.connected(source):
-        raise CannotMoveError(f"host {source}, where {vm.path} runs, is not connected: see `serai status {source}`")
+        raise NotNowError(f"host {source}, where {vm.path} runs, is not connected: see `serai status {source}`")
     if not site.connected(to):
-        raise CannotMoveError(f"host {to} is not connected: see `serai status {to}`")
+        raise NotNowError(f"host {to} is not connected: see `serai status {to}`")
     if obstacles := site.obstacles(vm.path, to):
         raise CannotMoveError(f"{vm.path} may not run at host {to}: {'; '.join(obstacles)}")
     return source

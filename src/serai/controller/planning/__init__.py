@@ -1,0 +1,1 @@
+"""Plans of moves, made from what a controller knows: how hosts are emptied, and pools levelled."""
