@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
 import structlog
@@ -13,6 +13,7 @@ from serai.controller.placing.entering import EntrySettings
 from serai.controller.placing.found import Owners, Placements, Reported
 from serai.controller.shard import Shard
 from serai.migration.entry import Entering, judge
+from serai.migration.registered import Booted
 from serai.model.inventory import Mac
 from serai.model.migration import Ticket
 from serai.wire import remote
@@ -58,6 +59,7 @@ class Doorman:
         entering = Entering(
             host=host, domain=message.domain, cards={Mac(card.mac): card.bridge for card in message.cards},
             incoming=message.incoming, encrypted=message.encrypted,
+            definition=message.definition.hex() if message.definition else None, boots=_boots(message.boots),
         )  # fmt: skip
         world = (await self._current.catch_up()).catalog.world
         # That may take its time when the resources are new; what hosts report and which moves go on changes meanwhile.
@@ -66,7 +68,7 @@ class Doorman:
             entering, world, self._placements.of(world), owner=owners.get, running=Reported(world.vms, self._shard.places),
             going=self._tickets.going(), ticket=self._tickets.ticket, terms=self._settings.terms,
         )  # fmt: skip
-        if not entry.allowed:
+        if entry.objections:
             _log.warning(
                 "a VM is not let in", host=host, domain=message.domain, vm=entry.vm, why=list(entry.objections)
             )
@@ -80,5 +82,15 @@ class Doorman:
                     vm=entry.vm or "",
                     objections=list(entry.objections),
                     warnings=list(entry.warnings),
+                    look=entry.look,
                 ),
             )
+
+
+def _boots(told: Sequence[remote.Boot] | None) -> tuple[Booted, ...] | None:
+    if told is None:
+        return None
+    return tuple(
+        Booted(what=each.what, path=each.path, digest=each.digest.hex() if each.digest else "", why=each.why)
+        for each in told
+    )
