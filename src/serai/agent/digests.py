@@ -94,7 +94,7 @@ class Digests:
         self._readings: dict[str, _Reading] = {}
         self._turn = threading.Semaphore(_AT_ONCE)
 
-    async def of(self, boots: Sequence[Boot], *, seconds: float) -> list[Booted]:
+    async def of(self, boots: Sequence[Boot], seconds: float) -> list[Booted]:
         """Return the digests of what is booted from, as far as they are known in time. What is not goes on being read."""
         look, loop = _Look(), asyncio.get_running_loop()
         done = asyncio.Event()

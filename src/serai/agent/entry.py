@@ -23,8 +23,13 @@ _log = structlog.get_logger(__name__)
 Ask = Callable[[Entering], Awaitable[Entry | None]]
 """Asks the controller; None: it does not answer, or not in time."""
 
-Look = Callable[[Sequence[Boot]], Awaitable[list[Booted]]]
-"""Looks at what a domain boots from, for as long as somebody can wait for it."""
+Look = Callable[[Sequence[Boot], float], Awaitable[list[Booted]]]
+"""Looks at what a domain boots from, for so many seconds at the most."""
+
+_LOOK_SECONDS: Final = 20.0
+"""So long whoever starts a VM waits until what it boots from has been read."""
+_REFUSED_SECONDS: Final = 0.5
+"""The same where it may not run anyway: what is known of its files is told with the rest."""
 
 _LONGEST: Final = 1024
 """Of a path, and of why a file could not be read."""
@@ -73,8 +78,9 @@ class Desk:
             definition=bytes.fromhex(digest_of(definition)),
         )
         entry = await self._ask(entering)
-        if entry is not None and entry.look and not entry.objections:
-            entry = await self._ask_again(entering, boots_of(definition))
+        if entry is not None and entry.look:
+            seconds = _REFUSED_SECONDS if entry.objections else _LOOK_SECONDS
+            entry = await self._ask_again(entering, boots_of(definition), seconds)
         if entry is None:
             return self._unasked(domain, incoming=incoming)
         if entry.objections:
@@ -85,9 +91,9 @@ class Desk:
             _log.warning("a domain is let in", domain=domain, but=list(entry.warnings))
         return local.EnterReply(objections=list(entry.objections), warnings=list(entry.warnings))
 
-    async def _ask_again(self, entering: Entering, boots: Sequence[Boot]) -> Entry | None:
+    async def _ask_again(self, entering: Entering, boots: Sequence[Boot], seconds: float) -> Entry | None:
         """Ask with what the domain boots from."""
-        found = await self._look(boots)
+        found = await self._look(boots, seconds)
         told = [_told(each) for each in found]
         if len(told) > MOST_BOOTS:
             told = [remote.Boot(what="disks", why=f"they are more than {MOST_BOOTS} files")]
@@ -97,7 +103,7 @@ class Desk:
         return entry
 
     def _warm(self, boots: Sequence[Boot]) -> None:
-        task = asyncio.ensure_future(self._look(boots))
+        task = asyncio.ensure_future(self._look(boots, _LOOK_SECONDS))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 

@@ -8,7 +8,7 @@ import importlib.metadata
 import os
 import socket
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -38,7 +38,7 @@ from serai.agent.core import (
     Ticked,
 )
 from serai.agent.describing import Describer
-from serai.agent.digests import Booted, Digests
+from serai.agent.digests import Digests
 from serai.agent.entry import Desk
 from serai.agent.host import Host
 from serai.agent.lastgood import LastGood
@@ -49,7 +49,7 @@ from serai.datapath.gates import Gates
 from serai.datapath.layout import VERSION
 from serai.datapath.libbpf import KernelError
 from serai.datapath.queue import flush
-from serai.inventory.booting import Boot, boots_of
+from serai.inventory.booting import boots_of
 from serai.inventory.definition import digest_of
 from serai.inventory.domains import DefinitionError, tapless, taps_of
 from serai.inventory.qemu_conf import forces_tls
@@ -70,10 +70,8 @@ _FEW = 16
 """Gates that are told one by one in the log; what happens to more at once is summed up."""
 _TAP_GONE = (errno.ENODEV, errno.ENXIO)
 
-_LOOK_SECONDS = 20.0
-"""So long whoever starts a VM waits until what it boots from has been read."""
 _DESCRIBE_SECONDS = 86400.0
-"""The same of whoever wants to know just that."""
+"""So long files of a domain may take to be read when somebody wants to know just that."""
 
 _GRACE_SECONDS = 0.2
 """No packet that met a gate before it switched is still inside it after this."""
@@ -97,7 +95,11 @@ class Runtime:
         self._restored = 0
         self._digests = Digests(config.state / "digests.json")
         self._desk = Desk(
-            self._ask, self._look, joined=self._joined, encrypted=_encrypted, alone=config.limits.without_controller
+            self._ask,
+            self._digests.of,
+            joined=self._joined,
+            encrypted=_encrypted,
+            alone=config.limits.without_controller,
         )
 
     async def run(self) -> None:
@@ -436,11 +438,8 @@ class Runtime:
     async def _ask(self, entering: Entering) -> Entry | None:
         return await self._link.ask(entering) if self._link else None
 
-    async def _look(self, boots: Sequence[Boot]) -> list[Booted]:
-        return await self._digests.of(boots, seconds=_LOOK_SECONDS)
-
     async def _describe_domain(self, definition: str) -> local.DescribeReply:
-        found = await self._digests.of(boots_of(definition), seconds=_DESCRIBE_SECONDS)
+        found = await self._digests.of(boots_of(definition), _DESCRIBE_SECONDS)
         boots = [local.BootStatus(what=b.what, path=b.path, sha256=b.sha256, why=b.why) for b in found]
         return local.DescribeReply(definition=digest_of(definition), boots=boots)
 

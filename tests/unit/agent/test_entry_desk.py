@@ -35,7 +35,7 @@ class Controller:
     def __init__(self, answer: Entry | None, *, joined: bool = True, alone: Alone = Alone.START) -> None:
         self.answer = answer
         self.asked: list[Entering] = []
-        self.looked: list[Sequence[Boot]] = []
+        self.looked: list[tuple[Sequence[Boot], float]] = []
         self.desk = Desk(self._ask, self._look, joined=lambda: joined, encrypted=lambda: None, alone=alone)
 
     async def _ask(self, entering: Entering) -> Entry | None:
@@ -44,8 +44,8 @@ class Controller:
             return YES
         return self.answer
 
-    async def _look(self, boots: Sequence[Boot]) -> list[Booted]:
-        self.looked.append(boots)
+    async def _look(self, boots: Sequence[Boot], seconds: float) -> list[Booted]:
+        self.looked.append((boots, seconds))
         return [Booted(what="kernel", path="/k", sha256="ab" * 32), Booted(what="disk vda", path="/d", why="gone")]
 
     def enter(self, definition: str = XML, *, incoming: bool = False) -> EnterReply:
@@ -66,17 +66,20 @@ def test_the_controller_has_the_word(*, incoming: bool) -> None:
 def test_what_it_boots_from_is_looked_at_where_it_depends_on_that(*, incoming: bool) -> None:
     controller = Controller(Entry(answers=1, vm="/acme:web", objections=[], warnings=[], look=True))
     assert controller.enter(incoming=incoming) == EnterReply(warnings=["mind the gap"])
-    assert controller.looked == [boots_of(XML)]
+    assert controller.looked == [(boots_of(XML), 20.0)]
     first, again = controller.asked
     assert again == msgspec.structs.replace(
         first, number=2, boots=[remote.Boot(what="kernel", path="/k", digest=b"\xab" * 32), remote.Boot(what="disk vda", path="/d", why="gone")]
     )  # fmt: skip
 
 
-def test_who_may_not_anyway_has_nothing_read() -> None:
+def test_who_may_not_anyway_is_told_at_once_what_is_known() -> None:
     controller = Controller(msgspec.structs.replace(NO, look=True))
-    assert controller.enter() == EnterReply(objections=["host a does not carry the tag pci"])
-    assert controller.looked == []
+    controller.enter()
+    [(boots, seconds)] = controller.looked
+    assert boots == boots_of(XML)
+    assert seconds < 1
+    assert len(controller.asked) == 2
 
 
 def test_who_was_let_in_from_another_host_is_not_asked_about_again_when_it_is_prepared() -> None:
