@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
+import shutil
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import yaml
 
+from disks import overlay
 from serai.lab.datacenter import DataCenter
 from serai.lab.domain import domain_xml
 from serai.lab.image import build_image, default_image_directory
@@ -185,3 +190,135 @@ def test_the_agent_answers_the_hook_at_once(center: DataCenter) -> None:
     asked = local.Enter(definition=virsh(center, "a", "dumpxml", "acme-web").stdout)
     socket = center.lab.host("a").path("/run/serai/agent.sock")
     assert local.ask(socket, asked, local.EnterReply) == local.EnterReply()
+
+
+class Machine:
+    """The VM acme-web with files of its own to boot from, defined on host a as an administrator does."""
+
+    def __init__(self, center: DataCenter, files: Path) -> None:
+        image = build_image(default_image_directory(), lambda _: None)
+        self.center, self.files = center, files
+        self.kernel, self.initrd, self.base = files / "vmlinux", files / "initramfs", files / "base.raw"
+        shutil.copy(image.kernel, self.kernel)
+        shutil.copy(image.initramfs, self.initrd)
+        self.base.write_bytes(b"layer" * 100_000)
+        disk = overlay(files / "disk.qcow2", self.base.name)
+        own = dataclasses.replace(image, kernel=self.kernel, initramfs=self.initrd)
+        self.xml = domain_xml(center.lab.plan.guest("acme-web"), own).replace(
+            "</devices>",
+            f"<disk type='file' device='disk'><driver name='qemu' type='qcow2'/><source file='{disk}'/><target dev='vda' bus='virtio'/>"
+            "<readonly/></disk><graphics type='vnc' port='-1' passwd='secret'/><channel type='unix'><target type='virtio' name='agent.0'/></channel>"
+            "</devices>",
+        )
+
+    def define(self, xml: str = "") -> None:
+        virsh(self.center, "a", "destroy", "acme-web")
+        self.center.lab.host("a").path("/run/guests/machine.xml").write_text(xml or self.xml)
+        done = virsh(self.center, "a", "define", "/run/guests/machine.xml")
+        assert done.returncode == 0, done.stderr
+
+    def start(self) -> str:
+        """Return why it does not start; empty: it does."""
+        return virsh(self.center, "a", "start", "acme-web").stderr
+
+    def described(self, host: str = "a") -> local.DescribeReply:
+        definition = virsh(self.center, host, "dumpxml", "--migratable", "acme-web").stdout
+        socket = self.center.lab.host(host).path("/run/serai/agent.sock")
+        return local.ask(socket, local.Describe(definition=definition), local.DescribeReply)
+
+    def register(self, written: str) -> None:
+        """Do by a program what somebody does with an editor."""
+        said = yaml.safe_load(
+            "\n".join(line[2:] for line in written.splitlines() if line.startswith("#   ") or line == "# spec:")
+        )["spec"]
+        fields = f"  images: {said['images']}\n  definition: {said['definition']}\n"
+        site = SITE.replace("  domain: acme-web\n", "  domain: acme-web\n" + fields)
+        (self.center.policies.path / "site.yaml").write_text(f"{site}\n---\n{written}")
+        self.center.apply()
+
+
+@pytest.fixture(scope="module")
+def machine(center: DataCenter, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine]:
+    made = Machine(center, tmp_path_factory.mktemp("images"))
+    made.define()
+    assert "gates" not in made.start()
+    describe = [sys.executable, "-m", "serai.cli.main", "agent", "describe", "acme-web"]
+    done = center.lab.host("a").run(describe)
+    assert done.returncode == 0, done.stderr
+    made.register(done.stdout)
+    yield made
+    for host in "ab":
+        virsh(center, host, "destroy", "acme-web")
+        virsh(center, host, "undefine", "acme-web")
+    (center.policies.path / "site.yaml").write_text(SITE)
+    center.apply()
+
+
+def test_what_is_registered_starts_and_moves_and_is_the_same_everywhere(machine: Machine) -> None:
+    described = machine.described()
+    disk = machine.files / "disk.qcow2"
+    expected = [machine.kernel, machine.initrd, disk, machine.base]
+    assert [Path(boot.path) for boot in described.boots] == expected
+    assert [boot.sha256 for boot in described.boots] == [hashlib.sha256(f.read_bytes()).hexdigest() for f in expected]
+    machine.define()
+    assert machine.start() == ""
+    for host in "ba":
+        machine.center.move("/acme:web", host)
+        assert machine.center.lab.where_is("acme-web") == host
+        assert machine.described(host) == described
+
+
+def test_an_unknown_image_does_not_start(machine: Machine) -> None:
+    machine.define()
+    for file, what in ((machine.initrd, "initrd"), (machine.base, "disk vda")):
+        good = file.read_bytes()
+        try:
+            file.write_bytes(good + bytes(512))
+            why = machine.start()
+            assert f"acme-web may not run here: its {what} ({file}) is not of the image " in why
+            assert "serai agent describe acme-web" in why
+        finally:
+            file.write_bytes(good)
+    assert machine.start() == ""
+
+
+def test_an_unknown_image_does_not_come_from_another_host(machine: Machine) -> None:
+    good = machine.initrd.read_bytes()
+    try:
+        machine.initrd.write_bytes(good + bytes(512))
+        why = migrate(machine.center, "acme-web", "--tls", "--tls-destination", "b")
+        assert f"its initrd ({machine.initrd}) is not of the image " in why
+    finally:
+        machine.initrd.write_bytes(good)
+
+
+SPACE = "xmlns:qemu='http://libvirt.org/schemas/domain/qemu/1.0'"
+ALTERED = {
+    "a disk more": ("<memballoon", "<disk type='file' device='disk'><source file='{base}'/><target dev='vdb' bus='virtio'/></disk><memballoon"),
+    "something else on QEMU's command line": (
+        "</domain>", f"<qemu:commandline {SPACE}><qemu:arg value='-name'/><qemu:arg value='x'/></qemu:commandline></domain>",
+    ),
+    "another kernel command line": ("console=ttyS0", "init=/bin/sh console=ttyS0"),
+    "a device of the host": ("<memballoon", "<hostdev mode='subsystem' type='usb'><source><vendor id='0x1'/><product id='0x2'/></source></hostdev><memballoon"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", ALTERED)
+def test_an_altered_machine_does_not_start(machine: Machine, case: str) -> None:
+    old, new = ALTERED[case]
+    assert old in machine.xml
+    machine.define(
+        machine.xml.replace("model='none'/>\n    <interface", "model='qemu-xhci'/>\n    <interface").replace(
+            old, new.format(base=machine.base), 1
+        )
+    )
+    assert "acme-web may not run here: its machine definition is not the one that is registered" in machine.start()
+
+
+def test_an_altered_machine_does_not_come_from_another_host(machine: Machine) -> None:
+    machine.define()
+    assert machine.start() == ""
+    added = virsh(machine.center, "a", "attach-disk", "acme-web", str(machine.base), "vdb", "--mode", "readonly")
+    assert added.returncode == 0, added.stderr
+    why = migrate(machine.center, "acme-web", "--tls", "--tls-destination", "b")
+    assert "its machine definition is not the one that is registered" in why

@@ -22,7 +22,7 @@ class Matter(enum.StrEnum):
     INVENTORY = "inventory"
     """Networks and VirtualMachines."""
     PROVIDER = "provider's"
-    """Site, Tenants, Hosts, Pools, PlacementRules, and the fields of other kinds that only the provider sets."""
+    """Site, Tenants, Hosts, Pools, PlacementRules, Images, and the fields of other kinds that only the provider sets."""
 
 
 class Reach(enum.Enum):
@@ -66,9 +66,10 @@ REACHES: Final[Mapping[tuple[Verb, Matter], Mapping[Role, Reach]]] = {
 
 PROVIDER_FIELDS: Final[Mapping[str, frozenset[str]]] = {
     "Network": frozenset({"routing_domain", "bridge", "vni", "tags"}),
-    "VirtualMachine": frozenset({"tags"}),
+    "VirtualMachine": frozenset({"tags", "images", "definition"}),
 }
 """By kind, fields of ``spec`` that only the provider sets: they reach beyond the scope of the resource.
 
 A tenant's network in another tenant's routing domain would be among that tenant's addresses; tags say which hosts a VM may share, and with whom.
+What a VM boots from and is made of is what hypervisors of the provider run.
 """

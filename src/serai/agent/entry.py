@@ -2,22 +2,40 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Final
 
+import msgspec
 import structlog
 
 from serai.agent.config import Alone
+from serai.agent.digests import Booted
+from serai.inventory.booting import Boot, boots_of
+from serai.inventory.definition import digest_of
 from serai.inventory.domains import cards_of
-from serai.wire import local
-from serai.wire.remote import Card, Entering, Entry
+from serai.wire import local, remote
+from serai.wire.remote import MOST_BOOTS, Card, Entering, Entry
 
 _log = structlog.get_logger(__name__)
 
 Ask = Callable[[Entering], Awaitable[Entry | None]]
 """Asks the controller; None: it does not answer, or not in time."""
 
+Look = Callable[[Sequence[Boot], float], Awaitable[list[Booted]]]
+"""Looks at what a domain boots from, for so many seconds at the most."""
+
+_LOOK_SECONDS: Final = 20.0
+"""So long whoever starts a VM waits until what it boots from has been read."""
+_REFUSED_SECONDS: Final = 0.5
+"""The same where it may not run anyway: what is known of its files is told with the rest."""
+
+_LONGEST: Final = 1024
+"""Of a path, and of why a file could not be read."""
+_AGAIN_SECONDS: Final = 30.0
+"""So long after a VM was let in, what it boots from is looked at again: libvirt makes files its own when it starts a domain, and they
+have changed then."""
 _ARRIVING_SECONDS: Final = 300.0
 """Who was let in from another host is not asked about again while it is prepared here."""
 _NOBODY: Final = "no controller answers, so that nobody can say whether it may"
@@ -27,13 +45,15 @@ class Desk:
     """Lets VMs in, as the controller says."""
 
     def __init__(
-        self, ask: Ask, *, joined: Callable[[], bool], encrypted: Callable[[], bool | None], alone: Alone
+        self, ask: Ask, look: Look, *, joined: Callable[[], bool], encrypted: Callable[[], bool | None], alone: Alone
     ) -> None:
-        """Ask by ``ask``, once the host has ``joined`` a site.
+        """Ask by ``ask``, once the host has ``joined`` a site; ``look`` at what VMs boot from where that is asked back.
 
         ``encrypted`` says whether the memory of who comes can come over TLS only; ``alone``: what becomes of VMs that are
         started while nobody answers. Who comes from another host must wait then.
         """
+        self._look = look
+        self._tasks: set[asyncio.Task[object]] = set()
         self._ask, self._joined, self._encrypted, self._alone = ask, joined, encrypted, alone
         self._number = 0
         self._arriving: dict[str, float] = {}
@@ -50,16 +70,18 @@ class Desk:
         now = time.monotonic()
         if not incoming and now < self._arriving.pop(domain, 0.0):
             return local.EnterReply()
-        self._number += 1
-        entry = await self._ask(
-            Entering(
-                number=self._number,
-                domain=domain,
-                cards=[Card(mac=str(mac), bridge=bridge) for mac, bridge in cards.items()],
-                incoming=incoming,
-                encrypted=self._encrypted() if incoming else None,
-            )
+        entering = Entering(
+            number=self._next(),
+            domain=domain,
+            cards=[Card(mac=str(mac), bridge=bridge) for mac, bridge in cards.items()],
+            incoming=incoming,
+            encrypted=self._encrypted() if incoming else None,
+            definition=bytes.fromhex(digest_of(definition)),
         )
+        entry = await self._ask(entering)
+        if entry is not None and entry.look:
+            seconds = _REFUSED_SECONDS if entry.objections else _LOOK_SECONDS
+            entry = await self._ask_again(entering, boots_of(definition), seconds)
         if entry is None or entry.unable:
             why = f"the controller cannot say whether it may ({entry.unable})" if entry else _NOBODY
             return self._unasked(domain, why, incoming=incoming)
@@ -71,6 +93,26 @@ class Desk:
             _log.warning("a domain is let in", domain=domain, but=list(entry.warnings))
         return local.EnterReply(objections=list(entry.objections), warnings=list(entry.warnings))
 
+    async def _ask_again(self, entering: Entering, boots: Sequence[Boot], seconds: float) -> Entry | None:
+        """Ask with what the domain boots from."""
+        found = await self._look(boots, seconds)
+        told = [_told(each) for each in found]
+        if len(told) > MOST_BOOTS:
+            told = [remote.Boot(what="disks", why=f"they are more than {MOST_BOOTS} files")]
+        entry = await self._ask(msgspec.structs.replace(entering, number=self._next(), boots=told))
+        if entry is not None and not entry.objections:
+            asyncio.get_running_loop().call_later(_AGAIN_SECONDS, self._warm, boots)
+        return entry
+
+    def _warm(self, boots: Sequence[Boot]) -> None:
+        task = asyncio.ensure_future(self._look(boots, _LOOK_SECONDS))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    def _next(self) -> int:
+        self._number += 1
+        return self._number
+
     def _unasked(self, domain: str, why: str, *, incoming: bool) -> local.EnterReply:
         _log.warning("a domain cannot be asked about", domain=domain, incoming=incoming, why=why)
         if incoming:
@@ -78,3 +120,10 @@ class Desk:
         if self._alone is Alone.VETO:
             return local.EnterReply(objections=[f'{why} (without_controller = "veto" in agent.toml)'])
         return local.EnterReply(warnings=[why])
+
+
+def _told(found: Booted) -> remote.Boot:
+    if len(found.path) > _LONGEST:
+        return remote.Boot(what=found.what[:256], why=f"its path is longer than {_LONGEST} characters")
+    digest = bytes.fromhex(found.sha256) if found.sha256 else None
+    return remote.Boot(what=found.what[:256], path=found.path, digest=digest, why=found.why[:_LONGEST])

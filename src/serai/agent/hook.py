@@ -17,9 +17,11 @@ from pathlib import Path
 SOCKET = "/run/serai/agent.sock"
 SETTINGS = "/etc/serai/agent.toml"
 TIMEOUT_SECONDS = 10
+ENTER_SECONDS = 45
+"""What a domain boots from may have to be read first."""
 
 
-def ask(request: dict[str, object]) -> dict[str, object]:
+def ask(request: dict[str, object], seconds: int = TIMEOUT_SECONDS) -> dict[str, object]:
     """Send one request to the agent and return its reply.
 
     Raises:
@@ -27,7 +29,7 @@ def ask(request: dict[str, object]) -> dict[str, object]:
         RuntimeError: it refuses.
     """
     with socket.socket(socket.AF_UNIX) as connection:
-        connection.settimeout(TIMEOUT_SECONDS)
+        connection.settimeout(seconds)
         connection.connect(SOCKET)
         connection.sendall(json.dumps(request).encode() + b"\n")
         with connection.makefile("rb") as replies:
@@ -51,7 +53,9 @@ def main(arguments: list[str]) -> int:
     try:
         if (operation, step) in (("migrate", "begin"), ("prepare", "begin")):
             # `migrate` is called where a domain comes to, before its memory; what it prints on stdout would be the domain's XML.
-            reply = ask({"ask": "enter", "definition": sys.stdin.read(), "incoming": operation == "migrate"})
+            reply = ask(
+                {"ask": "enter", "definition": sys.stdin.read(), "incoming": operation == "migrate"}, ENTER_SECONDS
+            )
             objections = reply.get("objections")
             if not isinstance(objections, list):
                 raise RuntimeError("the agent does not say whether it may")  # noqa: TRY301  # one way out for all

@@ -38,6 +38,7 @@ from serai.agent.core import (
     Ticked,
 )
 from serai.agent.describing import Describer
+from serai.agent.digests import Digests
 from serai.agent.entry import Desk
 from serai.agent.host import Host
 from serai.agent.lastgood import LastGood
@@ -48,6 +49,8 @@ from serai.datapath.gates import Gates
 from serai.datapath.layout import VERSION
 from serai.datapath.libbpf import KernelError
 from serai.datapath.queue import flush
+from serai.inventory.booting import boots_of
+from serai.inventory.definition import digest_of
 from serai.inventory.domains import DefinitionError, tapless, taps_of
 from serai.inventory.qemu_conf import forces_tls
 from serai.model.inventory import Mac
@@ -66,6 +69,9 @@ _log = structlog.get_logger(__name__)
 _FEW = 16
 """Gates that are told one by one in the log; what happens to more at once is summed up."""
 _TAP_GONE = (errno.ENODEV, errno.ENXIO)
+
+_DESCRIBE_SECONDS = 86400.0
+"""So long files of a domain may take to be read when somebody wants to know just that."""
 
 _GRACE_SECONDS = 0.2
 """No packet that met a gate before it switched is still inside it after this."""
@@ -87,7 +93,14 @@ class Runtime:
         self._started = time.monotonic()
         self._discarding: asyncio.TimerHandle | None = None
         self._restored = 0
-        self._desk = Desk(self._ask, joined=self._joined, encrypted=_encrypted, alone=config.limits.without_controller)
+        self._digests = Digests(config.state / "digests.json")
+        self._desk = Desk(
+            self._ask,
+            self._digests.of,
+            joined=self._joined,
+            encrypted=_encrypted,
+            alone=config.limits.without_controller,
+        )
 
     async def run(self) -> None:
         """Guard this host until cancelled.
@@ -376,6 +389,8 @@ class Runtime:
                 return self._apply(lambda: self._changed(request.delta))
             case local.Enter():
                 return await self._desk.enter(request.definition, incoming=request.incoming)
+            case local.Describe():
+                return await self._describe_domain(request.definition)
             case local.Guard():
                 return self._guard(request.definition)
             case local.Release():
@@ -426,6 +441,11 @@ class Runtime:
 
     async def _ask(self, entering: Entering) -> Entry | None:
         return await self._link.ask(entering) if self._link else None
+
+    async def _describe_domain(self, definition: str) -> local.DescribeReply:
+        found = await self._digests.of(boots_of(definition), _DESCRIBE_SECONDS)
+        boots = [local.BootStatus(what=b.what, path=b.path, sha256=b.sha256, why=b.why) for b in found]
+        return local.DescribeReply(definition=digest_of(definition), boots=boots)
 
     def _joined(self) -> bool:
         return (self._config.state / "identity" / "host.pem").exists()

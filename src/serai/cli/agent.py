@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import click
+import msgspec
 
 from serai.agent.config import BPFFS, FILE, Config, Limits
 from serai.agent.install import HOOK, hook_script, install_hook
@@ -15,6 +16,7 @@ from serai.agent.main import main as run_agent
 from serai.analysis.naming import named_rows
 from serai.cli.duration import moment
 from serai.cli.flows import flow_table
+from serai.cli.registration import DESCRIBE_SECONDS, registration
 from serai.cli.samples import sample_fields, sample_table
 from serai.cli.show import as_json, console, line
 from serai.cli.status import show_status, status_fields
@@ -111,6 +113,26 @@ def drops(path: Path, json_: bool) -> None:  # noqa: FBT001
         as_json(console(), sample_fields(reply))
     else:
         console().print(sample_table(reply))
+
+
+@agent.command()
+@click.argument("domain")
+@_SOCKET
+@click.option("--libvirt", "uri", default="qemu:///system", show_default=True, help="URI of this host's libvirt.")
+@_JSON
+def describe(domain: str, path: Path, uri: str, json_: bool) -> None:  # noqa: FBT001
+    """Write what DOMAIN boots from and is made of, to be registered.
+
+    Its files are read, which takes as long as it does. What comes out is an Image for `serai apply`, and what is to stand in the VM.
+    """
+    from serai.inventory.libvirt import definition_of  # noqa: PLC0415  # slow to load, and of no use to other verbs
+
+    asked = local.Describe(definition=definition_of(uri, domain))
+    reply = local.ask(path, asked, local.DescribeReply, timeout_seconds=DESCRIBE_SECONDS)
+    if json_:
+        as_json(console(), msgspec.to_builtins(reply))
+    else:
+        line(console(), registration(domain, reply))
 
 
 @agent.command()

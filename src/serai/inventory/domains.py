@@ -64,12 +64,21 @@ def tapless(definition: str) -> list[str]:
     return [kind for kind in types if kind not in _WITH_TAP]
 
 
-def _interfaces(definition: str) -> tuple[str, list[ET.Element]]:
+def parsed(definition: str) -> ET.Element:
+    """Read a domain's XML.
+
+    Raises:
+        DefinitionError: it is not one.
+    """
     try:
         root = ET.fromstring(definition)  # noqa: S314  # from libvirt itself; expat takes no external entities
     except (ET.ParseError, ValueError) as error:
         raise DefinitionError(f"this is not the XML of a domain: {error}") from error
-    name = root.findtext("name")
-    if root.tag != "domain" or not name:
+    if root.tag != "domain" or not root.findtext("name"):
         raise DefinitionError("this is not the XML of a domain: it has no name")
-    return name, root.findall("devices/interface")
+    return root
+
+
+def _interfaces(definition: str) -> tuple[str, list[ET.Element]]:
+    root = parsed(definition)
+    return root.findtext("name", ""), root.findall("devices/interface")

@@ -45,6 +45,28 @@ _HELD: Final = {
 _RUNNING: Final = {libvirt.VIR_DOMAIN_RUNNING, libvirt.VIR_DOMAIN_BLOCKED}
 
 
+class DomainError(RuntimeError):
+    """A domain cannot be asked about; the message says why."""
+
+
+def definition_of(uri: str, domain: str) -> str:
+    """Return a domain's XML: of one that runs, as it would go to another host; else as it would be started.
+
+    Raises:
+        DomainError: there is none of that name, or libvirt does not answer.
+    """
+    libvirt.registerErrorHandler(lambda *_: None, None)
+    try:
+        connection = libvirt.open(uri)
+        try:
+            found = connection.lookupByName(domain)
+            return str(found.XMLDesc(libvirt.VIR_DOMAIN_XML_MIGRATABLE if found.isActive() else 0))
+        finally:
+            connection.close()
+    except libvirt.libvirtError as error:
+        raise DomainError(f"the domain {domain} cannot be looked at: {error}") from error
+
+
 class LibvirtWatch:
     """Follows one libvirt daemon, also across its restarts."""
 

@@ -8,8 +8,10 @@ from collections.abc import Callable, Iterator, Mapping
 
 from serai.migration.obstacle import OtherPool
 from serai.migration.placement import Placement, Where
+from serai.migration.registered import Booted, altered, foreign
 from serai.model.inventory import Mac, VirtualMachine
 from serai.model.migration import Ticket
+from serai.model.registered import UNREGISTERED, Registry
 from serai.model.world import World
 
 
@@ -25,12 +27,14 @@ class Demand(enum.StrEnum):
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Terms:
-    """What a site asks of VMs that come in from another host."""
+    """What a site asks of VMs that are started, and of those that come in from another host."""
 
     tickets: Demand = Demand.WARN
     """The controller's leave, which ``serai migrate`` gets."""
     tls: Demand = Demand.WARN
     """That the guest's memory is encrypted on its way."""
+    images: Demand = Demand.WARN
+    """That it is registered what a VM boots from, or is made of. What is registered is compared, unless this is ``off``."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,6 +49,10 @@ class Entering:
     """It comes from another host, running; otherwise it is started."""
     encrypted: bool | None = None
     """The guest's memory comes over TLS; None: the host cannot tell."""
+    definition: str | None = None
+    """The digest of its machine definition; None: the host does not tell."""
+    boots: tuple[Booted, ...] | None = None
+    """What it boots from; None: nobody has looked yet."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,11 +65,13 @@ class Entry:
     """Why not, in sentences without an end; nothing: it may."""
     warnings: tuple[str, ...] = ()
     """What whoever does it should know."""
+    look: bool = False
+    """What it boots from has to be looked at first: without that it may not."""
 
     @property
     def allowed(self) -> bool:
         """It may run there."""
-        return not self.objections
+        return not self.objections and not self.look
 
 
 def judge(
@@ -110,7 +120,17 @@ def judge(
     obstacles = placement.blocks(vm.path, entering.host, running, going)
     # Pools bind moves; of who is started elsewhere already it is said that it runs there.
     objections += [str(each) for each in obstacles if entering.incoming or not isinstance(each, OtherPool)]
-    return Entry(vm=vm.path, objections=tuple(objections), warnings=tuple(warnings))
+    registered = world.registry.vms.get(vm.path, UNREGISTERED)
+    look = False
+    if registered is UNREGISTERED:
+        warnings += _unregistered(vm, entering.domain, world.registry, terms.images, Demand.WARN)
+        objections += _unregistered(vm, entering.domain, world.registry, terms.images, Demand.REQUIRE)
+    elif terms.images is not Demand.OFF:
+        objections += altered(registered, entering.definition, entering.domain)
+        look = bool(registered.images) and entering.boots is None
+        if entering.boots is not None:
+            objections += foreign(registered, world.registry.images, entering.boots, entering.domain)
+    return Entry(vm=vm.path, objections=tuple(objections), warnings=tuple(warnings), look=look)
 
 
 def _impostor(entering: Entering, vm: VirtualMachine) -> Iterator[str]:
@@ -135,6 +155,12 @@ def _elsewhere(entering: Entering, vm: VirtualMachine, running: Where) -> Iterat
     there = running.get(vm.path)
     if there not in {None, entering.host}:
         yield f"{vm.path} runs on host {there}"
+
+
+def _unregistered(vm: VirtualMachine, domain: str, registry: Registry, demand: Demand, how: Demand) -> Iterator[str]:
+    """Nobody has said what it shall be. Where nobody has said that of any VM, only who demands it hears of it."""
+    if demand is how and (demand is Demand.REQUIRE or registry.vms):
+        yield f"nobody has registered what {vm.path} boots from and is made of: `serai agent describe {domain}` writes what is to be applied"
 
 
 def _unticketed(entering: Entering, vm: VirtualMachine, ticket: Ticket | None) -> str:

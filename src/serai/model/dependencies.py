@@ -32,6 +32,8 @@ def _looks_at(resource: Resource) -> Iterator[Key]:
                 yield Key("Host", resource.spec.host)
             for network in {vnic.network for vnic in resource.spec.vnics}:
                 yield from _named("Network", network, scope)
+            for image in resource.spec.images:
+                yield Key("Image", image)
         case resources.Pool():
             for host in resource.spec.hosts:
                 yield Key("Host", host)

@@ -26,6 +26,7 @@ _INSPECTED = {
     0x9100: "a VLAN tag",
 }  # fmt: skip
 _VERSION = re.compile(r"[0-9]{1,9}(\.[0-9]{1,9}){0,3}")
+_DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 _DOMAIN = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+:@-]{0,127}")
 
 
@@ -224,6 +225,15 @@ def _version(value: object) -> str:
     return text
 
 
+def _digest(value: object) -> str:
+    """Take a SHA-256, and leave out what says that it is one."""
+    text = _text(value)
+    if not _DIGEST.fullmatch(text):
+        message = f"{text!r} is not a digest: write sha256: and 64 hexadecimal digits in lower case"
+        raise ValueError(message)
+    return text.removeprefix("sha256:")
+
+
 def _line(value: object) -> str:
     text = _text(value).strip()
     if len(text) > LONGEST_LINE or not text.isprintable():
@@ -284,6 +294,7 @@ LabelValue = Annotated[str, PlainValidator(_label_value)]
 Bridge = Annotated[str, PlainValidator(_bridge)]
 Domain = Annotated[str, PlainValidator(_domain)]
 Version = Annotated[str, PlainValidator(_version)]
+Digest = Annotated[str, PlainValidator(_digest)]
 Line = Annotated[str, PlainValidator(_line)]
 AtLeastOne = AfterValidator(_some)
 AtLeastOnePeer = AfterValidator(_some_peer)

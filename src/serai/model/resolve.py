@@ -20,11 +20,13 @@ from serai.model.inventory import Host, Network, VirtualMachine
 from serai.model.key import Key
 from serai.model.placement import PlacementTerms
 from serai.model.references import Scopes, Table
+from serai.model.registered import Registry
 from serai.model.resolve_invariant import resolve_invariant
 from serai.model.resolve_inventory import check_overlaps, resolve_network, resolve_vm
 from serai.model.resolve_peers import Peers
 from serai.model.resolve_placement import carried, resolve_needs, resolve_placement_rule, resolve_pool
 from serai.model.resolve_policy import resolve_policy
+from serai.model.resolve_registered import resolve_image, resolve_registered
 from serai.model.resolve_security import Allowances, check_security
 from serai.model.resolve_site import check_tenant, last_word, quarantine, scopes_of
 from serai.model.resources import Resource
@@ -116,6 +118,7 @@ class _Change:
         host_table = Table("Host", {f"/:{name}": host for name, host in hosts.items()}, complaints)
         vms, new_vms = self._vms(scopes, networks, host_table, taking)
         placement = self._placement(scopes, host_table, taking)
+        registry = self._registry()
         holders = before.holders.changed(changes := taking.changes())
         allowances = self._secured(vms, holders, changes, was)
         peers = Peers(
@@ -150,6 +153,7 @@ class _Change:
             if new_invariants
             else before.world.invariants,
             placement=placement,
+            registry=registry,
         )
         standing = Standing(
             definitions=self._definitions, world=world, modes=scopes.modes, services=services, policies=policies,
@@ -237,6 +241,16 @@ class _Change:
         )  # fmt: skip
         same = all(getattr(after, each.name) is getattr(before, each.name) for each in dataclasses.fields(before))
         return before if same else after
+
+    def _registry(self) -> Registry:
+        before = self._before.world.registry
+        made = {key.path: resolve_image(image.resource) for key, image in self._each(resources.Image)}
+        images, _ = self._table(before.images, "Image", made)
+        table = Table("Image", {f"/:{name}": image for name, image in images.items()}, self._complaints)
+        said = {key.path: resolve_registered(vm, table) for key, vm in self._each(resources.VirtualMachine)}
+        vms, _ = self._table(before.vms, "VirtualMachine", {path: each for path, each in said.items() if each})
+        same = images is before.images and vms is before.vms
+        return before if same else Registry(images=images, vms=vms)
 
     def _secured(
         self,

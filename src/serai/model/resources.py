@@ -132,7 +132,15 @@ class VirtualMachineSpec(Part):
     domain: fields.Domain | None = None
     tags: Tags = ()
     memory: Memory | None = None
+    images: tuple[fields.Name, ...] = ()
+    definition: fields.Digest | None = None
     vnics: Annotated[tuple[VnicSpec, ...], fields.AtLeastOne]
+
+
+class ImageSpec(Part):
+    """What machines boot from: any of these files, each by its digest."""
+
+    digests: Annotated[tuple[fields.Digest, ...], fields.AtLeastOne]
 
 
 class ServiceSpec(Part):
@@ -282,7 +290,16 @@ class PlacementRule(Part):
     spec: PlacementRuleSpec
 
 
-Resource = Site | Tenant | Network | Host | VirtualMachine | Service | Policy | Invariant | Pool | PlacementRule
+class Image(Part):
+    """An image."""
+
+    api_version: Literal["serai.dev/v1"]
+    kind: Literal["Image"]
+    metadata: RootMetadata
+    spec: ImageSpec
+
+
+Resource = Site | Tenant | Network | Host | VirtualMachine | Service | Policy | Invariant | Pool | PlacementRule | Image
 
 KINDS: dict[str, type[Resource]] = {
     "Site": Site,
@@ -295,6 +312,7 @@ KINDS: dict[str, type[Resource]] = {
     "Invariant": Invariant,
     "Pool": Pool,
     "PlacementRule": PlacementRule,
+    "Image": Image,
 }
 
 

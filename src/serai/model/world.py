@@ -11,6 +11,7 @@ from serai.model.invariant import Invariant
 from serai.model.inventory import Host, Network, VirtualMachine, Vnic
 from serai.model.placement import NO_TERMS, PlacementTerms
 from serai.model.policy import Action, Direction, Policy
+from serai.model.registered import NOTHING_REGISTERED, Registry
 
 LAST_WORD: Mapping[Direction, Action] = MappingProxyType(
     {Direction.INGRESS: Action.DENY, Direction.EGRESS: Action.ACCEPT}
@@ -37,6 +38,8 @@ class World:
     """What the policies have to keep true, in order of path. No verdict depends on them."""
     placement: PlacementTerms = NO_TERMS
     """Where VMs may run. No verdict depends on it, and no ruleset."""
+    registry: Registry = NOTHING_REGISTERED
+    """What VMs boot from and are made of. The same is true of it."""
 
     def vnics(self) -> Iterator[tuple[VirtualMachine, Vnic]]:
         """Go through every vNIC with its VM, in order of path."""

@@ -52,6 +52,13 @@ class Enter(msgspec.Struct, tag_field="ask", tag="enter", frozen=True, kw_only=T
     """It comes from another host."""
 
 
+class Describe(msgspec.Struct, tag_field="ask", tag="describe", frozen=True, kw_only=True):
+    """What is this domain made of, and what does it boot from? Its files are read, which may take long."""
+
+    definition: str
+    """The domain's XML."""
+
+
 class Guard(msgspec.Struct, tag_field="ask", tag="guard", frozen=True, kw_only=True):
     """This domain is about to run: have gates on its taps before you answer."""
 
@@ -73,7 +80,7 @@ class Samples(msgspec.Struct, tag_field="ask", tag="samples", frozen=True):
     """Which packets were dropped of late?"""
 
 
-Request = Status | Apply | Change | Enter | Guard | Release | Rows | Samples
+Request = Status | Apply | Change | Enter | Describe | Guard | Release | Rows | Samples
 
 
 class GateStatus(msgspec.Struct, frozen=True, kw_only=True):
@@ -189,6 +196,25 @@ class EnterReply(msgspec.Struct, frozen=True, kw_only=True):
     warnings: list[str] = []
 
 
+class BootStatus(msgspec.Struct, frozen=True, kw_only=True):
+    """A file that a domain boots from."""
+
+    what: str
+    path: str
+    sha256: str
+    """In hexadecimal; empty: nobody can say, or it is another one every time."""
+    why: str
+    """Why not."""
+
+
+class DescribeReply(msgspec.Struct, frozen=True, kw_only=True):
+    """What a domain is made of."""
+
+    definition: str
+    """The SHA-256 of its machine definition, in hexadecimal."""
+    boots: list[BootStatus]
+
+
 class GuardReply(msgspec.Struct, frozen=True, kw_only=True):
     """Which taps are guarded, or will be as soon as it is this host's turn, and behind which nobody is known (their gates are closed)."""
 
@@ -224,9 +250,9 @@ class Failure(msgspec.Struct, frozen=True, kw_only=True):
     error: str
 
 
-Reply = StatusReply | ApplyReply | EnterReply | GuardReply | RowsReply | SamplesReply | Done
+Reply = StatusReply | ApplyReply | EnterReply | DescribeReply | GuardReply | RowsReply | SamplesReply | Done
 
-R = TypeVar("R", StatusReply, ApplyReply, EnterReply, GuardReply, RowsReply, SamplesReply, Done)
+R = TypeVar("R", StatusReply, ApplyReply, EnterReply, DescribeReply, GuardReply, RowsReply, SamplesReply, Done)
 
 
 def encode(message: Request | Reply | Failure) -> bytes:

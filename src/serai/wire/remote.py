@@ -25,6 +25,9 @@ AGENT_LIMIT: Final = 1024 * 1024
 PARTS_LIMIT: Final = 16384
 """Parts that an agent names at the most; what it does not name is sent once more than need be."""
 
+MOST_BOOTS: Final = 64
+"""Files that one domain boots from at the most."""
+
 _Digest = Annotated[bytes, msgspec.Meta(min_length=32, max_length=32)]
 _Mac = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{2}(:[0-9a-f]{2}){5}\\Z")]
 _Number = Annotated[int, msgspec.Meta(ge=0)]
@@ -160,6 +163,18 @@ class Card(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     """What it is attached to; empty: the definition does not say."""
 
 
+class Boot(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
+    """A file that a domain boots from."""
+
+    what: Annotated[str, msgspec.Meta(max_length=256)]
+    """E.g. ``disk vda``."""
+    path: Annotated[str, msgspec.Meta(max_length=1024)] = ""
+    digest: _Digest | None = None
+    """SHA-256 of the whole file; None: nobody could read it."""
+    why: Annotated[str, msgspec.Meta(max_length=1024)] = ""
+    """Why not."""
+
+
 class Entering(Message, tag="entering", frozen=True, kw_only=True):
     """The hypervisor is about to run this: may it? Answered by ``Entry``."""
 
@@ -171,6 +186,10 @@ class Entering(Message, tag="entering", frozen=True, kw_only=True):
     """It comes from another host."""
     encrypted: bool | None = None
     """Its memory comes over TLS; None: this host cannot tell."""
+    definition: _Digest | None = None
+    """Of its machine definition (``inventory/definition.py``)."""
+    boots: Annotated[list[Boot], msgspec.Meta(max_length=MOST_BOOTS)] | None = None
+    """What it boots from; None: nobody has looked yet, which may take long."""
 
 
 class Entry(Message, tag="entry", frozen=True, kw_only=True):
@@ -181,6 +200,8 @@ class Entry(Message, tag="entry", frozen=True, kw_only=True):
     """Path of the VM that it is; empty: nobody has declared it."""
     objections: Annotated[list[_Text], msgspec.Meta(max_length=256)]
     warnings: Annotated[list[_Text], msgspec.Meta(max_length=256)]
+    look: bool = False
+    """It depends on what it boots from: ask again with that."""
     unable: _Text = ""
     """Why the controller cannot say whether it may; then there is nothing else in this."""
 

@@ -15,6 +15,7 @@ from serai.access.verbs import Verb
 from serai.model.resources import KINDS, Resource
 from serai.model.tenancy import ROOT, Scope
 
+DIGEST = f"sha256:{'0' * 64}"
 ACME, SHOP, GLOBEX = Scope("/acme"), Scope("/acme/shop"), Scope("/globex")
 
 
@@ -109,10 +110,24 @@ def test_tags_are_the_providers_and_memory_is_not() -> None:
     assert may(PROVIDER, vm("n", tags=["pci"]), vm("n"))
 
 
+@pytest.mark.parametrize("field", [{"images": ["alpine"]}, {"definition": DIGEST}])
+def test_what_a_vm_boots_from_and_is_made_of_is_for_the_provider_to_say(field: dict[str, Any]) -> None:
+    assert may(ADMIN, vm("n", **field), vm("n", **field, memory=512))
+    assert not may(ADMIN, None, vm("n", **field))
+    assert not may(ADMIN, vm("n"), vm("n", **field))
+    assert not may(ADMIN, vm("n", **field), vm("n"))
+    assert may(PROVIDER, vm("n", **field), vm("n"))
+
+
 @pytest.mark.parametrize(
-    "made", [resource("Pool", "west", hosts=["alpha"]), resource("PlacementRule", "r", keepApart={"scope": "/acme"})]
+    "made",
+    [
+        resource("Pool", "west", hosts=["alpha"]),
+        resource("PlacementRule", "r", keepApart={"scope": "/acme"}),
+        resource("Image", "alpine", digests=[DIGEST]),
+    ],
 )
-def test_pools_and_placement_rules_are_the_providers(made: Resource) -> None:
+def test_pools_and_placement_rules_and_images_are_the_providers(made: Resource) -> None:
     assert subject_of(made).scope == ROOT
     assert not may(ADMIN, None, made)
     assert may(PROVIDER, None, made)

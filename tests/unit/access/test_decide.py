@@ -27,14 +27,14 @@ write delete rollback approve       | Service Invariant                  | p s
 write delete rollback approve       | Policy:Admin Policy                | s
 write delete rollback approve       | Network VirtualMachine             | s
 write delete rollback approve       | Site Tenant Host Unheard           | S
-write delete rollback approve       | Pool PlacementRule                 | S
+write delete rollback approve       | Pool PlacementRule Image           | S
 write delete rollback approve       | -                                  |
 confirm                             | Policy:Tenant Policy:Baseline      | o p s
 confirm                             | Service Invariant                  | o p s
 confirm                             | Policy:Admin Policy                | o s
 confirm                             | Network VirtualMachine             | o s
 confirm                             | Site Tenant Host Unheard           | O S
-confirm                             | Pool PlacementRule                 | O S
+confirm                             | Pool PlacementRule Image           | O S
 confirm                             | -                                  |
 read-hosts read-metrics             | *                                  | V O P S A
 join-host move                      | *                                  | O S

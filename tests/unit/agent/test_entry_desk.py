@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from serai.agent.config import Alone
+from serai.agent.digests import Booted
 from serai.agent.entry import Desk
+from serai.inventory.booting import Boot, boots_of
+from serai.inventory.definition import digest_of
 from serai.inventory.domains import DefinitionError
 from serai.inventory.qemu_conf import forces_tls
+from serai.wire import remote
 from serai.wire.local import EnterReply
 from serai.wire.remote import Card, Entering, Entry
 
@@ -29,11 +35,18 @@ class Controller:
     def __init__(self, answer: Entry | None, *, joined: bool = True, alone: Alone = Alone.START) -> None:
         self.answer = answer
         self.asked: list[Entering] = []
-        self.desk = Desk(self._ask, joined=lambda: joined, encrypted=lambda: None, alone=alone)
+        self.looked: list[tuple[Sequence[Boot], float]] = []
+        self.desk = Desk(self._ask, self._look, joined=lambda: joined, encrypted=lambda: None, alone=alone)
 
     async def _ask(self, entering: Entering) -> Entry | None:
         self.asked.append(entering)
+        if self.answer is not None and self.answer.look and entering.boots is not None:
+            return YES
         return self.answer
+
+    async def _look(self, boots: Sequence[Boot], seconds: float) -> list[Booted]:
+        self.looked.append((boots, seconds))
+        return [Booted(what="kernel", path="/k", sha256="ab" * 32), Booted(what="disk vda", path="/d", why="gone")]
 
     def enter(self, definition: str = XML, *, incoming: bool = False) -> EnterReply:
         return asyncio.run(self.desk.enter(definition, incoming=incoming))
@@ -43,8 +56,30 @@ class Controller:
 def test_the_controller_has_the_word(*, incoming: bool) -> None:
     controller = Controller(YES)
     assert controller.enter(incoming=incoming) == EnterReply(warnings=["mind the gap"])
-    assert controller.asked == [Entering(number=1, domain="web", cards=CARDS, incoming=incoming)]
+    definition = bytes.fromhex(digest_of(XML))
+    assert controller.asked == [Entering(number=1, domain="web", cards=CARDS, incoming=incoming, definition=definition)]
+    assert controller.looked == [], "files are not touched unless it depends on them"
     assert Controller(NO).enter(incoming=incoming) == EnterReply(objections=["host a does not carry the tag pci"])
+
+
+@pytest.mark.parametrize("incoming", [True, False])
+def test_what_it_boots_from_is_looked_at_where_it_depends_on_that(*, incoming: bool) -> None:
+    controller = Controller(Entry(answers=1, vm="/acme:web", objections=[], warnings=[], look=True))
+    assert controller.enter(incoming=incoming) == EnterReply(warnings=["mind the gap"])
+    assert controller.looked == [(boots_of(XML), 20.0)]
+    first, again = controller.asked
+    assert again == msgspec.structs.replace(
+        first, number=2, boots=[remote.Boot(what="kernel", path="/k", digest=b"\xab" * 32), remote.Boot(what="disk vda", path="/d", why="gone")]
+    )  # fmt: skip
+
+
+def test_who_may_not_anyway_is_told_at_once_what_is_known() -> None:
+    controller = Controller(msgspec.structs.replace(NO, look=True))
+    controller.enter()
+    [(boots, seconds)] = controller.looked
+    assert boots == boots_of(XML)
+    assert seconds < 1
+    assert len(controller.asked) == 2
 
 
 def test_who_was_let_in_from_another_host_is_not_asked_about_again_when_it_is_prepared() -> None:

@@ -25,6 +25,7 @@ from serai.model.update import Update
 from serai.model.world import World
 
 Document = dict[str, Any]
+DIGEST = f"sha256:{'0' * 64}"
 Definitions = Mapping[Key, Definition[Resource] | None]
 
 
@@ -60,7 +61,7 @@ BASE = (
     document("Host", "beta"),
     document("Network", "front", "/acme", subnets=["10.0.0.0/24"], tags=["pci"]),
     document("Network", "front", "/globex", subnets=["10.0.0.0/24"]),
-    document("VirtualMachine", "web", "/acme/shop", host="alpha", labels={"role": "web"}, vnics=[vnic(1)], tags=["pci"], memory=512),
+    document("VirtualMachine", "web", "/acme/shop", host="alpha", labels={"role": "web"}, vnics=[vnic(1)], tags=["pci"], memory=512, images=["alpine"], definition=DIGEST),
     document("VirtualMachine", "db", "/acme", host="beta", vnics=[vnic(2)]),
     document("VirtualMachine", "web", "/globex", vnics=[vnic(3)]),
     document("Service", "sql", "/acme", ports=["tcp/5432"], selector={"matchLabels": {"role": "db"}}),
@@ -73,6 +74,7 @@ BASE = (
     document("Pool", "west", hosts=["beta"], profile="strict"),
     document("PlacementRule", "apart", keepApart={"scope": "/acme/lab"}),
     document("PlacementRule", "pci", exclusive="pci"),
+    document("Image", "alpine", digests=[DIGEST]),
     document("Invariant", "apart", "/acme", never={"from": [{"scope": "/acme/shop"}], "to": [{"network": "front"}], "ports": ["sql"]}),
 )  # fmt: skip
 
@@ -142,6 +144,9 @@ def documents(draw: st.DrawFn) -> Document:
             apart = {"keepApart": optional(draw, scope=SCOPES, selector=ROLES.map(lambda r: {"matchLabels": r}))}
             said = draw(st.sampled_from(({"exclusive": "pci"}, apart)))
             return document("PlacementRule", draw(st.sampled_from(("apart", "pci"))), **said)
+        case "Image":
+            digests = draw(st.sampled_from(([DIGEST], [DIGEST, DIGEST.replace("0", "1")])))
+            return document("Image", draw(st.sampled_from(("alpine", "debian"))), digests=digests)
         case "Network":
             subnets = draw(
                 st.sampled_from((["10.0.0.0/24"], ["10.0.0.0/23"], ["10.0.1.0/24"], ["10.0.0.0/30", "10.0.1.0/24"]))
@@ -163,6 +168,8 @@ def documents(draw: st.DrawFn) -> Document:
                 domain=st.just("dom"),
                 tags=TAGS,
                 memory=st.sampled_from((256, 512)),
+                images=st.sampled_from((["alpine"], ["debian", "alpine"])),
+                definition=st.just(DIGEST),
             )
             name = draw(st.sampled_from(("web", "db", "app")))
             return document("VirtualMachine", name, draw(HOMES), labels=draw(ROLES), vnics=vnics, **more)
@@ -184,7 +191,7 @@ def documents(draw: st.DrawFn) -> Document:
             return document("Invariant", "apart", draw(SCOPES), never=claim)
 
 
-KINDS = ("Site", "Tenant", "Host", "Network", "VirtualMachine", "VirtualMachine", "VirtualMachine", "Service", "Policy", "Policy", "Invariant", "Pool", "PlacementRule")  # fmt: skip
+KINDS = ("Site", "Tenant", "Host", "Network", "VirtualMachine", "VirtualMachine", "VirtualMachine", "Service", "Policy", "Policy", "Invariant", "Pool", "PlacementRule", "Image")  # fmt: skip
 
 
 @st.composite
@@ -303,6 +310,7 @@ REFUSED = {
     "a host that is in a pool goes": ({Key("Host", "beta"): None}, "revision 41: Pool west: spec.hosts[0]: there is no host 'beta'"),
     "a host that is in another pool": (read(document("Pool", "east", hosts=["beta"])), "new.yaml:1: Pool east: spec.hosts[0]: host beta is taken already, by Pool west at revision 41"),
     "a scope whose VMs are kept apart goes": (read(document("Tenant", "acme", applications=[{"name": "shop"}])), "PlacementRule apart: spec.keepApart.scope: no Tenant declares the scope /acme/lab"),
+    "an image that a VM boots from goes": ({Key("Image", "alpine"): None}, "revision 41: VirtualMachine /acme/shop:web: spec.images[0]: there is no image 'alpine'"),
     "a second site": (read(document("Site", "second")), "new.yaml:1: Site second: there can be only one Site: the first is at revision 41"),
     "a MAC address that another VM has": (
         read(document("VirtualMachine", "new", "/acme", vnics=[vnic(2) | {"addresses": ["10.0.0.9"]}])),

@@ -31,6 +31,14 @@ FROM_AGENT: list[remote.FromAgent] = [
     remote.Held(digest=DIGEST, answers=3),
     remote.Held(digest=None, refused="no room"),
     remote.Renew(csr="-----"),
+    remote.Entering(
+        number=1,
+        domain="d",
+        cards=[],
+        incoming=False,
+        definition=DIGEST,
+        boots=[remote.Boot(what="kernel", path="/k", digest=DIGEST), remote.Boot(what="disk vda", why="gone")],
+    ),
 ]
 FROM_CONTROLLER: list[remote.FromController] = [
     remote.Welcome(version=1, epoch=3, term=4, time=1.5, checkpoint="x"),
@@ -40,6 +48,7 @@ FROM_CONTROLLER: list[remote.FromController] = [
     remote.Renewed(certificate="PEM"),
     remote.Elsewhere(url="wss://c2:8744"),
     remote.Fenced(epoch=9),
+    remote.Entry(answers=1, vm="", objections=["no"], warnings=[], look=True),
 ]
 ENDS: list[tuple[Callable[[bytes], Any], list[Any], list[Any]]] = [
     (remote.decode_from_agent, list(FROM_AGENT), list(FROM_CONTROLLER)),

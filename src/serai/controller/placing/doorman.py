@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Protocol
 
 import structlog
@@ -18,6 +18,7 @@ from serai.controller.placing.entering import EntrySettings
 from serai.controller.placing.found import Owners, Placements, Reported
 from serai.controller.shard import Shard
 from serai.migration.entry import Demand, Entering, Entry, judge
+from serai.migration.registered import Booted
 from serai.model.inventory import Mac
 from serai.model.migration import Ticket
 from serai.store.errors import StoreError
@@ -100,6 +101,7 @@ class Doorman:
                 vm=entry.vm or "",
                 objections=list(entry.objections),
                 warnings=list(entry.warnings),
+                look=entry.look,
             ),
         )
 
@@ -111,6 +113,7 @@ class Doorman:
         entering = Entering(
             host=host, domain=message.domain, cards={Mac(card.mac): card.bridge for card in message.cards},
             incoming=message.incoming, encrypted=message.encrypted,
+            definition=message.definition.hex() if message.definition else None, boots=_boots(message.boots),
         )  # fmt: skip
         world = (await self._current.catch_up()).catalog.world
         # That may take its time when the resources are new; what hosts report and which moves go on changes meanwhile.
@@ -123,10 +126,19 @@ class Doorman:
             going=self._tickets.going(), ticket=self._tickets.ticket,
             terms=dataclasses.replace(terms, tickets=Demand.OFF) if escorted else terms,
         )  # fmt: skip
-        if not escorted or not entry.allowed or entry.vm is None:
+        if not escorted or entry.look or not entry.allowed or entry.vm is None:
             return entry
         found = await self._escort(entry.vm, host, encrypted=message.encrypted)
         if found.objection:
             return dataclasses.replace(entry, objections=(*entry.objections, found.objection))
         told = found.warning and terms.tickets is Demand.WARN
         return dataclasses.replace(entry, warnings=(*entry.warnings, found.warning)) if told else entry
+
+
+def _boots(told: Sequence[remote.Boot] | None) -> tuple[Booted, ...] | None:
+    if told is None:
+        return None
+    return tuple(
+        Booted(what=each.what, path=each.path, digest=each.digest.hex() if each.digest else "", why=each.why)
+        for each in told
+    )

@@ -1,0 +1,199 @@
+"""A machine definition as one digest: of what security depends on in a domain's XML, and of nothing that changes from start to start.
+
+The same machine has the same digest before it is started, while it runs, and where it comes from another host, though libvirt writes
+all of these otherwise. What is not known here counts: a device or a section that a later libvirt brings makes another definition.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import xml.etree.ElementTree as ET
+from collections.abc import Callable, Iterator, Mapping
+from types import MappingProxyType
+from typing import Any, Final
+
+from serai.inventory.domains import parsed
+
+_PREAMBLE: Final = b"serai machine definition 1\n"
+
+_NOT_COUNTED: Final = frozenset(
+    {
+        "title", "description", "metadata", "memory", "currentMemory", "maxMemory", "memoryBacking", "memtune", "blkiotune", "vcpu", "vcpus",
+        "iothreads", "iothreadids", "defaultiothread", "cputune", "numatune", "throttlegroups", "resource", "cpu", "features", "clock",
+        "genid", "pm", "perf", "on_poweroff", "on_reboot", "on_crash", "on_lockfailure",
+    }
+)  # fmt: skip
+"""Sections about how much and how fast, and about what the guest takes for its hardware: they open nothing, and libvirt fills them in."""
+
+_HARDWARE: Final = frozenset(
+    {
+        "controller", "input", "audio", "sound", "video", "watchdog", "memballoon", "rng", "panic", "iommu", "memory", "hub", "tpm", "vsock",
+    }
+)  # fmt: skip
+"""Devices that only count where they name something on the host, such as a file or a device node."""
+
+_OWN_PROGRAMS: Final = "/usr/"
+"""Firmware and programs below are the host's own; libvirt chooses them by itself (``firmware='efi'``), and says so only later."""
+_LIBVIRTS_OWN: Final = ("/var/lib/libvirt/qemu/", "/run/libvirt/qemu/", "/dev/pts/")
+"""Paths below are made by libvirt, others for each start."""
+
+_FIELDS: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
+    {
+        "disk": (
+            "@type", "@device", "@rawio", "@sgio", "driver@type", "source", "auth", "encryption", "target@dev", "target@bus", "boot@order",
+            "readonly", "shareable", "transient",
+        ),
+        "interface": (
+            "@type", "@trustGuestRxFilters", "mac@address", "source", "model@type", "virtualport", "vlan", "filterref", "backend",
+            "script@path", "downscript@path", "port@isolated", "teaming", "boot@order", "rom@file",
+        ),
+        "serial": ("@type", "source", "protocol@type", "target@type", "target@port", "target@name", "log@file"),
+        "graphics": ("@type", "listen", "gl@enable"),
+        "filesystem": (
+            "@type", "@accessmode", "driver@type", "driver@format", "source", "target@dir", "readonly", "binary@path", "idmap",
+        ),
+    }
+)  # fmt: skip
+"""Of devices that libvirt writes in many ways, what counts: attributes, and children with all that is in them."""
+
+_LOOPBACK: Final = ("127.0.0.1", "::1")
+_LIKE: Final[Mapping[str, str]] = {"parallel": "serial", "console": "serial", "channel": "serial"}
+
+
+def digest_of(definition: str) -> str:
+    """Return the SHA-256 of a machine definition, in hexadecimal.
+
+    Raises:
+        DefinitionError: it is not a domain's XML.
+    """
+    return hashlib.sha256(_PREAMBLE + "\n".join(canonical(definition)).encode()).hexdigest()
+
+
+def canonical(definition: str) -> list[str]:
+    """Return what counts of a machine definition, a line for each thing, in order of the lines.
+
+    Raises:
+        DefinitionError: it is not a domain's XML.
+    """
+    root = parsed(definition)
+    things: list[_Thing] = [("domain", {"type": root.get("type", "")}, "", [])]
+    for section in root:
+        if section.tag == "devices":
+            things += filter(None, map(_device, section))
+        elif section.tag == "os":
+            things.append(_written(section, _drop_in_os))
+        elif section.tag == "seclabel":
+            things += _label(section)
+        elif section.tag not in _NOT_COUNTED:
+            things.append(_written(section))
+    return sorted(json.dumps(thing, sort_keys=True, ensure_ascii=False) for thing in things)
+
+
+_Thing = tuple[str, dict[str, str], str, list[Any]]
+"""An element: its name, attributes, text and children."""
+_Drop = Callable[[ET.Element, str | ET.Element], bool]
+"""Says of an attribute, or a child, of an element that it does not count."""
+
+
+def _nothing(_element: ET.Element, _part: str | ET.Element) -> bool:
+    return False
+
+
+def _written(element: ET.Element, drop: _Drop = _nothing) -> _Thing:
+    """Write an element down whole, but for what ``drop`` says. Its children stay in their order, which may have a meaning."""
+    return (
+        element.tag,
+        {name: value for name, value in element.attrib.items() if not drop(element, name)},
+        (element.text or "").strip(),
+        [_written(child, drop) for child in element if not drop(element, child)],
+    )
+
+
+def _device(device: ET.Element) -> _Thing | None:
+    kind = device.tag
+    if kind in _HARDWARE and not _names_something(device):
+        return None
+    if kind == "console" and device.find("target[@type='serial']") is not None:
+        return None  # libvirt's other name for the first serial port
+    fields = _FIELDS.get(_LIKE.get(kind, kind))
+    if fields is None:
+        return _written(device, _drop_in_devices)
+    return kind, dict(_attributes(device, fields)), "", list(_children(device, fields))
+
+
+def _attributes(device: ET.Element, fields: tuple[str, ...]) -> Iterator[tuple[str, str]]:
+    for field in fields:
+        child, at, name = field.partition("@")
+        found = device.find(child) if child else device
+        value = found.get(name) if at and found is not None else None
+        if value is not None and (field, value.startswith(_OWN_PROGRAMS)) != ("binary@path", True):
+            yield field, value
+
+
+def _children(device: ET.Element, fields: tuple[str, ...]) -> Iterator[_Thing]:
+    for field in fields:
+        for child in device.findall(field) if "@" not in field else ():
+            written = _written(child, _drop_in_devices)
+            if (
+                written[1:] != ({}, "", []) or child.tag != "source"
+            ):  # a source of which only libvirt's own is known says nothing
+                yield written
+
+
+def _names_something(device: ET.Element) -> bool:
+    """Say whether a device names something on the host."""
+    return any(
+        element.tag == "source"
+        or any(value.startswith("/") for value in (*element.attrib.values(), element.text or ""))
+        for element in device.iter()
+    )
+
+
+def _drop_in_devices(element: ET.Element, part: str | ET.Element) -> bool:
+    """What changes from start to start, and from libvirt to libvirt."""
+    if not isinstance(part, str):
+        if part.tag == "address":  # where the guest sees it; in a source, what the host passes through
+            return element.tag != "source" or element.find("vendor") is not None
+        return part.tag in {"alias", "backingStore", "mirror", "privateData"} or (element.tag, part.tag) == (
+            "hostdev",
+            "driver",
+        )
+    if (
+        element.tag == "listen"
+    ):  # the address that it is when nobody says is known once the domain runs; so is a network's
+        return part in {"socket", "fromConfig"} or (
+            part == "address" and (element.attrib[part] in _LOOPBACK or element.get("type") == "network")
+        )
+    if element.tag != "source":
+        return False
+    own = element.get("path", "").startswith(_LIBVIRTS_OWN)
+    match part:
+        case "path":
+            return own
+        case "mode":
+            return own or len(element.attrib) == 1
+        case "bridge":  # libvirt tells which one a network has
+            return "network" in element.attrib
+        case _:
+            return part in {"index", "portid", "startupPolicy", "tls", "tlsFromConfig"}
+
+
+def _drop_in_os(element: ET.Element, part: str | ET.Element) -> bool:
+    """What libvirt chooses, and the version of the machine type, which it raises."""
+    if isinstance(part, str):
+        return (element.tag, part) in {("os", "firmware"), ("type", "machine")}
+    if part.tag in {"loader", "nvram"}:
+        path = (part.text or "").strip() or part.get("file", "")
+        return not path or path.startswith((_OWN_PROGRAMS, *_LIBVIRTS_OWN))
+    return part.tag in {"firmware", "bios"}
+
+
+def _label(label: ET.Element) -> Iterator[_Thing]:
+    """A security label, unless it is one that libvirt makes for each start without having been told."""
+    if label.get("type") != "dynamic":
+        yield _written(label)
+        return
+    base = [_written(child) for child in label.findall("baselabel")]
+    if base or label.get("relabel", "yes") != "yes":
+        yield "seclabel", {"model": label.get("model", ""), "relabel": label.get("relabel", "yes")}, "", base
