@@ -65,6 +65,18 @@ class LibvirtMigration:
             self._under_way.discard(domain)
         return ""
 
+    def leaving(self, domain: str) -> str:
+        """Say why it is not so that a guest is being moved away just now, by whomever; empty: it is so."""
+        try:
+            with self._found(domain) as found:
+                if found is None:
+                    return f"there is no domain {domain} here"
+                if found.jobStats().get("operation") != libvirt.VIR_DOMAIN_JOB_OPERATION_MIGRATION_OUT:
+                    return f"libvirt does not move {domain} away"
+        except libvirt.libvirtError as error:
+            return f"libvirt cannot say whether it moves {domain} away: {error}"
+        return ""
+
     def stop(self, domain: str) -> None:
         """Stop moving a guest, where that can be done still; wait until nothing is under way (a minute at the most)."""
         self._stopped.add(domain)

@@ -113,6 +113,8 @@ class FakeHypervisor:
         self.loop = loop
         self.asked: list[tuple[str, str, str]] = []
         self.stopped: list[str] = []
+        self.stays = ""
+        """Why it does not move the guest away, when somebody else wants that."""
         self.result: asyncio.Future[str] | None = None
 
     def migrate(self, domain: str, *, host: str, address: str) -> str:
@@ -122,6 +124,10 @@ class FakeHypervisor:
             return await self.result
 
         return asyncio.run_coroutine_threadsafe(wait(), self.loop).result(20)
+
+    def leaving(self, domain: str) -> str:
+        assert domain == "web"
+        return self.stays
 
     def stop(self, domain: str) -> None:
         def stop() -> None:
@@ -279,6 +285,41 @@ def test_the_controller_calls_it_off(play: Play) -> None:
         assert (scene.gates["a"].log, scene.gates["b"].log) == ([], ["closed"])
         scene.movers["a"].order(Forget(move=TICKET.move, term=1))
         assert scene.gates["a"].held == 0
+
+    play(test)
+
+
+def test_flows_go_along_with_a_guest_that_somebody_else_moves(play: Play) -> None:
+    async def test(scene: Scene) -> None:
+        a, b = scene.gates["a"], scene.gates["b"]
+        a.flows[1] = {"f": 1}
+        leave = Depart(ticket=TICKET, term=1, address=await scene.expected(), migrate=False)
+        scene.movers["a"].order(leave)
+        await scene.told("a", Step.COPIED)
+        scene.hypervisor.stays = "it is not asked again"
+        scene.movers["a"].order(leave)
+        scene.movers["a"].lived("web", Life.HELD)
+        await scene.until(lambda: b.open)
+        scene.movers["b"].lived("web", Life.RUNS)
+        scene.movers["a"].lived("web", Life.MOVED)
+        assert (await scene.told("a", Step.FENCED)).facts.encrypted is None
+        assert scene.hypervisor.asked == []
+        assert b.flows[1] == {"f": 1}
+
+    play(test)
+
+
+def test_nobody_gets_the_flows_of_a_guest_that_nobody_moves(play: Play) -> None:
+    async def test(scene: Scene) -> None:
+        a, b = scene.gates["a"], scene.gates["b"]
+        a.flows[1] = {"f": 1}
+        scene.hypervisor.stays = "libvirt does not move web away"
+        address = await scene.expected()
+        scene.movers["a"].order(Depart(ticket=TICKET, term=1, address=address, migrate=False))
+        assert (await scene.told("a", Step.ABORTED)).why == "libvirt does not move web away"
+        assert scene.movers["a"].open() == []
+        assert b.flows.get(1, {}) == {}
+        assert a.open
 
     play(test)
 

@@ -128,6 +128,11 @@ class TestMigration:
     def test_a_daemon_that_is_not_there(self) -> None:
         assert self.migration("qemu+unix:///system?socket=/nonexistent").migrate("test", host="b", address="::1") != ""
 
+    def test_who_is_not_being_moved_away(self) -> None:
+        assert self.migration().leaving("nobody") == "there is no domain nobody here"
+        assert "test" in self.migration().leaving("test")
+        assert "cannot say" in self.migration("qemu+unix:///system?socket=/nonexistent").leaving("test")
+
     def test_there_is_nothing_to_stop(self) -> None:
         self.migration().stop("nobody")
         self.migration().stop("test")

@@ -116,8 +116,10 @@ class Moves:
             told += self._add(move)
         return told
 
-    def order(self, order: Expect | Depart | Forget, *, guarded: bool, now: float, clock: float) -> list[Do | Spread]:
-        """Do what the controller says. ``guarded``: gates here guard the VM that shall depart."""
+    def order(
+        self, order: Expect | Depart | Forget, *, guarded: bool, now: float, clock: float, against: str = ""
+    ) -> list[Do | Spread]:
+        """Do what the controller says. ``guarded``: gates here guard the VM that shall depart; ``against``: why it does not depart, if so."""
         if isinstance(order, Forget):
             self._words.pop(order.move, None)
             return self.about(order.move, Forgotten(why=order.why, now=now))
@@ -125,7 +127,7 @@ class Moves:
         known = self._moves.get(ticket.move)
         if known is not None and known.ticket == ticket:
             return self._again(known, order)
-        why = self._refusal(order, known, guarded=guarded, clock=clock)
+        why = self._refusal(order, known, guarded=guarded, clock=clock) or against
         if why:
             return [self._spread(ticket, Tell(step=Step.ABORTED, why=why))]
         move: Arrival | Departure
@@ -134,6 +136,10 @@ class Moves:
         else:
             move = Departure(ticket, order.address, migrate=order.migrate)
         return [*self._replace(ticket), *self._add(move)]
+
+    def knows(self, move: str) -> bool:
+        """Say whether this host has a part in a move."""
+        return move in self._moves
 
     def begins(self, begin: Begin, host: str, clock: float) -> str:
         """Why ``host`` may not hand over what it begins with; empty where it may."""

@@ -71,5 +71,8 @@ class Hypervisor(Protocol):
     def migrate(self, domain: str, *, host: str, address: str) -> str:
         """Move a guest to ``host``, which takes its memory at ``address``, and wait for the end; return why it was not moved, if so."""
 
+    def leaving(self, domain: str) -> str:
+        """Say why it is not so that a guest is being moved away just now, by whomever; empty: it is so."""
+
     def stop(self, domain: str) -> None:
         """Stop moving a guest, where that can be done still, and wait until nothing is under way."""

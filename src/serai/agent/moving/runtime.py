@@ -108,8 +108,14 @@ class Mover:
 
     def order(self, order: Expect | Depart | Forget) -> None:
         """Do this, and tell how far it has come."""
+        if isinstance(order, Depart) and not order.migrate and not self._moves.knows(order.ticket.move):
+            self._start(self._depart(order))
+        else:
+            self._order(order)
+
+    def _order(self, order: Expect | Depart | Forget, against: str = "") -> None:
         guarded = isinstance(order, Depart) and self._gates.guarded(order.ticket.vnics)
-        self._do(self._moves.order(order, guarded=guarded, now=_now(), clock=self._config.clock()))
+        self._do(self._moves.order(order, guarded=guarded, now=_now(), clock=self._config.clock(), against=against))
         self._remember()
         self._woken.set()
 
@@ -342,6 +348,10 @@ class Mover:
                     self._take(move, Heard(message=message, now=_now()))
 
     # The guest
+
+    async def _depart(self, order: Depart) -> None:
+        """Hand flows over for a guest that somebody else moves: if nobody does, another host would get them for the asking."""
+        self._order(order, await asyncio.to_thread(self._hypervisor.leaving, order.ticket.domain))
 
     async def _migrate(self, ticket: Ticket, address: str) -> None:
         self._migrating.add(ticket.move)

@@ -11,7 +11,7 @@ class EntrySettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     """The table ``[entry]`` of a controller's config file: what is asked of VMs that come in from another host, or are started."""
 
     tickets: Demand = Demand.WARN
-    """``require``: only `serai migrate` moves VMs; ``warn``: others may, and it is told; ``off``."""
+    """``require``: only `serai migrate` moves VMs. Otherwise who comes without a ticket gets one; where that cannot be, ``warn`` tells it."""
     tls: Demand = Demand.WARN
     """That the guest's memory is encrypted on its way; the same."""
     images: Demand = Demand.WARN

@@ -71,11 +71,17 @@ class Hypervisors:
         self.held.set()
         """Let the guest be stopped."""
         self.cancelled = False
+        self.stays = ""
+        """Why it moves nobody away by itself."""
 
     def migrate(self, domain: str, *, host: str, address: str) -> str:
         assert domain == DOMAIN
         assert address
         return asyncio.run_coroutine_threadsafe(self._migrate(host), self.at.loop).result(30)
+
+    def leaving(self, domain: str) -> str:
+        assert domain == DOMAIN
+        return self.stays
 
     def stop(self, domain: str) -> None:
         assert domain == DOMAIN
@@ -285,6 +291,17 @@ def test_a_hypervisor_moves_it_by_itself_there_and_back(tmp_path: Path) -> None:
             assert (facts.flows_first, facts.unprotected, facts.encrypted, facts.refused) == (5, 0, True, 0)
             assert facts.gap_us is not None
             await at.scene.until(lambda to=to: at.forwarding() == [to], "one gate forwards")  # type: ignore[misc]
+
+    run(tmp_path, play)
+
+
+def test_a_host_that_asks_for_a_guest_which_nobody_moves_gets_nothing(tmp_path: Path) -> None:
+    async def play(at: Agents) -> None:
+        at.hypervisors.stays = "libvirt does not move web away"
+        await at.enters("b")
+        ended = await over(at.scene, await at.scene.service.move(ADMIN, "1", seen=None, seconds=0))
+        assert (ended.state, ended.why) == ("aborted", "host a: libvirt does not move web away")
+        assert (at.where, at.forwarding()) == ("a", ["a"])
 
     run(tmp_path, play)
 
