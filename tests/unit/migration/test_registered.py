@@ -91,8 +91,9 @@ def test_what_was_written_is_in_the_world() -> None:
 
 def test_who_is_as_registered_may() -> None:
     assert asked("imaged", boots=BOOTS, definition=OTHER) == Entry(vm="/acme:imaged")
-    assert asked("defined", definition=MACHINE) == Entry(vm="/acme:defined"), "nobody asks what it boots from"
-    assert asked("both", definition=MACHINE, boots=(VDA, VDA)) == Entry(vm="/acme:both")
+    found = asked("defined", definition=MACHINE)
+    assert found == Entry(vm="/acme:defined", definition=MACHINE), "nobody asks what it boots from"
+    assert asked("both", definition=MACHINE, boots=(VDA, VDA)) == Entry(vm="/acme:both", definition=MACHINE)
 
 
 def test_what_it_boots_from_is_asked_for_where_it_matters() -> None:
