@@ -74,3 +74,16 @@ def test_three_capabilities_are_enough(tmp_path: Path) -> None:
     assert not passes(first, second), "the gates stay"
     libc.umount2(str(place).encode(), _DETACH)
     place.rmdir()
+
+
+def test_who_may_read_images_is_told_in_a_file_of_its_own(tmp_path: Path) -> None:
+    images = UNIT.with_name("images.conf")
+    (line,) = [line for line in images.read_text().splitlines() if line.startswith("CapabilityBoundingSet=")]
+    assert line == "CapabilityBoundingSet=CAP_DAC_READ_SEARCH"
+    file = tmp_path / "image"
+    file.write_text("of root")
+    file.chmod(0o600)
+    without = as_the_unit_does()
+    for command, status in ((without, 1), ([word.replace("+bpf", "+bpf,+dac_read_search") for word in without], 0)):
+        done = subprocess.run([*command, "cat", str(file)], capture_output=True, check=False)
+        assert done.returncode == status, done.stderr

@@ -18,7 +18,7 @@ import msgspec
 import structlog
 
 from serai.inventory.booting import Boot
-from serai.inventory.layers import LayerError, open_file, same_every_time
+from serai.inventory.layers import LayerError, open_file, same_every_time, unreadable
 from serai.wire.private import PrivateFileError, write_private
 
 _log = structlog.get_logger(__name__)
@@ -207,7 +207,7 @@ def _finished(boot: Boot, path: str, reading: _Reading) -> Booted:
     try:
         return Booted(what=boot.what, path=path, sha256=reading.done.result())
     except OSError as error:
-        return Booted(what=boot.what, path=path, why=f"it cannot be read: {error.strerror or error}")
+        return Booted(what=boot.what, path=path, why=f"it {unreadable(error)}")
     except LayerError as error:
         return Booted(what=boot.what, path=path, why=str(error))
 

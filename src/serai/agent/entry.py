@@ -11,6 +11,7 @@ import msgspec
 import structlog
 
 from serai.agent.config import Alone
+from serai.agent.definitions import Definitions
 from serai.agent.digests import Booted
 from serai.inventory.booting import Boot, boots_of
 from serai.inventory.definition import digest_of
@@ -45,14 +46,23 @@ class Desk:
     """Lets VMs in, as the controller says."""
 
     def __init__(
-        self, ask: Ask, look: Look, *, joined: Callable[[], bool], encrypted: Callable[[], bool | None], alone: Alone
+        self,
+        ask: Ask,
+        look: Look,
+        definitions: Definitions,
+        *,
+        joined: Callable[[], bool],
+        encrypted: Callable[[], bool | None],
+        alone: Alone,
     ) -> None:
         """Ask by ``ask``, once the host has ``joined`` a site; ``look`` at what VMs boot from where that is asked back.
+
+        ``definitions`` are those that were right before.
 
         ``encrypted`` says whether the memory of who comes can come over TLS only; ``alone``: what becomes of VMs that are
         started while nobody answers. Who comes from another host must wait then.
         """
-        self._look = look
+        self._look, self._definitions = look, definitions
         self._tasks: set[asyncio.Task[object]] = set()
         self._ask, self._joined, self._encrypted, self._alone = ask, joined, encrypted, alone
         self._number = 0
@@ -85,13 +95,26 @@ class Desk:
         if entry is None or entry.unable:
             why = f"the controller cannot say whether it may ({entry.unable})" if entry else _NOBODY
             return self._unasked(domain, why, incoming=incoming)
-        if entry.objections:
-            _log.warning("a domain is not let in", domain=domain, why=list(entry.objections))
+        objections = [*entry.objections, *self._difference(entry, entering, definition)]
+        if entry.look and not objections:
+            objections = ["the controller does not say whether it may boot from its files"]
+        if objections:
+            _log.warning("a domain is not let in", domain=domain, why=objections)
         elif incoming:
             self._arriving[domain] = now + _ARRIVING_SECONDS
         if entry.warnings:
             _log.warning("a domain is let in", domain=domain, but=list(entry.warnings))
-        return local.EnterReply(objections=list(entry.objections), warnings=list(entry.warnings))
+        return local.EnterReply(objections=objections, warnings=list(entry.warnings))
+
+    def _difference(self, entry: Entry, entering: Entering, definition: str) -> list[str]:
+        """Say in what the machine definition differs from the one that is registered, as far as this host has met that."""
+        if entry.definition is None:
+            return []
+        if entry.definition == entering.definition:
+            self._definitions.remember(definition)
+            return []
+        why = self._definitions.explain(entry.definition.hex(), definition)
+        return [f"against the definition that is registered, {why}"] if why else []
 
     async def _ask_again(self, entering: Entering, boots: Sequence[Boot], seconds: float) -> Entry | None:
         """Ask with what the domain boots from."""

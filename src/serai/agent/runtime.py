@@ -37,6 +37,7 @@ from serai.agent.core import (
     TapVanished,
     Ticked,
 )
+from serai.agent.definitions import Definitions
 from serai.agent.describing import Describer
 from serai.agent.digests import Digests
 from serai.agent.entry import Desk
@@ -94,9 +95,11 @@ class Runtime:
         self._discarding: asyncio.TimerHandle | None = None
         self._restored = 0
         self._digests = Digests(config.state / "digests.json")
+        self._definitions = Definitions(config.state / "definitions")
         self._desk = Desk(
             self._ask,
             self._digests.of,
+            self._definitions,
             joined=self._joined,
             encrypted=_encrypted,
             alone=config.limits.without_controller,
@@ -444,6 +447,7 @@ class Runtime:
 
     async def _describe_domain(self, definition: str) -> local.DescribeReply:
         found = await self._digests.of(boots_of(definition), _DESCRIBE_SECONDS)
+        self._definitions.remember(definition)
         boots = [local.BootStatus(what=b.what, path=b.path, sha256=b.sha256, why=b.why) for b in found]
         return local.DescribeReply(definition=digest_of(definition), boots=boots)
 

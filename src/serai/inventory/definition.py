@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import xml.etree.ElementTree as ET
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, Final
 
@@ -67,7 +67,12 @@ def digest_of(definition: str) -> str:
     Raises:
         DefinitionError: it is not a domain's XML.
     """
-    return hashlib.sha256(_PREAMBLE + "\n".join(canonical(definition)).encode()).hexdigest()
+    return digest(canonical(definition))
+
+
+def digest(lines: Sequence[str]) -> str:
+    """Return the SHA-256 of what ``canonical`` returns, in hexadecimal."""
+    return hashlib.sha256(_PREAMBLE + "\n".join(lines).encode()).hexdigest()
 
 
 def canonical(definition: str) -> list[str]:

@@ -73,7 +73,7 @@ def _below(layer: Layer) -> Layer | None:
         with open_file(layer.path) as file:
             raw = file.read(_BEGINNING)
     except OSError as error:
-        raise LayerError(f"{layer.path} cannot be read: {error.strerror or error}") from error
+        raise LayerError(f"{layer.path} {unreadable(error)}") from error
     try:
         found = _read(raw)
     except (struct.error, UnicodeDecodeError) as error:
@@ -122,14 +122,24 @@ def _format(raw: bytes, at: int, end: int) -> str:
     return "raw"
 
 
+def unreadable(error: OSError) -> str:
+    """Say that a file cannot be read, and what to do."""
+    hint = (
+        " by the agent, which has to be given the right to (packaging/systemd/images.conf)"
+        if error.errno in {errno.EACCES, errno.EPERM}
+        else ""
+    )
+    return f"cannot be read{hint}: {error.strerror or error}"
+
+
 def open_file(path: str) -> io.FileIO:
     """Open a file for reading; one that waits for somebody at its other end does not.
 
     Raises:
         OSError: it cannot be opened, or is no file.
     """
-    opened = io.FileIO(os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK))
-    if not stat.S_ISREG(os.fstat(opened.fileno()).st_mode):
-        opened.close()
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
         raise OSError(errno.EINVAL, "it is no file")
-    return opened
+    return io.FileIO(descriptor)

@@ -67,6 +67,8 @@ class Entry:
     """What whoever does it should know."""
     look: bool = False
     """What it boots from has to be looked at first: without that it may not."""
+    definition: str | None = None
+    """The digest of the machine definition that is registered, where that is looked at."""
 
     @property
     def allowed(self) -> bool:
@@ -130,7 +132,8 @@ def judge(
         look = bool(registered.images) and entering.boots is None
         if entering.boots is not None:
             objections += foreign(registered, world.registry.images, entering.boots, entering.domain)
-    return Entry(vm=vm.path, objections=tuple(objections), warnings=tuple(warnings), look=look)
+    wanted = None if terms.images is Demand.OFF else registered.definition
+    return Entry(vm=vm.path, objections=tuple(objections), warnings=tuple(warnings), look=look, definition=wanted)
 
 
 def _impostor(entering: Entering, vm: VirtualMachine) -> Iterator[str]:

@@ -202,6 +202,8 @@ class Entry(Message, tag="entry", frozen=True, kw_only=True):
     warnings: Annotated[list[_Text], msgspec.Meta(max_length=256)]
     look: bool = False
     """It depends on what it boots from: ask again with that."""
+    definition: _Digest | None = None
+    """Of the machine definition that is registered; None: none is."""
     unable: _Text = ""
     """Why the controller cannot say whether it may; then there is nothing else in this."""
 

@@ -10,6 +10,7 @@ import msgspec
 import pytest
 
 from serai.agent.config import Alone
+from serai.agent.definitions import Definitions
 from serai.agent.digests import Booted
 from serai.agent.entry import Desk
 from serai.inventory.booting import Boot, boots_of
@@ -25,6 +26,7 @@ XML = """<domain type='kvm'><name>web</name><devices>
 <interface type='network'><mac address='52:54:00:00:00:02'/><source network='default'/></interface>
 </devices></domain>"""
 CARDS = [Card(mac="52:54:00:00:00:01", bridge="br0"), Card(mac="52:54:00:00:00:02")]
+NOWHERE = Path("/dev/null/definitions")
 YES = Entry(answers=1, vm="/acme:web", objections=[], warnings=["mind the gap"])
 NO = Entry(answers=1, vm="/acme:web", objections=["host a does not carry the tag pci"], warnings=[])
 
@@ -32,15 +34,20 @@ NO = Entry(answers=1, vm="/acme:web", objections=["host a does not carry the tag
 class Controller:
     """Answers always the same."""
 
-    def __init__(self, answer: Entry | None, *, joined: bool = True, alone: Alone = Alone.START) -> None:
+    def __init__(
+        self, answer: Entry | None, *, joined: bool = True, alone: Alone = Alone.START, kept: Path = NOWHERE
+    ) -> None:
         self.answer = answer
+        self.insists = False
         self.asked: list[Entering] = []
         self.looked: list[tuple[Sequence[Boot], float]] = []
-        self.desk = Desk(self._ask, self._look, joined=lambda: joined, encrypted=lambda: None, alone=alone)
+        self.desk = Desk(
+            self._ask, self._look, Definitions(kept), joined=lambda: joined, encrypted=lambda: None, alone=alone
+        )
 
     async def _ask(self, entering: Entering) -> Entry | None:
         self.asked.append(entering)
-        if self.answer is not None and self.answer.look and entering.boots is not None:
+        if self.answer is not None and self.answer.look and entering.boots is not None and not self.insists:
             return YES
         return self.answer
 
@@ -79,6 +86,27 @@ def test_who_may_not_anyway_is_told_at_once_what_is_known() -> None:
     [(boots, seconds)] = controller.looked
     assert boots == boots_of(XML)
     assert seconds < 1
+    assert len(controller.asked) == 2
+
+
+def test_who_is_another_machine_is_told_in_what_as_far_as_this_host_has_met_the_right_one(tmp_path: Path) -> None:
+    right = bytes.fromhex(digest_of(XML))
+    controller = Controller(msgspec.structs.replace(YES, definition=right), kept=tmp_path / "kept")
+    changed = XML.replace("br0", "br1")
+    controller.answer = msgspec.structs.replace(NO, definition=right)
+    assert controller.enter(changed).objections == list(NO.objections), "nobody here knows the right one"
+    controller.answer = msgspec.structs.replace(YES, definition=right)
+    assert controller.enter().objections == []
+    controller.answer = msgspec.structs.replace(NO, definition=right)
+    assert controller.enter(changed).objections[1:] == [
+        "against the definition that is registered, network card 52:54:00:00:00:01 is otherwise (source)"
+    ]
+
+
+def test_a_controller_that_asks_and_asks_lets_nobody_in() -> None:
+    controller = Controller(Entry(answers=1, vm="/acme:web", objections=[], warnings=[], look=True))
+    controller.insists = True
+    assert controller.enter().objections == ["the controller does not say whether it may boot from its files"]
     assert len(controller.asked) == 2
 
 

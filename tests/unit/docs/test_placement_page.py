@@ -20,8 +20,9 @@ WORLD = (Path(__file__).parent / "world/world.yaml").read_text()
 
 @pytest.mark.parametrize("fence", PAGE.fences("yaml"), ids=lambda fence: fence.place)
 def test_resources_that_are_shown_are_sound(fence: Fence) -> None:
-    placement = decode({"world.yaml": WORLD, "shown.yaml": fence.text}).placement
-    assert placement.hosts or placement.rules or placement.pools
+    world = decode({"world.yaml": WORLD, "shown.yaml": fence.text})
+    placement = world.placement
+    assert placement.hosts or placement.rules or placement.pools or world.registry.images
 
 
 def test_features_and_profiles_are_those_of_the_code() -> None:

@@ -57,6 +57,10 @@ TALKS: list[tuple[local.Request, local.Reply]] = [
     (local.Apply(ruleset=bytes(range(256))), local.ApplyReply(digest="abc")),
     (local.Change(delta=bytes(range(256))), local.ApplyReply(digest="abd")),
     (local.Enter(definition="<domain/>", incoming=True), local.EnterReply(objections=["a b"], warnings=["c"])),
+    (
+        local.Describe(definition="<domain/>"),
+        local.DescribeReply(definition="ab", boots=[local.BootStatus(what="disk vda", path="/d", sha256="", why="gone")]),
+    ),
     (local.Guard(definition='<domain>\n é \u2028 " \\ \U0001f512</domain>'), local.GuardReply(guarded=["a"], closed=["b"])),
     (local.Release(domain="web\n"), local.Done()),
     (local.Rows(), local.RowsReply(rows=[ROW, ROW_6, ROW], rules={"/acme:shop/ingress/r": LARGEST})),

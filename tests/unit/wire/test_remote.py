@@ -48,7 +48,7 @@ FROM_CONTROLLER: list[remote.FromController] = [
     remote.Renewed(certificate="PEM"),
     remote.Elsewhere(url="wss://c2:8744"),
     remote.Fenced(epoch=9),
-    remote.Entry(answers=1, vm="", objections=["no"], warnings=[], look=True),
+    remote.Entry(answers=1, vm="", objections=["no"], warnings=[], look=True, definition=DIGEST),
 ]
 ENDS: list[tuple[Callable[[bytes], Any], list[Any], list[Any]]] = [
     (remote.decode_from_agent, list(FROM_AGENT), list(FROM_CONTROLLER)),

@@ -102,6 +102,7 @@ class Doorman:
                 objections=list(entry.objections),
                 warnings=list(entry.warnings),
                 look=entry.look,
+                definition=bytes.fromhex(entry.definition) if entry.definition else None,
             ),
         )
 
