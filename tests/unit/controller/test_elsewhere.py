@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import socket
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -69,6 +71,9 @@ def test_what_must_not_be_done_here_is_not_done_here_whatever_becomes_of_it(job:
     assert no_process_is_left()
 
 
-def test_what_is_done_elsewhere_only_is_told() -> None:
-    assert only_elsewhere(os.getpid, 60) != os.getpid()
+def test_what_is_done_elsewhere_only_is_told_and_has_nothing_open_of_ours() -> None:
+    with socket.socket(), socket.socket():
+        where, files = only_elsewhere(lambda: (os.getpid(), [*Path("/proc/self/fd").iterdir()]), 60)
+    assert where != os.getpid()
+    assert len(files) == 3 + 1 + 1  # its own, the pipe, and the directory that it lists
     assert no_process_is_left()
