@@ -66,7 +66,8 @@ def test_few_moves_are_shown_one_by_one_with_hosts_and_reasons(capsys: pytest.Ca
         "HOST VMS BEFORE AFTER FREE THEN",
         "c01 4 → 2 ██████████▊· 90% ████████▍··· 70% 2.9 GiB to become empty",
         "c02 4 → 6 █████████▋·· 80% ███████████▍ 95% 500 MiB",
-        "c03 0 ? ? ? ? - takes nobody: it is away",
+        "c03 0 ? ? ? ? - takes nobody",
+        "c03 takes nobody: it is away",
         "ROUND VM FROM TO MEMORY",
         "1 /acme/shop:w1 c01 c02 1000 MiB",
         "2 /acme/shop:w2 c01 c02 1000 MiB",
@@ -91,6 +92,7 @@ def test_many_moves_are_summed_up_by_where_they_go(capsys: pytest.CaptureFixture
 def test_a_level_pool_is_said_to_be_level(capsys: pytest.CaptureFixture[str]) -> None:
     told = lines(LEVEL, capsys)
     assert told[0] == "The pool west is level: the fullest host, a, is 62% full, the emptiest, b, 58%. Nothing to do."
+    assert told[-1] == "c 1 ? ≥0% ? ≥0% -"
     levelled = msgspec.structs.replace(LEVEL, rounds=[[move(1, "b")]], proven=False)
     assert lines(levelled, capsys)[:4] == [
         "Levelling the pool west with 1 move.", "Now the fullest host, a, is 62% full, the emptiest, b, 58%.",
