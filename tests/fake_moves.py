@@ -13,11 +13,11 @@ import msgspec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from serai.access.decide import Caller
-from serai.controller.errors import ConflictError, NotFoundError
+from serai.controller.errors import ConflictError, InvalidError, NotFoundError
 from serai.model.checkpoint import Checkpoint, Signer
 from serai.model.merkle import consistency_proof, inclusion_proof, leaf_hash, root_of
 from serai.model.migration import Facts, Receipt, Step, Ticket
-from serai.wire import moveapi
+from serai.wire import moveapi, planapi
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 FACTS = Facts(
@@ -49,6 +49,23 @@ class FakeMoves:
         )  # fmt: skip
         self.made_moves[made.id] = made
         return made
+
+    async def plan_moves(self, who: Caller, body: planapi.PlanRequest) -> planapi.PlanReply:
+        del who
+        if bool(body.evacuate) == bool(body.rebalance):
+            raise InvalidError("evacuate: name hosts to empty, or in rebalance a pool to level: one of both")
+        if "nowhere" in body.evacuate:
+            raise NotFoundError("there is no host 'nowhere': `serai host list` has those that there are")
+        move = planapi.PlannedMove(vm="/acme/shop:web", source="a", to="b", memory=1024)
+        stuck = planapi.StuckVm(vm="/acme/shop:app", host="a", why=["host b is without the tag pci"])
+        one, none = planapi.HostLoad(vms=1, memory=1024, vnics=1), planapi.HostLoad(vms=0, memory=0, vnics=0)
+        hosts = [
+            planapi.PlannedHost(host=name, memory=8192, headroom=910, vnics=4095, before=before, after=after)
+            for name, before, after in (("a", one, none), ("b", none, one))
+        ]
+        return planapi.PlanReply(
+            goal=body, revision=1, rounds=[[move]], stuck=[stuck] if body.evacuate else [], proven=True, hosts=hosts
+        )
 
     async def moves(
         self, who: Caller, *, vm: str | None, host: str | None, still_open: bool, before: int | None, limit: int

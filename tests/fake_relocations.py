@@ -10,6 +10,7 @@ from typing import Any
 
 import msgspec
 
+from fake_moves import FakeMoves
 from serai.access.decide import Caller
 from serai.controller.errors import ConflictError, NotFoundError
 from serai.migration.relocation import Standing
@@ -21,7 +22,7 @@ STUCK = planapi.StuckVm(
     vm=DB, host="tight", why=["host b: no more than 204 MiB are free", "host c: it lacks the tag pci"]
 )
 PLANS: dict[str, tuple[Sequence[tuple[str, str, str]], Sequence[planapi.StuckVm]]] = {
-    "a": ([(WEB, "a", "b"), (APP, "a", "c")], []),
+    "old": ([(WEB, "old", "b"), (APP, "old", "c")], []),
     "trouble": ([(WEB, "trouble", "b"), (APP, "trouble", "c")], []),
     "tight": ([(WEB, "tight", "b")], [STUCK]),
     "shut": ([], [STUCK]),
@@ -38,12 +39,12 @@ HOSTS = [
         before=planapi.HostLoad(vms=vms, memory=512 * vms, vnics=vms),
         after=planapi.HostLoad(vms=1, memory=512, vnics=1),
     )
-    for name, vms in (("a", 2), ("b", 0))
+    for name, vms in (("old", 2), ("b", 0))
 ]
 STORY = ("planned", "copied", "switched", "done")
 
 
-class FakeRelocations:
+class FakeRelocations(FakeMoves):
     """Moves are made one after the other, a step each time that somebody waits; the second one from ``trouble`` is aborted."""
 
     def begin_relocations(self) -> None:
@@ -52,10 +53,11 @@ class FakeRelocations:
         """Whether what there is has changed since the last plan was shown."""
 
     async def plan_moves(self, who: Caller, body: planapi.PlanRequest) -> planapi.PlanReply:
-        del who
         name = body.rebalance or next(iter(body.evacuate), "")
+        if body.rebalance == "nowhere":
+            raise NotFoundError(f"there is no pool {name!r}")
         if name not in PLANS:
-            raise NotFoundError(f"there is no {'pool' if body.rebalance else 'host'} {name!r}")
+            return await super().plan_moves(who, body)
         moves, stuck = PLANS[name]
         rounds = [[planapi.PlannedMove(vm=vm, source=source, to=to, memory=512)] for vm, source, to in moves]
         return planapi.PlanReply(goal=body, revision=1, rounds=rounds, stuck=stuck, proven=True, hosts=HOSTS)

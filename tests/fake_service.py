@@ -12,7 +12,6 @@ from datetime import UTC, datetime, timedelta
 import msgspec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from fake_moves import FakeMoves
 from fake_relocations import FakeRelocations
 from fake_traffic import FakeTraffic
 from serai.access.decide import Caller
@@ -56,7 +55,7 @@ def _claims(id_token: str) -> dict[str, object]:
     return found if isinstance(found, dict) else {}
 
 
-class FakeService(FakeTraffic, FakeMoves, FakeRelocations):
+class FakeService(FakeTraffic, FakeRelocations):
     """Keeps everything in dicts. ``admin`` may do all, ``viewer`` may read."""
 
     def __init__(self, files: Mapping[str, str] | None = None) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import json
+import os
 import shutil
 import subprocess
 import sys
@@ -21,6 +23,8 @@ from serai.lab.image import build_image, default_image_directory
 from serai.lab.state import LabState
 from serai.lab.teardown import take_down
 from serai.wire import local
+from serai.wire.moveapi import MoveList
+from serai.wire.relocationapi import RelocationList
 
 pytestmark = pytest.mark.scenario
 
@@ -61,6 +65,7 @@ spec:
   host: a
   domain: acme-vault
   tags: [pci]
+  memory: 96
   vnics: [{network: front, mac: "52:54:00:ac:00:11", addresses: [10.0.0.11]}]
 ---
 apiVersion: serai.dev/v1
@@ -69,6 +74,7 @@ metadata: {name: web, scope: /acme}
 spec:
   host: a
   domain: acme-web
+  memory: 96
   vnics: [{network: front, mac: "52:54:00:ac:00:12", addresses: [10.0.0.12]}]
 """
 
@@ -190,6 +196,39 @@ def test_the_agent_answers_the_hook_at_once(center: DataCenter) -> None:
     asked = local.Enter(definition=virsh(center, "a", "dumpxml", "acme-web").stdout)
     socket = center.lab.host("a").path("/run/serai/agent.sock")
     assert local.ask(socket, asked, local.EnterReply) == local.EnterReply()
+
+
+def test_who_can_leaves_a_host_that_is_emptied_and_who_cannot_is_told_why(center: DataCenter) -> None:
+    """This one is the last: the VMs are elsewhere after it."""
+
+    def evacuate(*words: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "serai.cli.main", "evacuate", "a", *words]
+        return subprocess.run(
+            command, capture_output=True, text=True, check=False, timeout=300, env={**os.environ, **center.controller.environment()}
+        )  # fmt: skip
+
+    planned = evacuate("--plan", "--json")
+    assert planned.returncode == 1, planned.stderr
+    plan = json.loads(planned.stdout)
+    assert [[move["vm"], move["to"]] for each in plan["rounds"] for move in each] == [["/acme:web", "b"]]
+    [stuck] = plan["stuck"]
+    assert stuck["vm"] == "/acme:vault"
+    assert center.lab.where_is("acme-web") == "a", "a plan does nothing"
+    done = evacuate("--yes")
+    assert done.returncode == 1, "not all are gone"
+    assert "Done: 1 of 1 move made" in done.stdout, done.stdout + done.stderr
+    after = done.stdout.partition("Done:")[2]
+    assert "/acme:vault stays on a:" in after
+    assert any("b" in why and "tag pci" in why for why in stuck["why"]), stuck
+    assert all(why in after for why in stuck["why"])
+    assert (center.lab.where_is("acme-web"), center.lab.where_is("acme-vault")) == ("b", "a")
+    with center.controller.client() as client:
+        [relocation] = client.ask("GET", "/v1/relocations", RelocationList).relocations
+        assert (relocation.state, relocation.done, relocation.stuck) == ("done", 1, 1)
+        [move] = client.ask("GET", "/v1/moves", MoveList).moves
+    assert move.receipt
+    assert (move.receipt.made, move.receipt.ticket.to, move.receipt.facts.unprotected) == (True, "b", 0)
+    assert move.receipt.facts.encrypted
 
 
 class Machine:

@@ -138,12 +138,13 @@ def _hosts(to: Console, reply: PlanReply) -> Iterator[Text]:
             f"{each.before.vms} → {each.after.vms}" if each.before.vms != each.after.vms else str(each.before.vms),
             *_bar(each, each.before.memory),
             *_bar(each, each.after.memory),
-            memory(max(each.memory - each.after.memory, 0)) if each.memory else "-",
+            memory(max(each.memory - each.after.memory, 0)) if each.memory and not each.unknown else "-",
             Text("to become empty", "dim")
             if each.host in asked
-            else Text(f"takes nobody: {each.closed}" if each.closed else "", "yellow"),
+            else Text("takes nobody" if each.closed else "", "yellow"),
         )
     to.print(table)
+    yield from _closed(each for each in ordered if each.host not in asked)
     if rest := ordered[_MOST_ROWS:]:
         fullest = max(fullness(each, each.after.memory) for each in rest)
         come = sum(each.after.vms - each.before.vms for each in rest)
@@ -153,10 +154,22 @@ def _hosts(to: Console, reply: PlanReply) -> Iterator[Text]:
         )
 
 
+def _closed(hosts: Iterable[PlannedHost]) -> Iterator[Text]:
+    """Say why hosts take nobody: those for which the same is so together."""
+    reasons: dict[str, list[str]] = collections.defaultdict(list)
+    for each in hosts:
+        if each.closed:
+            reasons[each.closed].append(each.host)
+    for why, names in reasons.items():
+        yield Text.assemble((f"{_names(names)} {'takes' if len(names) == 1 else 'take'} nobody", "yellow"), f": {why}")
+
+
 def _bar(host: PlannedHost, mib: int) -> tuple[Text, Text]:
     if not host.memory:
         return Text("?".ljust(_BAR), "dim"), Text("?", "dim")
     share = fullness(host, mib)
+    if host.unknown:
+        return Text("?".ljust(_BAR), "dim"), Text(f"≥{share:.0%}", "dim")
     style = "red" if share > 1 else "yellow" if share > _GETTING_FULL else "green"
     drawn = bar(share, _BAR)
     return Text.assemble((drawn.rstrip(), style), ("·" * (_BAR - len(drawn.rstrip())), "dim")), Text(

@@ -43,7 +43,7 @@ def only_elsewhere(job: Callable[[], T], seconds: int) -> T:
             traceback.print_exc()
             raise
 
-    with begun(bounded) as pipe:
+    with begun(bounded, alone=True) as pipe:
         made: T | None = received(pipe)
     if made is None:
         raise ElsewhereError(f"nothing came of it within {seconds} s")
@@ -51,8 +51,11 @@ def only_elsewhere(job: Callable[[], T], seconds: int) -> T:
 
 
 @contextlib.contextmanager
-def begun(job: Callable[[], object]) -> Iterator[BinaryIO]:
-    """Begin something elsewhere; what it makes can be read from what is returned."""
+def begun(job: Callable[[], object], *, alone: bool = False) -> Iterator[BinaryIO]:
+    """Begin something elsewhere; what it makes can be read from what is returned.
+
+    ``alone``: it has none of the files and connections that are open here. When this process dies meanwhile, nobody holds its locks and ports.
+    """
     readable, writable = os.pipe()
     process = os.fork()
     if process == 0:
@@ -60,6 +63,9 @@ def begun(job: Callable[[], object]) -> Iterator[BinaryIO]:
         # Whatever happens, nothing but this may happen here: cleaning up is for the process that was forked.
         try:
             os.close(readable)
+            if alone:
+                os.closerange(3, writable)
+                os.closerange(writable + 1, os.sysconf("SC_OPEN_MAX"))
             gc.disable()  # nobody will miss what is collected at the end
             with os.fdopen(writable, "wb") as pipe:
                 pickle.dump(job(), pipe, protocol=pickle.HIGHEST_PROTOCOL)

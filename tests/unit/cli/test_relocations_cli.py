@@ -56,22 +56,22 @@ def data(*words: str, status: int = 0) -> Any:
 
 @pytest.mark.usefixtures("service")
 def test_a_host_is_emptied_and_each_vm_is_told() -> None:
-    told = serai("evacuate", "a", "--yes").stdout
-    assert "Emptying a: 2 VMs go in 2 rounds" in told  # the plan comes first
-    after = told.partition("Relocation 1: emptying a.")[2].splitlines()
+    told = serai("evacuate", "old", "--yes").stdout
+    assert "Emptying old: 2 VMs go in 2 rounds" in told  # the plan comes first
+    after = told.partition("Relocation 1: emptying old.")[2].splitlines()
     moved = [" ".join(line.split()) for line in after if "✓" in line]
     assert [line.partition(" s ")[2] for line in moved] == [
-        f"✓ 1/2 {WEB} a → b moved in 3.0 s",
-        f"✓ 2/2 {APP} a → c moved in 3.0 s",
+        f"✓ 1/2 {WEB} old → b moved in 3.0 s",
+        f"✓ 2/2 {APP} old → c moved in 3.0 s",
     ]
     assert "Done: 2 of 2 moves made in 9.0 s; a move took 3.0 s (median), at the most 3.0 s" in told
-    assert "Host a: no VM is left" in told
+    assert "Host old: no VM is left" in told
 
 
 @pytest.mark.usefixtures("service")
 def test_the_plan_alone_does_nothing() -> None:
-    assert "Emptying a: 2 VMs go" in serai("evacuate", "a", "--plan").stdout
-    assert data("evacuate", "a", "--plan")["rounds"][0][0]["vm"] == WEB
+    assert "Emptying old: 2 VMs go" in serai("evacuate", "old", "--plan").stdout
+    assert data("evacuate", "old", "--plan")["rounds"][0][0]["vm"] == WEB
     assert STUCK.why[0] in serai("evacuate", "tight", "--plan", status=1).stdout
     assert "There are none" in serai("relocations").stdout
 
@@ -88,14 +88,14 @@ def test_where_there_is_nothing_to_do_nobody_is_asked() -> None:
 
 @pytest.mark.usefixtures("service")
 def test_nothing_is_done_without_a_word() -> None:
-    told = serai("evacuate", "a", status=2)
+    told = serai("evacuate", "old", status=2)
     assert "there is nobody to ask: say --yes" in told.stderr
     assert data("relocations")["relocations"] == []
 
 
 def test_another_plan_than_was_shown_is_not_carried_out(service: FakeService) -> None:
     service.another_plan = True
-    assert "another one by now" in serai("evacuate", "a", "--yes", status=2).stderr
+    assert "another one by now" in serai("evacuate", "old", "--yes", status=2).stderr
     assert data("relocations")["relocations"] == []
 
 
@@ -125,35 +125,35 @@ def test_a_pool_is_levelled() -> None:
 
 @pytest.mark.usefixtures("service")
 def test_limits_are_passed_on() -> None:
-    made = data("evacuate", "a", "--yes", "--together", "7", "--of-a-host", "3", "--detach")["relocation"]
+    made = data("evacuate", "old", "--yes", "--together", "7", "--of-a-host", "3", "--detach")["relocation"]
     assert (made["together"], made["of_a_host"], made["state"]) == (7, 3, "running")
-    assert "0 is not in the range" in serai("evacuate", "a", "--together", "0", status=2).stderr
+    assert "0 is not in the range" in serai("evacuate", "old", "--together", "0", status=2).stderr
 
 
 @pytest.mark.usefixtures("service")
 def test_one_that_is_not_followed_goes_on_and_can_be_looked_at() -> None:
-    told = serai("evacuate", "a", "--yes", "--detach").stdout
+    told = serai("evacuate", "old", "--yes", "--detach").stdout
     assert "It has begun: `serai relocations show 1 --follow`, `serai relocations stop 1`." in told
     shown = serai("relocations", "show", "1").stdout
     assert "running: 0 of 2 done, 2 waiting" in shown
     assert "at a time: 4 moves, 2 of one host" in shown
     assert "Done: 2 of 2 moves" in serai("relocations", "show", "1", "--follow").stdout
     rows = [line.split() for line in serai("relocations", "show", "1").stdout.splitlines()]
-    assert ["2", APP, "a", "c", "done", "3.0", "s"] in rows
+    assert ["2", APP, "old", "c", "done", "3.0", "s"] in rows
     head, row = serai("relocations").stdout.splitlines()
     assert head.split() == ["NUMBER", "ASKED", "BY", "WHAT", "STATE", "MOVES", "STUCK", "NOTE"]
-    assert "emptying a  done   2 of 2 done" in row
-    assert data("relocations", "show", "1")["plan"]["goal"]["evacuate"] == ["a"]
+    assert "emptying old  done   2 of 2 done" in row
+    assert data("relocations", "show", "1")["plan"]["goal"]["evacuate"] == ["old"]
     assert "there is no relocation 9" in serai("relocations", "show", "9", status=2).stderr
 
 
 @pytest.mark.usefixtures("service")
 def test_one_is_stopped() -> None:
-    serai("evacuate", "a", "--yes", "--detach")
+    serai("evacuate", "old", "--yes", "--detach")
     told = serai("relocations", "stop", "1", "-m", "not today").stdout
     assert "Stopped: 0 of 2 moves made" in told
     assert "admin has stopped it" in told
-    assert "2 moves not begun. `serai evacuate a` makes a new plan" in told
+    assert "2 moves not begun. `serai evacuate old` makes a new plan" in told
     assert "is over" in serai("relocations", "stop", "1", status=2).stderr
 
 
@@ -163,7 +163,7 @@ def test_who_interrupts_it_stops_nothing(monkeypatch: pytest.MonkeyPatch) -> Non
         raise KeyboardInterrupt
 
     monkeypatch.setattr(relocationshown, "_watched", interrupted)
-    told = serai("evacuate", "a", "--yes", status=130)
+    told = serai("evacuate", "old", "--yes", status=130)
     assert "goes on: `serai relocations show 1 --follow`, `serai relocations stop 1`." in told.stderr
     assert data("relocations")["relocations"][0]["state"] == "running"
 
@@ -185,10 +185,10 @@ def test_a_terminal_shows_the_bar_and_what_is_under_way(service: FakeService) ->
             await service.relocation(ADMIN, made.relocation.id, seen=now.relocation.version, seconds=0)
         return await service.relocation(ADMIN, made.relocation.id, seen=None, seconds=0)
 
-    told = drawn(asyncio.run(seen("a", 6)))
+    told = drawn(asyncio.run(seen("old", 6)))
     assert "━" in told
     assert "1 of 2 done  ·  1 under way  ·  0 waiting" in told
-    assert f"{APP}  a → c" in told
+    assert f"{APP}  old → c" in told
     assert "copied  its flows are there, and its memory follows" in told
     assert WEB not in told
     assert max(map(len, told.splitlines())) <= 100

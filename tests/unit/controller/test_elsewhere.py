@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import os
+import socket
+import time
+from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
-from serai.controller.elsewhere import elsewhere
+from serai.controller.elsewhere import ElsewhereError, elsewhere, only_elsewhere
 
 
 def no_process_is_left() -> bool:
@@ -43,4 +47,33 @@ def test_a_process_that_dies_costs_time_and_nothing_else() -> None:
         return "done"
 
     assert elsewhere(dies) == "done"
+    assert no_process_is_left()
+
+
+def dies() -> str:
+    os.kill(os.getpid(), 9)
+    return "never"
+
+
+def fails() -> str:
+    raise KeyError("no")
+
+
+def sleeps() -> str:
+    time.sleep(60)
+    return "too late"
+
+
+@pytest.mark.parametrize("job", [dies, fails, sleeps], ids=lambda job: job.__name__)
+def test_what_must_not_be_done_here_is_not_done_here_whatever_becomes_of_it(job: Callable[[], str]) -> None:
+    with pytest.raises(ElsewhereError, match="nothing came of it within 1 s"):
+        only_elsewhere(job, 1)
+    assert no_process_is_left()
+
+
+def test_what_is_done_elsewhere_only_is_told_and_has_nothing_open_of_ours() -> None:
+    with socket.socket(), socket.socket():
+        where, files = only_elsewhere(lambda: (os.getpid(), [*Path("/proc/self/fd").iterdir()]), 60)
+    assert where != os.getpid()
+    assert len(files) == 3 + 1 + 1  # its own, the pipe, and the directory that it lists
     assert no_process_is_left()

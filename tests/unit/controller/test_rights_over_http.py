@@ -17,6 +17,7 @@ from serai.access.roles import Role
 from serai.wire import api
 from serai.wire.client import Client, ClientError
 from serai.wire.moveapi import AbortRequest, MoveRequest
+from serai.wire.planapi import PlanRequest
 from serai.wire.profile import find
 from serai.wire.relocationapi import RelocationRequest, StopRequest
 
@@ -73,6 +74,7 @@ DOORS = (
     Door("moves", "GET", "/v1/moves", {"/": ALL}),
     Door("a move", "GET", "/v1/moves/7", {"/": ALL}),
     Door("to move", "POST", "/v1/moves", {"/": ("operator", "security-admin")}, MoveRequest(vm="/acme:own", to="none")),
+    Door("to plan moves", "POST", "/v1/plans", {"/": ("operator", "security-admin")}, PlanRequest(evacuate=["none"])),
     Door("to abort", "POST", "/v1/moves/7/abort", {"/": ("operator", "security-admin")}, AbortRequest()),
     Door("relocations", "GET", "/v1/relocations", {"/": ALL}),
     Door("a relocation", "GET", "/v1/relocations/7", {"/": ALL}),
@@ -121,9 +123,8 @@ def _got_in(client: Client, door: Door) -> bool:
         if error.status not in NOT_LET_IN:
             raise
         # A host or a move that is not there is looked for by whoever may look.
-        return error.status == 404 and (
-            "hosts/none" in door.path or "/moves" in door.path or "/relocations" in door.path
-        )
+        looked_for = ("hosts/none", "/moves", "/plans", "/relocations")
+        return error.status == 404 and any(part in door.path for part in looked_for)
     return True
 
 
