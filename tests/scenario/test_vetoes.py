@@ -199,8 +199,6 @@ def test_the_agent_answers_the_hook_at_once(center: DataCenter) -> None:
 
 
 def test_who_can_leaves_a_host_that_is_emptied_and_who_cannot_is_told_why(center: DataCenter) -> None:
-    """This one is the last: the VMs are elsewhere after it."""
-
     def evacuate(*words: str) -> subprocess.CompletedProcess[str]:
         command = [sys.executable, "-m", "serai.cli.main", "evacuate", "a", *words]
         return subprocess.run(
@@ -229,6 +227,7 @@ def test_who_can_leaves_a_host_that_is_emptied_and_who_cannot_is_told_why(center
     assert move.receipt
     assert (move.receipt.made, move.receipt.ticket.to, move.receipt.facts.unprotected) == (True, "b", 0)
     assert move.receipt.facts.encrypted
+    center.move("/acme:web", "a")
 
 
 class Machine:
