@@ -154,10 +154,14 @@ class Moves:
             return [_read(row) for row in rows]
 
     @whole
-    async def of(self, relocation: str) -> list[MoveRecord]:
-        """Return the moves of a relocation that have begun, in order."""
+    async def of(self, relocation: str, *, ended: int | None = None) -> list[MoveRecord]:
+        """Return the moves of a relocation that have begun, in order; with ``ended``, of those that are over the latest so many."""
+        mine = MOVES.c.relocation == relocation
+        asked = sa.select(MOVES).where(mine).order_by(MOVES.c.number)
+        if ended is not None:
+            over = sa.select(MOVES.c.id).where(mine, ~_OPEN).order_by(MOVES.c.ended.desc()).limit(ended)
+            asked = asked.where(sa.or_(_OPEN, MOVES.c.id.in_(over)))
         async with self._ledger.reading() as connection:
-            asked = sa.select(MOVES).where(MOVES.c.relocation == relocation).order_by(MOVES.c.number)
             return [_read(row) for row in await connection.execute(asked)]
 
     @whole

@@ -105,8 +105,11 @@ def test_moves_are_part_of_it(url: str) -> None:
             await store.moves.keep(dataclasses.replace(moves[1], state=State.COPIED, version=5), term=term)
             for at, state in ((2, State.DONE), (3, State.ABORTED)):
                 over = dataclasses.replace(moves[at], state=state, version=7)
-                await store.moves.end(over, None, entry("end"), term=term, now=NOW)
+                await store.moves.end(over, None, entry("end"), term=term, now=NOW + timedelta(seconds=at))
             assert [each.number for each in await store.moves.of("0" * 32)] == [1, 2, 3, 4]
+            # Of those that are over, the latest: who ends last.
+            assert [each.number for each in await store.moves.of("0" * 32, ended=1)] == [1, 2, 4]
+            assert [each.number for each in await store.moves.of("0" * 32, ended=0)] == [1, 2]
             assert await store.moves.tallies(["0" * 32, "e" * 32]) == {
                 "0" * 32: Tally(done=1, aborted=1, under_way=2, versions=20)
             }

@@ -33,6 +33,8 @@ from serai.wire.relocationapi import (
     moves_digest,
 )
 
+NEWS: Final = 256
+"""Moves that are over, of which whoever follows a relocation is told at once: thousands, each time, would keep the controller from its work."""
 _POLL_SECONDS: Final = 0.2
 """How often a controller that does not lead looks again."""
 
@@ -99,13 +101,16 @@ class RelocationRequests:
     async def relocation(self, who: Caller, name: str, *, seen: int | None, seconds: float) -> RelocationShown:
         """Show a relocation; with ``seen``, without its plan, as soon as its version is another, or it is over, or ``seconds`` are.
 
+        As long as it is not over, ``seen`` leaves out what was over long before, too.
+
         Raises:
             ForbiddenError: this person may not see hosts.
             NotFoundError: there is no such relocation.
         """
         require(who, Verb.READ_HOSTS)
         found = await self._found(name) if seen is None else await self._otherwise(name, seen, seconds)
-        begun = [_vm(each) for each in await self._store.moves.of(found.id)]
+        ended = None if seen is None or found.ended is not None else NEWS
+        begun = [_vm(each) for each in await self._store.moves.of(found.id, ended=ended)]
         plan = None
         if seen is None:
             plan = msgspec.json.decode(await self._store.relocations.plan(found.id), type=PlanReply)
@@ -128,7 +133,8 @@ class RelocationRequests:
         await self._store.relocations.ask_stop(found.id, who.name, entry, self._clock())
         self._relocations.nudge()
         now = await self._found(found.id)
-        return RelocationShown(relocation=now, begun=[_vm(each) for each in await self._store.moves.of(found.id)])
+        begun = [_vm(each) for each in await self._store.moves.of(found.id, ended=NEWS)]
+        return RelocationShown(relocation=now, begun=begun)
 
     async def _found(self, name: str) -> Relocation:
         record = await self._store.relocations.one(name)
