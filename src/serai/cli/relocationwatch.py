@@ -54,10 +54,13 @@ def _watched(to: Console, client: Client, first: RelocationShown, *, quiet: bool
         for last in _changes(client, first):
             if not quiet:
                 watch.see(last)
+                watch.tell()
         return last
-    with Live(get_renderable=watch.drawn, console=to, transient=True, refresh_per_second=8):
+    with Live(get_renderable=watch.drawn, console=to, transient=True, refresh_per_second=8) as live:
         for last in _changes(client, first):
             watch.see(last)
+            live.refresh()  # else what is told would stand above what was
+            watch.tell()
     return last
 
 
@@ -86,20 +89,24 @@ class _Watch:
         self._spinner = Spinner("dots", style="cyan")
 
     def see(self, now: RelocationShown) -> None:
-        """Tell what is new."""
+        """Take note of what has become of it."""
         self._now = now
+
+    def tell(self) -> None:
+        """Tell what is new."""
+        now = self._now
         began = now.relocation.asked
         for each in sorted((each for each in now.begun if each.ended), key=lambda each: each.ended or began):
             if each.number not in self._told:
                 self._told.add(each.number)
-                self._tell(each)
+                self._tell_move(each)
         note = now.relocation.why if now.relocation.ended is None else ""
         if note != self._note:
             self._note = note
             if note and not self._to.is_terminal:
                 line(self._to, f"  it waits: {note}")
 
-    def _tell(self, each: RelocatedVm) -> None:
+    def _tell_move(self, each: RelocatedVm) -> None:
         relocation = self._now.relocation
         at = ((each.ended or relocation.asked) - relocation.asked).total_seconds()
         place = f"{len(self._told):>{len(str(relocation.moves))}}/{relocation.moves}"

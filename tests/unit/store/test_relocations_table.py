@@ -106,13 +106,15 @@ def test_moves_are_part_of_it(url: str) -> None:
             for at, state in ((2, State.DONE), (3, State.ABORTED)):
                 over = dataclasses.replace(moves[at], state=state, version=7)
                 await store.moves.end(over, None, entry("end"), term=term, now=NOW + timedelta(seconds=at))
-            assert [each.number for each in await store.moves.of("0" * 32)] == [1, 2, 3, 4]
+            tally = Tally(done=1, aborted=1, under_way=2, versions=20)
+            counted, all_ = await store.moves.of("0" * 32)
+            assert (counted, [each.number for each in all_]) == (tally, [1, 2, 3, 4])
+            assert await store.moves.of("e" * 32) == (Tally(), [])
             # Of those that are over, the latest: who ends last.
-            assert [each.number for each in await store.moves.of("0" * 32, ended=1)] == [1, 2, 4]
-            assert [each.number for each in await store.moves.of("0" * 32, ended=0)] == [1, 2]
-            assert await store.moves.tallies(["0" * 32, "e" * 32]) == {
-                "0" * 32: Tally(done=1, aborted=1, under_way=2, versions=20)
-            }
+            for ended, numbers in ((1, [1, 2, 4]), (0, [1, 2])):
+                counted, some = await store.moves.of("0" * 32, ended=ended)
+                assert (counted, [each.number for each in some]) == (tally, numbers)
+            assert await store.moves.tallies(["0" * 32, "e" * 32]) == {"0" * 32: tally}
             some = await store.moves.some({moves[3].id, moves[0].id, "e" * 32})
             assert [(each.number, each.state) for each in some] == [(1, State.WAITING), (4, State.ABORTED)]
 
