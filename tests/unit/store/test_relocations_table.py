@@ -8,7 +8,8 @@ import json
 from datetime import timedelta
 
 import pytest
-from test_moves_table import leading
+from test_host_facts import work
+from test_moves_table import ask, leading
 
 from databases import NOW, entry, opened, play
 from serai.migration.relocation import Standing
@@ -71,6 +72,25 @@ def test_it_is_kept_as_it_is(url: str) -> None:
                 assert await store.relocations.one(nothing) is None
 
     play(url, body)
+
+
+def test_moves_of_an_older_schema_are_kept_and_are_part_of_none(url: str) -> None:
+    kept: list[MoveRecord] = []
+
+    async def write(store: Store) -> None:
+        kept.append(await ask(store))
+
+    async def read(store: Store) -> None:
+        assert await store.moves.open() == kept
+        assert kept[0].relocation == ""
+        assert (await begin(store)).number == 1
+
+    play(url, write)
+    work(
+        url, "DROP TABLE relocations", "DROP INDEX ix_moves_relocation", "ALTER TABLE moves DROP COLUMN relocation",
+        "UPDATE alembic_version SET version_num = '0003'",
+    )  # fmt: skip
+    play(url, read)
 
 
 def test_one_is_open_at_a_time(url: str) -> None:
