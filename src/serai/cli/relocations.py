@@ -15,7 +15,8 @@ from serai.cli.apply import require_yes
 from serai.cli.connection import connect
 from serai.cli.duration import moment
 from serai.cli.planshown import planned, shown, tell_stuck
-from serai.cli.relocationshown import followed, is_well, path, state, summary, tell_end, tell_moves, what
+from serai.cli.relocationshown import is_well, path, state, summary, tell_end, tell_moves, what
+from serai.cli.relocationwatch import followed
 from serai.cli.show import as_json, console, line
 from serai.wire.planapi import PlanRequest
 from serai.wire.relocationapi import (

@@ -9,9 +9,14 @@ import pickle
 import signal
 import traceback
 from collections.abc import Callable, Iterator
-from typing import Any, BinaryIO, TypeVar
+from typing import Any, BinaryIO, Final, TypeVar
 
 T = TypeVar("T")
+
+_CRASHES: Final = (
+    signal.SIGABRT, signal.SIGALRM, signal.SIGBUS, signal.SIGFPE, signal.SIGILL, signal.SIGSEGV,
+)  # fmt: skip
+"""What ends a process that goes wrong, or takes too long."""
 
 
 class ElsewhereError(RuntimeError):
@@ -28,14 +33,16 @@ def elsewhere(job: Callable[[], T]) -> T:
 def only_elsewhere(job: Callable[[], T], seconds: int) -> T:
     """Do something elsewhere, where it may take so long and no longer, and where it may crash: it is never done here.
 
+    It has none of the files and connections that are open here: when this process dies meanwhile, nobody holds its locks and ports.
     ``job`` makes something that is not None. What it raises is told by a traceback on stderr.
 
     Raises:
-        ElsewhereError: nothing came of it.
+        ElsewhereError: nothing came of it; the message says why.
     """
 
     def bounded() -> T:
-        signal.signal(signal.SIGALRM, signal.SIG_DFL)
+        for number in _CRASHES:  # chDB catches them where it is loaded, and would wait here for its thread that is not
+            signal.signal(number, signal.SIG_DFL)
         signal.alarm(seconds)  # it ends the process, also amid what no Python can interrupt
         try:
             return job()
@@ -43,19 +50,37 @@ def only_elsewhere(job: Callable[[], T], seconds: int) -> T:
             traceback.print_exc()
             raise
 
-    with begun(bounded, alone=True) as pipe:
-        made: T | None = received(pipe)
+    process, pipe = _forked(bounded, alone=True)
+    try:
+        with pipe:
+            made: T | None = received(pipe)
+    finally:
+        _, status = os.waitpid(process, 0)
     if made is None:
-        raise ElsewhereError(f"nothing came of it within {seconds} s")
+        raise ElsewhereError(_ended(status, seconds))
     return made
 
 
-@contextlib.contextmanager
-def begun(job: Callable[[], object], *, alone: bool = False) -> Iterator[BinaryIO]:
-    """Begin something elsewhere; what it makes can be read from what is returned.
+def _ended(status: int, seconds: int) -> str:
+    if not os.WIFSIGNALED(status):
+        return "it failed"
+    number = os.WTERMSIG(status)
+    return f"it took longer than {seconds} s" if number == signal.SIGALRM else f"it died of signal {number}"
 
-    ``alone``: it has none of the files and connections that are open here. When this process dies meanwhile, nobody holds its locks and ports.
-    """
+
+@contextlib.contextmanager
+def begun(job: Callable[[], object]) -> Iterator[BinaryIO]:
+    """Begin something elsewhere; what it makes can be read from what is returned."""
+    process, pipe = _forked(job)
+    try:
+        with pipe:
+            yield pipe
+    finally:
+        os.waitpid(process, 0)  # it is done, or will be as soon as it finds that nobody reads
+
+
+def _forked(job: Callable[[], object], *, alone: bool = False) -> tuple[int, BinaryIO]:
+    """Return a process that does something, and the pipe by which comes what it makes. ``alone``: it has nothing open that is open here."""
     readable, writable = os.pipe()
     process = os.fork()
     if process == 0:
@@ -73,11 +98,7 @@ def begun(job: Callable[[], object], *, alone: bool = False) -> Iterator[BinaryI
         finally:
             os._exit(status)
     os.close(writable)
-    try:
-        with os.fdopen(readable, "rb") as pipe:
-            yield pipe
-    finally:
-        os.waitpid(process, 0)  # it is done, or will be as soon as it finds that nobody reads
+    return process, os.fdopen(readable, "rb")
 
 
 def received(pipe: BinaryIO) -> Any | None:  # noqa: ANN401 (whatever the job makes)

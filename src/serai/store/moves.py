@@ -160,11 +160,20 @@ class Moves:
             return [_read(row) for row in rows]
 
     @whole
-    async def of(self, relocation: str) -> list[MoveRecord]:
-        """Return the moves of a relocation that have begun, in order."""
+    async def of(self, relocation: str, *, ended: int | None = None) -> tuple[Tally, list[MoveRecord]]:
+        """Count how the moves of a relocation stand at one time, and return those that have begun, in order.
+
+        With ``ended``, of those that are over the latest so many.
+        """
+        mine = MOVES.c.relocation == relocation
+        asked = sa.select(MOVES).where(mine).order_by(MOVES.c.number)
+        if ended is not None:
+            over = sa.select(MOVES.c.id).where(mine, ~_OPEN).order_by(MOVES.c.ended.desc()).limit(ended)
+            asked = asked.where(sa.or_(_OPEN, MOVES.c.id.in_(over)))
         async with self._ledger.reading() as connection:
-            asked = sa.select(MOVES).where(MOVES.c.relocation == relocation).order_by(MOVES.c.number)
-            return [_read(row) for row in await connection.execute(asked)]
+            found = await _tallies(connection, [relocation])
+            rows = await connection.execute(asked)
+            return found.get(relocation, Tally()), [_read(row) for row in rows]
 
     @whole
     async def some(self, ids: Collection[str]) -> list[MoveRecord]:
@@ -176,19 +185,8 @@ class Moves:
     @whole
     async def tallies(self, relocations: Collection[str]) -> dict[str, Tally]:
         """Count how the moves of relocations stand; those of which none has begun are left out."""
-        count, state = sa.func.count(), MOVES.c.state
-        asked = sa.select(
-            MOVES.c.relocation, count.filter(state == State.DONE).label("done"), count.filter(state == State.ABORTED).label("aborted"),
-            count.filter(_OPEN).label("under_way"), sa.func.sum(MOVES.c.version).label("versions"),
-        ).where(MOVES.c.relocation.in_(sorted(relocations))).group_by(MOVES.c.relocation)  # fmt: skip
         async with self._ledger.reading() as connection:
-            rows = await connection.execute(asked)
-            return {
-                row.relocation: Tally(
-                    done=row.done, aborted=row.aborted, under_way=row.under_way, versions=int(row.versions)
-                )
-                for row in rows
-            }
+            return await _tallies(connection, relocations)
 
     @whole
     async def latest(
@@ -212,6 +210,18 @@ class Moves:
             asked = asked.where(MOVES.c.number < before)
         async with self._ledger.reading() as connection:
             return [_read(row) for row in await connection.execute(asked)]
+
+
+async def _tallies(connection: AsyncConnection, relocations: Collection[str]) -> dict[str, Tally]:
+    count, state = sa.func.count(), MOVES.c.state
+    asked = sa.select(
+        MOVES.c.relocation, count.filter(state == State.DONE).label("done"), count.filter(state == State.ABORTED).label("aborted"),
+        count.filter(_OPEN).label("under_way"), sa.func.sum(MOVES.c.version).label("versions"),
+    ).where(MOVES.c.relocation.in_(sorted(relocations))).group_by(MOVES.c.relocation)  # fmt: skip
+    return {
+        row.relocation: Tally(done=row.done, aborted=row.aborted, under_way=row.under_way, versions=int(row.versions))
+        for row in await connection.execute(asked)
+    }
 
 
 async def _require_none(connection: AsyncConnection, vm: str) -> None:

@@ -103,7 +103,7 @@ class RelocationShown(Body, frozen=True, kw_only=True):
 
     relocation: Relocation
     begun: Sequence[RelocatedVm]
-    """In the order in which they began."""
+    """In the order in which they began. Who follows one that is not over is told of those under way, and of the latest that are over."""
     plan: PlanReply | None = None
     """What is carried out, with the VMs that are stuck; left out for who has seen it, as it stays what it is."""
 

@@ -17,7 +17,7 @@ from rich.console import Console
 from fake_relocations import APP, DB, NOW, STUCK, WEB
 from fake_service import ADMIN, FakeService
 from moving import Scene, scene
-from serai.cli import relocationshown
+from serai.cli import relocationwatch
 from serai.cli.main import main
 from serai.controller.api.doorkeeper import Limits
 from serai.wire.profile import find
@@ -36,7 +36,7 @@ def stand() -> Iterator[tuple[Stand, str]]:
 def service(stand: tuple[Stand, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakeService:
     made = FakeService()
     stand[0].service = made
-    monkeypatch.setattr(relocationshown, "_PAUSE_SECONDS", 0.0)
+    monkeypatch.setattr(relocationwatch, "_PAUSE_SECONDS", 0.0)
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     monkeypatch.delenv("XDG_CONFIG_HOME", raising=False)
     monkeypatch.setenv("SERAI_URL", stand[1])
@@ -162,7 +162,7 @@ def test_who_interrupts_it_stops_nothing(monkeypatch: pytest.MonkeyPatch) -> Non
     def interrupted(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(relocationshown, "_watched", interrupted)
+    monkeypatch.setattr(relocationwatch, "_watched", interrupted)
     told = serai("evacuate", "old", "--yes", status=130)
     assert "goes on: `serai relocations show 1 --follow`, `serai relocations stop 1`." in told.stderr
     assert data("relocations")["relocations"][0]["state"] == "running"
@@ -171,7 +171,7 @@ def test_who_interrupts_it_stops_nothing(monkeypatch: pytest.MonkeyPatch) -> Non
 def drawn(shown: RelocationShown) -> str:
     """Return what a terminal shows below."""
     out = Console(file=io.StringIO(), force_terminal=True, width=100, color_system=None)
-    watch = relocationshown._Watch(out, shown)
+    watch = relocationwatch._Watch(out, shown)
     out.print(watch.drawn())
     assert isinstance(out.file, io.StringIO)
     return re.sub(r"\x1b\[[0-9;]*m", "", out.file.getvalue())

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pytest
@@ -50,9 +50,13 @@ def test_a_process_that_dies_costs_time_and_nothing_else() -> None:
     assert no_process_is_left()
 
 
-def dies() -> str:
+def killed() -> str:
     os.kill(os.getpid(), 9)
     return "never"
+
+
+def crashes() -> str:
+    os.abort()
 
 
 def fails() -> str:
@@ -64,10 +68,17 @@ def sleeps() -> str:
     return "too late"
 
 
-@pytest.mark.parametrize("job", [dies, fails, sleeps], ids=lambda job: job.__name__)
-def test_what_must_not_be_done_here_is_not_done_here_whatever_becomes_of_it(job: Callable[[], str]) -> None:
-    with pytest.raises(ElsewhereError, match="nothing came of it within 1 s"):
-        only_elsewhere(job, 1)
+ENDS: Mapping[str, tuple[Callable[[], str], int, str]] = {
+    "killed": (killed, 60, "it died of signal 9"), "crashes": (crashes, 60, "it died of signal 6"),
+    "fails": (fails, 60, "it failed"), "sleeps": (sleeps, 1, "it took longer than 1 s"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", sorted(ENDS))
+def test_what_must_not_be_done_here_is_not_done_here_whatever_becomes_of_it(case: str) -> None:
+    job, seconds, said = ENDS[case]
+    with pytest.raises(ElsewhereError, match=f"^{said}$"):
+        only_elsewhere(job, seconds)
     assert no_process_is_left()
 
 

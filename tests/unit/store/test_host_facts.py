@@ -67,7 +67,9 @@ def test_an_older_schema_is_brought_up_to_date_and_keeps_what_it_has(url: str) -
         assert await store.hosts.facts() == [told("a")]
 
     play(url, write)
-    work(url, "DROP TABLE host_facts", "DROP TABLE moves", "UPDATE alembic_version SET version_num = '0001'")
+    work(
+        url, "DROP TABLE relocations", "DROP TABLE host_facts", "DROP TABLE moves", "UPDATE alembic_version SET version_num = '0001'"
+    )  # fmt: skip
     play(url, read)
 
 

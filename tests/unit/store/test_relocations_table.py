@@ -8,7 +8,8 @@ import json
 from datetime import timedelta
 
 import pytest
-from test_moves_table import leading
+from test_host_facts import work
+from test_moves_table import ask, leading
 
 from databases import NOW, entry, opened, play
 from serai.migration.relocation import Standing
@@ -73,6 +74,25 @@ def test_it_is_kept_as_it_is(url: str) -> None:
     play(url, body)
 
 
+def test_moves_of_an_older_schema_are_kept_and_are_part_of_none(url: str) -> None:
+    kept: list[MoveRecord] = []
+
+    async def write(store: Store) -> None:
+        kept.append(await ask(store))
+
+    async def read(store: Store) -> None:
+        assert await store.moves.open() == kept
+        assert kept[0].relocation == ""
+        assert (await begin(store)).number == 1
+
+    play(url, write)
+    work(
+        url, "DROP TABLE relocations", "DROP INDEX ix_moves_relocation", "ALTER TABLE moves DROP COLUMN relocation",
+        "UPDATE alembic_version SET version_num = '0003'",
+    )  # fmt: skip
+    play(url, read)
+
+
 def test_one_is_open_at_a_time(url: str) -> None:
     async def both() -> None:
         async with opened(url) as one, opened(url) as other, leading(one) as term:
@@ -105,11 +125,16 @@ def test_moves_are_part_of_it(url: str) -> None:
             await store.moves.keep(dataclasses.replace(moves[1], state=State.COPIED, version=5), term=term)
             for at, state in ((2, State.DONE), (3, State.ABORTED)):
                 over = dataclasses.replace(moves[at], state=state, version=7)
-                await store.moves.end(over, None, entry("end"), term=term, now=NOW)
-            assert [each.number for each in await store.moves.of("0" * 32)] == [1, 2, 3, 4]
-            assert await store.moves.tallies(["0" * 32, "e" * 32]) == {
-                "0" * 32: Tally(done=1, aborted=1, under_way=2, versions=20)
-            }
+                await store.moves.end(over, None, entry("end"), term=term, now=NOW + timedelta(seconds=at))
+            tally = Tally(done=1, aborted=1, under_way=2, versions=20)
+            counted, all_ = await store.moves.of("0" * 32)
+            assert (counted, [each.number for each in all_]) == (tally, [1, 2, 3, 4])
+            assert await store.moves.of("e" * 32) == (Tally(), [])
+            # Of those that are over, the latest: who ends last.
+            for ended, numbers in ((1, [1, 2, 4]), (0, [1, 2])):
+                counted, some = await store.moves.of("0" * 32, ended=ended)
+                assert (counted, [each.number for each in some]) == (tally, numbers)
+            assert await store.moves.tallies(["0" * 32, "e" * 32]) == {"0" * 32: tally}
             some = await store.moves.some({moves[3].id, moves[0].id, "e" * 32})
             assert [(each.number, each.state) for each in some] == [(1, State.WAITING), (4, State.ABORTED)]
 

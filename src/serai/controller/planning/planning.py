@@ -140,9 +140,7 @@ def _drawn(known: Known, goal: PlanRequest) -> PlanReply:
         made = only_elsewhere(job, SECONDS)
     except ElsewhereError as error:
         _log.error("no plan was made", goal=str(goal), error=str(error))
-        raise UnavailableError(
-            f"no plan was found within {SECONDS} s: ask for fewer hosts at once; the controller's log may have more"
-        ) from error
+        raise UnavailableError(f"no plan was made: {error}; ask for fewer hosts at once") from error
     if isinstance(made, str):
         _log.error("a plan was made that is not sound", goal=str(goal), faults=made[:4000])
         raise UnavailableError(

@@ -147,7 +147,7 @@ class Relocations:
 
     async def _begun(self, record: RelocationRecord) -> RelocationCore | None:
         """Go on with a relocation from what is on record of it; None: it cannot be understood, and ends."""
-        begun = await self._store.moves.of(record.id)
+        _, begun = await self._store.moves.of(record.id)
         try:
             plan = msgspec.json.decode(await self._store.relocations.plan(record.id), type=PlanReply)
             limits = msgspec.json.decode(record.limits, type=AtATime)

@@ -33,6 +33,8 @@ from serai.wire.relocationapi import (
     moves_digest,
 )
 
+NEWS: Final = 256
+"""Moves that are over, of which whoever follows a relocation is told at once: thousands, each time, would keep the controller from its work."""
 _POLL_SECONDS: Final = 0.2
 """How often a controller that does not lead looks again."""
 
@@ -99,17 +101,18 @@ class RelocationRequests:
     async def relocation(self, who: Caller, name: str, *, seen: int | None, seconds: float) -> RelocationShown:
         """Show a relocation; with ``seen``, without its plan, as soon as its version is another, or it is over, or ``seconds`` are.
 
+        As long as it is not over, ``seen`` leaves out what was over long before, too.
+
         Raises:
             ForbiddenError: this person may not see hosts.
             NotFoundError: there is no such relocation.
         """
         require(who, Verb.READ_HOSTS)
-        found = await self._found(name) if seen is None else await self._otherwise(name, seen, seconds)
-        begun = [_vm(each) for each in await self._store.moves.of(found.id)]
-        plan = None
-        if seen is None:
-            plan = msgspec.json.decode(await self._store.relocations.plan(found.id), type=PlanReply)
-        return RelocationShown(relocation=found, begun=begun, plan=plan)
+        record = await self._found(name) if seen is None else await self._otherwise(name, seen, seconds)
+        if seen is not None:
+            return await self._shown(record)
+        plan = msgspec.json.decode(await self._store.relocations.plan(record.id), type=PlanReply)
+        return await self._shown(record, plan)
 
     async def stop(self, who: Caller, name: str, request: StopRequest) -> RelocationShown:
         """Have no more moves of a relocation begin; those under way go on.
@@ -127,24 +130,30 @@ class RelocationRequests:
         )  # fmt: skip
         await self._store.relocations.ask_stop(found.id, who.name, entry, self._clock())
         self._relocations.nudge()
-        now = await self._found(found.id)
-        return RelocationShown(relocation=now, begun=[_vm(each) for each in await self._store.moves.of(found.id)])
+        return await self._shown(await self._found(found.id))
 
-    async def _found(self, name: str) -> Relocation:
+    async def _found(self, name: str) -> RelocationRecord:
         record = await self._store.relocations.one(name)
         if record is None:
             raise NotFoundError(f"there is no relocation {name}")
-        return told(record, (await self._store.moves.tallies([record.id])).get(record.id, Tally()))
+        return record
 
-    async def _otherwise(self, name: str, seen: int, seconds: float) -> Relocation:
+    async def _shown(self, record: RelocationRecord, plan: PlanReply | None = None) -> RelocationShown:
+        """Show all of it to whoever sees its plan, and to others what is new."""
+        ended = None if plan is not None or record.ended is not None else NEWS
+        tally, begun = await self._store.moves.of(record.id, ended=ended)
+        return RelocationShown(relocation=told(record, tally), begun=[_vm(each) for each in begun], plan=plan)
+
+    async def _otherwise(self, name: str, seen: int, seconds: float) -> RelocationRecord:
         """Return a relocation as soon as its version is another than was seen, or the time is over."""
         deadline = time.monotonic() + seconds
         while True:
             news = self._relocations.news  # before the look: what comes after it is not missed
-            found = await self._found(name)
+            record = await self._found(name)
+            tally = (await self._store.moves.tallies([record.id])).get(record.id, Tally())
             left = deadline - time.monotonic()
-            if found.version != seen or found.ended is not None or left <= 0:
-                return found
+            if told(record, tally).version != seen or record.ended is not None or left <= 0:
+                return record
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(min(left, _POLL_SECONDS)):
                     await news.wait()

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import TypeVar
 
 import pytest
-from hypothesis import event, given
+from hypothesis import event, given, settings
 from hypothesis import strategies as st
 
 from serai.controller.planning.fitting import unfit
@@ -64,6 +64,7 @@ def pools(draw: Callable[[st.SearchStrategy[_T]], _T]) -> tuple[Pool, dict[str, 
     return pool(COMPATIBLE, "abcde", nics=draw(st.integers(0, 2))), {host: draw(some) for host in HOSTS}
 
 
+@settings(deadline=None)
 @given(pools())
 def test_of_a_compatible_pool_all_are_compared_with_all(case: tuple[Pool, dict[str, HostFacts]]) -> None:
     where, told = case

@@ -123,7 +123,10 @@ def test_a_planner_that_dies_or_errs_harms_nobody_and_shows_nothing(
         def errs(*_: object) -> PlanReply:
             raise room.UnsoundError("web goes to b: memory")
 
-        for draw, said in ((dies, "no plan was found within"), (errs, "not sound, and is shown to nobody")):
+        for draw, said in (
+            (dies, "no plan was made: it died of signal 6"),
+            (errs, "not sound, and is shown to nobody"),
+        ):
             monkeypatch.setattr(room, "draw", draw)
             with pytest.raises(UnavailableError, match=said):
                 await at.service.plan_moves(ADMIN, LEAVE)
