@@ -7,7 +7,7 @@ import xml.etree.ElementTree as ET
 from collections.abc import Iterator
 from typing import Final
 
-from serai.inventory.domains import parsed
+from serai.inventory.domains import has_media, parsed
 
 _OWN_FIRMWARE: Final = "/usr/"
 """Firmware below is the host's own, as QEMU is."""
@@ -84,7 +84,7 @@ def _order(device: ET.Element) -> str:
 
 
 def _with_media(devices: Iterator[ET.Element] | list[ET.Element]) -> list[ET.Element]:
-    return [each for each in devices if each.tag != "disk" or each.find("source") is not None]
+    return [each for each in devices if each.tag != "disk" or has_media(each)]
 
 
 def _disk(device: ET.Element) -> Boot:

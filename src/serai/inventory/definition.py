@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, Final
 
-from serai.inventory.domains import parsed
+from serai.inventory.domains import has_media, parsed
 
 _PREAMBLE: Final = b"serai machine definition 1\n"
 
@@ -48,7 +48,7 @@ _FIELDS: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
             "@type", "@trustGuestRxFilters", "mac@address", "source", "model@type", "virtualport", "vlan", "filterref", "backend",
             "script@path", "downscript@path", "port@isolated", "teaming", "boot@order", "rom@file",
         ),
-        "serial": ("@type", "source", "protocol@type", "target@type", "target@port", "target@name", "log@file"),
+        "serial": ("@type", "source", "protocol@type", "target@type", "target@name", "log@file"),
         "graphics": ("@type", "listen", "gl@enable"),
         "filesystem": (
             "@type", "@accessmode", "driver@type", "driver@format", "source", "target@dir", "readonly", "binary@path", "idmap",
@@ -132,8 +132,21 @@ def _attributes(device: ET.Element, fields: tuple[str, ...]) -> Iterator[tuple[s
         child, at, name = field.partition("@")
         found = device.find(child) if child else device
         value = found.get(name) if at and found is not None else None
-        if value is not None and (field, value.startswith(_OWN_PROGRAMS)) != ("binary@path", True):
+        if value is not None and not _filled_in(device, field, value):
             yield field, value
+
+
+def _filled_in(device: ET.Element, field: str, value: str) -> bool:
+    """Say whether libvirt has written a value down once the domain ran."""
+    match field:
+        case "@type":  # a card of a network is attached to some bridge then
+            return device.tag == "interface" and device.find("source[@network]") is not None
+        case "driver@type":  # of a drive with nothing in it
+            return device.tag == "disk" and not has_media(device)
+        case "binary@path":
+            return value.startswith(_OWN_PROGRAMS)
+        case _:
+            return False
 
 
 def _children(device: ET.Element, fields: tuple[str, ...]) -> Iterator[_Thing]:

@@ -79,6 +79,12 @@ def parsed(definition: str) -> ET.Element:
     return root
 
 
+def has_media(disk: ET.Element) -> bool:
+    """Say whether there is anything in a drive: libvirt numbers sources that are none."""
+    source = disk.find("source")
+    return source is not None and bool(len(source) or source.attrib.keys() - {"index", "startupPolicy"})
+
+
 def _interfaces(definition: str) -> tuple[str, list[ET.Element]]:
     root = parsed(definition)
     return root.findtext("name", ""), root.findall("devices/interface")

@@ -50,6 +50,10 @@ CASES: dict[str, tuple[str, list[Boot]]] = {
         domain(disk("vda") + disk("sda", device="cdrom"), os="<boot dev='cdrom'/><boot dev='hd'/>"), [MEDIA, VDA],
     ),
     "a drive with no medium": (domain(disk("sda", "", device="cdrom") + disk("vda"), os="<boot dev='cdrom'/><boot dev='hd'/>"), [VDA]),
+    "a drive with no medium, numbered": (
+        domain("<disk type='file' device='cdrom'><source index='1'/><target dev='sda'/></disk>" + disk("vda"), os="<boot dev='cdrom'/><boot dev='hd'/>"),
+        [VDA],
+    ),
     "a disk that nobody writes to": (domain(disk("sda", more="<readonly/>")), [MEDIA]),
     "a disk of which nothing is kept": (domain(disk("sda", more="<transient/>")), [MEDIA]),
     "an order of their own": (
