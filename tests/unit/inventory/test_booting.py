@@ -46,6 +46,9 @@ CASES: dict[str, tuple[str, list[Boot]]] = {
     ),
     "firmware": (domain(os="<loader>/srv/f</loader>"), [Boot(what="loader", path="/srv/f")]),
     "the host's own firmware": (domain(os="<loader>/usr/share/f</loader>"), []),
+    "firmware that only seems to be the host's": (
+        domain(os="<loader>/usr/../srv/f</loader>"), [Boot(what="loader", path="/usr/../srv/f")],
+    ),
     "a medium, and then the disk": (
         domain(disk("vda") + disk("sda", device="cdrom"), os="<boot dev='cdrom'/><boot dev='hd'/>"), [MEDIA, VDA],
     ),

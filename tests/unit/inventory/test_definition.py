@@ -61,7 +61,17 @@ DISK = "<disk type='file' device='disk'><driver name='qemu' type='qcow2'/><sourc
 CARD = "<interface type='network'><mac address='52:54:00:00:00:01'/><source network='n'/><model type='virtio'/></interface>"
 SPACE = "xmlns:q='http://libvirt.org/schemas/domain/qemu/1.0'"
 
+AGENT = "<channel type='unix'><source mode='bind' path='/var/lib/libvirt/qemu/channel/target/domain-2-web/c'/><target type='virtio' name='c'/></channel>"
+EFI = "<loader>/usr/share/OVMF/CODE.fd</loader><nvram template='/usr/share/OVMF/VARS.fd'>/var/lib/libvirt/qemu/nvram/web_VARS.fd</nvram>"
 MATTERS = {
+    "a monitor of another machine, as if it were a channel": (machine(AGENT), machine(AGENT.replace("channel/target/domain-2-web/c", "domain-1-x/monitor.sock"))),
+    "a socket that is there, as if libvirt made it": (machine(AGENT), machine(AGENT.replace("bind", "connect"))),
+    "a way around to another place": (machine(AGENT), machine(AGENT.replace("channel/target", "channel/../../../../../srv"))),
+    "another's UEFI variables": (machine(os=EFI), machine(os=EFI.replace("web_VARS", "wob_VARS"))),
+    "UEFI variables of somebody's own": (machine(os=EFI), machine(os=EFI.replace("/usr/share/OVMF/VARS", "/srv/VARS"))),
+    "firmware that only seems to be the host's": (machine(os=EFI), machine(os=EFI.replace("/usr/share/OVMF/CODE", "/usr/../srv/CODE"))),
+    "another's terminal": (machine("<serial type='pty'/>"), machine("<serial type='dev'><source path='/dev/pts/4'/></serial>")),
+    "a way to the host": (machine(), machine("<vsock model='virtio'><cid auto='yes'/></vsock>")),
     "another name": (machine(), machine().replace("web", "wob")),
     "another UUID": (machine(), machine().replace("<uuid>1", "<uuid>2")),
     "a disk more": (machine(), machine(DISK)),
@@ -107,6 +117,8 @@ MATTERS = {
 }  # fmt: skip
 
 SAME = {
+    "UEFI that libvirt sets up": (machine(os="<boot/>"), machine(os=EFI + "<boot/>")),
+    "the number of a way to the host": (machine("<vsock model='virtio'><cid auto='yes'/></vsock>"), machine("<vsock model='virtio'><cid auto='yes' address='7'/></vsock>")),
     "the bridge that a network has": (
         machine(CARD), machine(CARD.replace("type='network'", "type='bridge'").replace("network='n'", "network='n' portid='5' bridge='br0'")),
     ),
