@@ -246,6 +246,7 @@ class Machine:
             "</devices>",
             f"<disk type='file' device='disk'><driver name='qemu' type='qcow2'/><source file='{disk}'/><target dev='vda' bus='virtio'/>"
             "<readonly/></disk><graphics type='vnc' port='-1' passwd='secret'/><channel type='unix'><target type='virtio' name='agent.0'/></channel>"
+            "<console type='pty'><target type='virtio' port='1'/></console><disk type='file' device='cdrom'><target dev='sda' bus='sata'/></disk>"
             "</devices>",
         )
 

@@ -7,9 +7,9 @@ import xml.etree.ElementTree as ET
 from collections.abc import Iterator
 from typing import Final
 
-from serai.inventory.domains import parsed
+from serai.inventory.domains import below, has_media, parsed
 
-_OWN_FIRMWARE: Final = "/usr/"
+_OWN_FIRMWARE: Final = "/usr"
 """Firmware below is the host's own, as QEMU is."""
 _FIRST_OF: Final = {"hd": ("disk", "lun"), "cdrom": ("cdrom",), "fd": ("floppy",)}
 """For a device that ``<os>`` boots from: which disks that can be. The first one is it."""
@@ -54,7 +54,7 @@ def boots_of(definition: str) -> list[Boot]:
 def _files(root: ET.Element) -> Iterator[Boot]:
     for name in ("loader", "kernel", "initrd", "dtb"):
         path = (root.findtext(f"os/{name}") or "").strip()
-        if path and not (name == "loader" and path.startswith(_OWN_FIRMWARE)):
+        if path and not (name == "loader" and below(path, _OWN_FIRMWARE)):
             yield Boot(what=name, path=path)
     for device in root.iterfind("devices/*"):
         rom = device.find("rom")
@@ -84,7 +84,7 @@ def _order(device: ET.Element) -> str:
 
 
 def _with_media(devices: Iterator[ET.Element] | list[ET.Element]) -> list[ET.Element]:
-    return [each for each in devices if each.tag != "disk" or each.find("source") is not None]
+    return [each for each in devices if each.tag != "disk" or has_media(each)]
 
 
 def _disk(device: ET.Element) -> Boot:

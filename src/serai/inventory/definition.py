@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import hashlib
 import json
+import posixpath
 import xml.etree.ElementTree as ET
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, Final
 
-from serai.inventory.domains import parsed
+from serai.inventory.domains import below, has_media, parsed
 
 _PREAMBLE: Final = b"serai machine definition 1\n"
 
@@ -28,15 +29,17 @@ _NOT_COUNTED: Final = frozenset(
 
 _HARDWARE: Final = frozenset(
     {
-        "controller", "input", "audio", "sound", "video", "watchdog", "memballoon", "rng", "panic", "iommu", "memory", "hub", "tpm", "vsock",
+        "controller", "input", "audio", "sound", "video", "watchdog", "memballoon", "rng", "panic", "iommu", "memory", "hub", "tpm",
     }
 )  # fmt: skip
 """Devices that only count where they name something on the host, such as a file or a device node."""
 
-_OWN_PROGRAMS: Final = "/usr/"
+_OWN_PROGRAMS: Final = "/usr"
 """Firmware and programs below are the host's own; libvirt chooses them by itself (``firmware='efi'``), and says so only later."""
-_LIBVIRTS_OWN: Final = ("/var/lib/libvirt/qemu/", "/run/libvirt/qemu/", "/dev/pts/")
-"""Paths below are made by libvirt, others for each start."""
+_CHANNELS: Final = ("/var/lib/libvirt/qemu/channel", "/run/libvirt/qemu/channel")
+"""Where libvirt makes sockets for each start, unless it is told where."""
+_VARIABLES: Final = "/var/lib/libvirt/qemu/nvram"
+"""Where it keeps UEFI variables, the same."""
 
 _FIELDS: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
     {
@@ -48,8 +51,9 @@ _FIELDS: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
             "@type", "@trustGuestRxFilters", "mac@address", "source", "model@type", "virtualport", "vlan", "filterref", "backend",
             "script@path", "downscript@path", "port@isolated", "teaming", "boot@order", "rom@file",
         ),
-        "serial": ("@type", "source", "protocol@type", "target@type", "target@port", "target@name", "log@file"),
+        "serial": ("@type", "source", "protocol@type", "target@type", "target@name", "log@file"),
         "graphics": ("@type", "listen", "gl@enable"),
+        "vsock": ("@model",),
         "filesystem": (
             "@type", "@accessmode", "driver@type", "driver@format", "source", "target@dir", "readonly", "binary@path", "idmap",
         ),
@@ -87,7 +91,7 @@ def canonical(definition: str) -> list[str]:
         if section.tag == "devices":
             things += filter(None, map(_device, section))
         elif section.tag == "os":
-            things.append(_written(section, _drop_in_os))
+            things.append(_written(section, _drop_in_os(root.findtext("name", ""))))
         elif section.tag == "seclabel":
             things += _label(section)
         elif section.tag not in _NOT_COUNTED:
@@ -132,12 +136,27 @@ def _attributes(device: ET.Element, fields: tuple[str, ...]) -> Iterator[tuple[s
         child, at, name = field.partition("@")
         found = device.find(child) if child else device
         value = found.get(name) if at and found is not None else None
-        if value is not None and (field, value.startswith(_OWN_PROGRAMS)) != ("binary@path", True):
+        if value is not None and not _filled_in(device, field, value):
             yield field, value
+
+
+def _filled_in(device: ET.Element, field: str, value: str) -> bool:
+    """Say whether libvirt has written a value down once the domain ran."""
+    match field:
+        case "@type":  # a card of a network is attached to some bridge then
+            return device.tag == "interface" and device.find("source[@network]") is not None
+        case "driver@type":  # of a drive with nothing in it
+            return device.tag == "disk" and not has_media(device)
+        case "binary@path":
+            return below(value, _OWN_PROGRAMS) and posixpath.basename(value) == "virtiofsd"
+        case _:
+            return False
 
 
 def _children(device: ET.Element, fields: tuple[str, ...]) -> Iterator[_Thing]:
     for field in fields:
+        if field == "source" and device.get("type") == "pty":
+            continue  # the terminal that it gets
         for child in device.findall(field) if "@" not in field else ():
             written = _written(child, _drop_in_devices)
             if (
@@ -172,7 +191,7 @@ def _drop_in_devices(element: ET.Element, part: str | ET.Element) -> bool:
         )
     if element.tag != "source":
         return False
-    own = element.get("path", "").startswith(_LIBVIRTS_OWN)
+    own = element.get("mode") == "bind" and below(element.get("path", ""), *_CHANNELS)
     match part:
         case "path":
             return own
@@ -184,14 +203,28 @@ def _drop_in_devices(element: ET.Element, part: str | ET.Element) -> bool:
             return part in {"index", "portid", "startupPolicy", "tls", "tlsFromConfig"}
 
 
-def _drop_in_os(element: ET.Element, part: str | ET.Element) -> bool:
-    """What libvirt chooses, and the version of the machine type, which it raises."""
-    if isinstance(part, str):
-        return (element.tag, part) in {("os", "firmware"), ("type", "machine")}
-    if part.tag in {"loader", "nvram"}:
-        path = (part.text or "").strip() or part.get("file", "")
-        return not path or path.startswith((_OWN_PROGRAMS, *_LIBVIRTS_OWN))
-    return part.tag in {"firmware", "bios"}
+def _drop_in_os(name: str) -> _Drop:
+    """What libvirt chooses for the domain of this name, and the version of the machine type, which it raises."""
+
+    def drop(element: ET.Element, part: str | ET.Element) -> bool:
+        if isinstance(part, str):
+            chosen = {("os", "firmware"), ("type", "machine")}
+            return (element.tag, part) in chosen or (
+                (element.tag, part) == ("nvram", "template") and below(element.attrib[part], _OWN_PROGRAMS)
+            )
+        path = (part.text or "").strip()
+        match part.tag:
+            case "loader":
+                return not path or below(path, _OWN_PROGRAMS)
+            case "nvram":
+                own = posixpath.dirname(posixpath.normpath(path)) == _VARIABLES and posixpath.basename(path).startswith(
+                    f"{name}_VARS."
+                )
+                return own and below(part.get("template", f"{_OWN_PROGRAMS}/"), _OWN_PROGRAMS)
+            case tag:
+                return tag in {"firmware", "bios"}
+
+    return drop
 
 
 def _label(label: ET.Element) -> Iterator[_Thing]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import posixpath
 import xml.etree.ElementTree as ET
 
 from serai.model.inventory import Mac
@@ -77,6 +78,17 @@ def parsed(definition: str) -> ET.Element:
     if root.tag != "domain" or not root.findtext("name"):
         raise DefinitionError("this is not the XML of a domain: it has no name")
     return root
+
+
+def below(path: str, *directories: str) -> bool:
+    """Say whether a path leads below one of these directories, whatever it takes for a way."""
+    return posixpath.normpath(path).startswith(tuple(f"{each}/" for each in directories))
+
+
+def has_media(disk: ET.Element) -> bool:
+    """Say whether there is anything in a drive: libvirt numbers sources that are none."""
+    source = disk.find("source")
+    return source is not None and bool(len(source) or source.attrib.keys() - {"index", "startupPolicy"})
 
 
 def _interfaces(definition: str) -> tuple[str, list[ET.Element]]:

@@ -46,10 +46,17 @@ CASES: dict[str, tuple[str, list[Boot]]] = {
     ),
     "firmware": (domain(os="<loader>/srv/f</loader>"), [Boot(what="loader", path="/srv/f")]),
     "the host's own firmware": (domain(os="<loader>/usr/share/f</loader>"), []),
+    "firmware that only seems to be the host's": (
+        domain(os="<loader>/usr/../srv/f</loader>"), [Boot(what="loader", path="/usr/../srv/f")],
+    ),
     "a medium, and then the disk": (
         domain(disk("vda") + disk("sda", device="cdrom"), os="<boot dev='cdrom'/><boot dev='hd'/>"), [MEDIA, VDA],
     ),
     "a drive with no medium": (domain(disk("sda", "", device="cdrom") + disk("vda"), os="<boot dev='cdrom'/><boot dev='hd'/>"), [VDA]),
+    "a drive with no medium, numbered": (
+        domain("<disk type='file' device='cdrom'><source index='1'/><target dev='sda'/></disk>" + disk("vda"), os="<boot dev='cdrom'/><boot dev='hd'/>"),
+        [VDA],
+    ),
     "a disk that nobody writes to": (domain(disk("sda", more="<readonly/>")), [MEDIA]),
     "a disk of which nothing is kept": (domain(disk("sda", more="<transient/>")), [MEDIA]),
     "an order of their own": (

