@@ -25,6 +25,7 @@ from typing import Final
 from bench.crowd import Crowd
 from bench.metric import Metric
 from bench.tapwatch import Frame, TapWatch
+from serai.lab.command import run_command
 from serai.lab.datacenter import DataCenter
 from serai.lab.image import default_image_directory
 from serai.lab.lifecycle import Lab
@@ -48,6 +49,8 @@ _COME_SECONDS: Final = 120.0
 _VM: Final = "/acme:web"
 _DOMAIN: Final = "acme-web"
 _ADDRESS: Final = IPv4Address("10.0.0.11")
+_NOBODY: Final = IPv4Address("10.0.0.99")
+_NOBODYS_MAC: Final = "52:54:00:ac:00:99"
 _MARK: Final = b"SERAI-denied"
 _WIRE: Final = "vx-100"
 _ASK_SECONDS: Final = 0.05
@@ -117,7 +120,8 @@ def measure(moves: int = MOVES, connections: int = CONNECTIONS) -> Iterator[Metr
             for number in range(moves):
                 to = "ba"[number % 2]
                 tally.seconds.append(_timed(ticks, tally.gaps_ms, partial(_counted, center, to, tally)))
-                bare = partial(_watched, lab, to, partial(lab.migrate, _DOMAIN, to))
+                # No gate protects this guest: what is sent goes by at its taps, to nobody, or it would have more to do than the other.
+                bare = partial(_watched, lab, to, partial(lab.migrate, _DOMAIN, to), flooded=_NOBODY)
                 tally.bare_seconds.append(_timed(bare_ticks, tally.bare_gaps_ms, bare))
             tally.lost = len(crowd.lost(patience_seconds=_PATIENCE_SECONDS))
             dropped = _dropped(center, began)
@@ -154,7 +158,7 @@ def _timed(ticks: TickSession, gaps_ms: list[float], move: Callable[[], object])
 
 def _counted(center: DataCenter, to: str, tally: _Tally) -> None:
     """Move the VM with Serai, and count what passes at both taps."""
-    old, new = _watched(center.lab, to, partial(center.move, _VM, to))
+    old, new = _watched(center.lab, to, partial(center.move, _VM, to), flooded=_ADDRESS)
     last = max((frame.ns for frame in old if not frame.to_vm), default=0)
     first = min((frame.ns for frame in new if not frame.to_vm), default=0)
     tally.leaked += sum(frame.marked and frame.to_vm for frame in (*old, *new))
@@ -162,8 +166,10 @@ def _counted(center: DataCenter, to: str, tally: _Tally) -> None:
     tally.unprotected += sum(frame.to_vm and frame.ns > first for frame in old)
 
 
-def _watched(lab: Lab, to: str, move: Callable[[], object]) -> tuple[Sequence[Frame], Sequence[Frame]]:
-    """Move the VM, while what is denied to it goes on; return what passed at its old tap and at its new one."""
+def _watched(
+    lab: Lab, to: str, move: Callable[[], object], *, flooded: IPv4Address
+) -> tuple[Sequence[Frame], Sequence[Frame]]:
+    """Move the VM, while a flood to an address goes on; return what passed at its old tap and at its new one."""
     source = "ab"[to == "a"]
     here, there = map(lab.host, (source, to))
     if len(taps := here.taps()) != 1:
@@ -174,7 +180,7 @@ def _watched(lab: Lab, to: str, move: Callable[[], object]) -> tuple[Sequence[Fr
     def arrival(known: set[str]) -> TapWatch:
         return TapWatch(there.namespace, there.next_tap(known, timeout_seconds=_COME_SECONDS), _MARK)
 
-    with TapWatch(here.namespace, taps.pop(), _MARK) as old, ThreadPoolExecutor(2) as pool, _denied(lab):
+    with TapWatch(here.namespace, taps.pop(), _MARK) as old, ThreadPoolExecutor(2) as pool, _flood(lab, flooded):
         coming = pool.submit(arrival, there.taps())
         moved = pool.submit(move)
         with coming.result() as new:
@@ -195,16 +201,14 @@ def _dropped(center: DataCenter, since: datetime) -> dict[str, int]:
 
 
 @contextlib.contextmanager
-def _denied(lab: Lab) -> Iterator[None]:
-    """Send to the VM what the policy denies, and ask the network for it by broadcasts, which reach both hosts' taps."""
+def _flood(lab: Lab, address: IPv4Address) -> Iterator[None]:
+    """Send what the policy denies, and ask the network for the VM by broadcasts, which reach both hosts' taps."""
     namespace = lab.plan.outside_namespace("acme-front")
     over = threading.Event()
 
     def flood() -> None:
         while not over.is_set():
-            flood_udp(
-                namespace, _ADDRESS, _DENIED_PORT, per_second=_DENIED_A_SECOND, seconds=0.5, marker=_MARK
-            ).result()
+            flood_udp(namespace, address, _DENIED_PORT, per_second=_DENIED_A_SECOND, seconds=0.5, marker=_MARK).result()
 
     def ask() -> None:
         with call_in_namespace(namespace, _raw) as wire:
@@ -254,6 +258,9 @@ def _bare() -> Iterator[Lab]:
         lab = Lab(plan, state.directory, image_dir=default_image_directory())
         lab.make_hosts(lambda _: None)
         lab.start_guests(lambda _: None)
+        outside = lab.plan.outside_namespace("acme-front")
+        neighbor = ("replace", str(_NOBODY), "lladdr", _NOBODYS_MAC, "dev", _WIRE, "nud", "permanent")
+        run_command(["ip", "-n", outside, "neigh", *neighbor])
         yield lab
 
 
