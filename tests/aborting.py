@@ -17,7 +17,7 @@ import libvirt
 from serai.lab.process import ProcessRecord
 from serai.migration.states import State
 from serai.model.reasons import Reason
-from serai.wire import moveapi
+from serai.wire import api, moveapi
 from serai.wire.local import AgentError
 
 if TYPE_CHECKING:
@@ -79,7 +79,8 @@ class Scene:
         until(there, f"it is {state}")
 
     def over(self) -> moveapi.Move:
-        """Wait for its end."""
+        """Wait for its end, and until both hosts are heard again."""
+        until(self._all_connected, "the hosts are connected")
         until(lambda: self.move().ended, "it is over")
         self._at(_AT_ONCE)  # libvirt sets it back to what it was before when a move fails
         return self.move()
@@ -243,6 +244,11 @@ class Scene:
         for host in (self.source, self.to):
             if not agent(self.center, host).alive():
                 self.center.start_agent(host)
+
+    def _all_connected(self) -> bool:
+        with self.center.controller.client() as client:
+            status = client.ask("GET", "/v1/status", api.Status)
+        return len(status.hosts) == len(self.center.lab.hosts) and all(host.connected for host in status.hosts)
 
     def told(self) -> tuple[int, str]:
         """What whoever aborted it was told in the end, and the exit status."""
