@@ -14,34 +14,37 @@ from typing import TYPE_CHECKING, Any
 
 import libvirt
 
-from serai.lab.process import ProcessRecord
+from aborting_hosts import (
+    DOMAIN,
+    LOOK_SECONDS,
+    PATIENCE_SECONDS,
+    VM,
+    VNIC,
+    agent,
+    cut,
+    denied,
+    domains,
+    flows,
+    gates,
+    guarded,
+    libvirtd,
+    qemu,
+    stopped,
+    until,
+)
 from serai.migration.states import State
-from serai.model.reasons import Reason
 from serai.wire import api, moveapi
-from serai.wire.local import AgentError
 
 if TYPE_CHECKING:
     from serai.lab.datacenter import DataCenter
     from serai.lab.outside import TickSession
 
-VM, DOMAIN, VNIC = "/acme:web", "acme-web", "/acme:web/eth0"
 ADDRESS = IPv4Address("10.0.0.11")
-PATIENCE_SECONDS = 60.0
-"""How long anything may take on a busy machine, before it counts as never."""
 _SLOWLY, _AT_ONCE = 1, 100_000
 """MiB of a guest's memory that go over in a second: a guest's takes more than a minute, or as long as ever.
 
 It must not be slow to the end: a guest that QEMU emulates while all of its memory goes over so slowly is stuck where it comes to.
 """
-_LOOK_SECONDS = 0.02
-
-
-def until(holds: Callable[[], object], what: str, seconds: float = PATIENCE_SECONDS) -> None:
-    """Wait until something is so."""
-    deadline = time.monotonic() + seconds
-    while not holds():
-        assert time.monotonic() < deadline, f"it does not come to it that {what}"
-        time.sleep(_LOOK_SECONDS)
 
 
 class Scene:
@@ -80,7 +83,7 @@ class Scene:
 
     def over(self) -> moveapi.Move:
         """Wait for its end, and until both hosts are heard again."""
-        until(self._all_connected, "the hosts are connected")
+        until(lambda: {self.source, self.to} <= self._connected(), "the hosts are connected")
         until(lambda: self.move().ended, "it is over")
         self._at(_AT_ONCE)  # libvirt sets it back to what it was before when a move fails
         return self.move()
@@ -244,11 +247,12 @@ class Scene:
         for host in (self.source, self.to):
             if not agent(self.center, host).alive():
                 self.center.start_agent(host)
+        until(lambda: self.to in self._connected(), "the destination is connected")
 
-    def _all_connected(self) -> bool:
+    def _connected(self) -> set[str]:
         with self.center.controller.client() as client:
             status = client.ask("GET", "/v1/status", api.Status)
-        return len(status.hosts) == len(self.center.lab.hosts) and all(host.connected for host in status.hosts)
+        return {host.name for host in status.hosts if host.connected}
 
     def told(self) -> tuple[int, str]:
         """What whoever aborted it was told in the end, and the exit status."""
@@ -267,7 +271,7 @@ class Scene:
         deadline = time.monotonic() + PATIENCE_SECONDS
         while (seen := found()) != expected:
             assert time.monotonic() < deadline, f"domains, gates and flows at {away}: {seen} and not {expected}"
-            time.sleep(_LOOK_SECONDS)
+            time.sleep(LOOK_SECONDS)
         known = session.report().ticks
         until(lambda: session.report().ticks > known or not session.report().alive, "the session goes on")
         report = session.report()
@@ -309,98 +313,3 @@ _HOLDS: dict[State, Callable[[Scene], contextlib.AbstractContextManager[None]]] 
     State.SWITCHED: Scene.switched, State.LIVE: Scene.live, State.CARRIED: Scene.carried, State.FENCED: Scene.fenced,
     State.ABORTING: Scene.aborting,
 }  # fmt: skip
-
-
-# Processes
-
-
-class Process(ProcessRecord):
-    """One that may be stopped for a while."""
-
-    def send(self, number: signal.Signals) -> None:
-        if self.alive():
-            os.kill(self.pid, number)
-
-
-def agent(center: DataCenter, host: str) -> Process:
-    record = center.lab.state.process(f"{host}.agent")
-    assert record is not None
-    return Process(name=record.name, pid=record.pid, start_ticks=record.start_ticks)
-
-
-def libvirtd(center: DataCenter, host: str) -> Process:
-    return _inside(center, host, "/run/libvirt/libvirtd.pid")
-
-
-def qemu(center: DataCenter, host: str) -> Process:
-    return _inside(center, host, f"/run/libvirt/qemu/{DOMAIN}.pid")
-
-
-def _inside(center: DataCenter, host: str, file: str) -> Process:
-    found = ProcessRecord.of(file, center.lab.host(host).pid_in(file))
-    return Process(name=file, pid=found.pid, start_ticks=found.start_ticks)
-
-
-@contextlib.contextmanager
-def stopped(process: Process) -> Iterator[None]:
-    """Nothing comes of a process meanwhile."""
-    process.send(signal.SIGSTOP)
-    try:
-        yield
-    finally:
-        process.send(signal.SIGCONT)
-
-
-def cut(center: DataCenter, *, off: bool) -> None:
-    """Keep the hosts from reaching each other, not from reaching the controller; or let them again."""
-    for port in range(len(center.lab.hosts)):
-        command = ["bridge", "-n", center.lab.plan.underlay_namespace, "link", "set", "dev", f"port{port}"]
-        subprocess.run([*command, "isolated", "on" if off else "off"], check=True)
-
-
-# What is seen
-
-
-def domains(center: DataCenter) -> dict[str, str]:
-    """How the guest is, at the hosts that have it."""
-    known = {host.name: center.lab.hypervisor(host.name) for host in center.lab.hosts}
-    return {
-        name: states[DOMAIN]
-        for name, hypervisor in known.items()
-        if hypervisor.alive() and DOMAIN in (states := hypervisor.domains())
-    }
-
-
-def gates(center: DataCenter) -> dict[str, list[str | None]]:
-    """Whom the gates guard that are at the guest's taps, host by host; None: nobody, they are closed."""
-    found = {
-        host: [gate.vnic for gate in status.gates if gate.domain == DOMAIN or gate.vnic == VNIC]
-        if status
-        else ["nobody answers"]
-        for host, status in center.statuses().items()
-    }
-    return {host: guards for host, guards in found.items() if guards}
-
-
-def guarded(center: DataCenter, host: str) -> list[str | None]:
-    """Whom the gates of a host guard."""
-    try:
-        return [gate.vnic for gate in center.agent_status(host).gates]
-    except AgentError:
-        return []
-
-
-def flows(center: DataCenter, host: str) -> int | None:
-    """How many flows live at a host; None: nobody answers."""
-    status = center.statuses()[host]
-    return status.flows if status else None
-
-
-def denied(center: DataCenter, host: str) -> list[int]:
-    """How many packets from the VM, and to it, its gate has dropped that no rule allows."""
-    status = center.agent_status(host)
-    (number,) = [gate.vnic_id for gate in status.gates if gate.vnic == VNIC]
-    counts = {
-        drop.direction: drop.packets for drop in status.drops if drop.vnic_id == number and drop.reason == Reason.DENIED
-    }
-    return [counts.get("egress", 0), counts.get("ingress", 0)]

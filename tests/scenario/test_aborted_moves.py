@@ -27,7 +27,8 @@ from typing import Self
 
 import pytest
 
-from aborting import ADDRESS, DOMAIN, VM, Scene
+from aborting import ADDRESS, Scene
+from aborting_hosts import DOMAIN, VM
 from serai.lab.datacenter import DataCenter
 from serai.lab.fabric import UNDERLAY_INTERFACE
 from serai.lab.namespace import call_in_namespace
