@@ -233,9 +233,14 @@ class Scene:
         self.abort()
 
     def cut_and_guest_dies_there(self) -> None:
-        """The hosts do not reach each other any more, and the guest at its destination is killed."""
+        """The hosts do not reach each other for a second, in which the guest at its destination is killed.
+
+        For longer it cannot be: a QEMU that writes into a dead connection just then answers nobody, its libvirt neither.
+        """
         cut(self.center, off=True)
         self.guest_dies_there()
+        time.sleep(1)
+        cut(self.center, off=False)
 
     # Afterwards
 
