@@ -55,6 +55,7 @@ from serai.inventory.definition import digest_of
 from serai.inventory.domains import DefinitionError, tapless, taps_of
 from serai.inventory.qemu_conf import forces_tls
 from serai.model.inventory import Mac
+from serai.model.life import Life
 from serai.model.ruleset import HostRuleset
 from serai.model.ruleset_delta import Delta
 from serai.wire import local
@@ -398,6 +399,7 @@ class Runtime:
                 return self._guard(request.definition)
             case local.Release():
                 self._take(DomainSeen(domain=request.domain, taps={}))
+                self._moves.entered(request.domain, Life.GONE)
                 return local.Done()
             case local.Rows():
                 ruleset = self._core.ruleset
@@ -500,6 +502,7 @@ class Runtime:
                 raise RefusedError(message) from error
             self._take(TapAppeared(ifindex=ifindex, name=name, bridged=True))
         self._take(DomainSeen(domain=domain, taps=taps))
+        self._moves.entered(domain, Life.HELD)
         # One that waits for a VM to come is made ready too: it opens when it is its turn.
         guarded = {gate.tap for gate in self._core.gates() if gate.vnic is not None or gate.waits}
         for name in sorted(taps.keys() - guarded):

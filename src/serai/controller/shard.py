@@ -225,7 +225,7 @@ class Shard:
         try:
             while True:
                 if (term := await self._attempt()) is not None:
-                    await self._lead(term)
+                    await self._lead_apart(term)
                 await asyncio.sleep(ATTEMPT_SECONDS)
         finally:
             self._workshop.shutdown(wait=False, cancel_futures=True)
@@ -237,6 +237,16 @@ class Shard:
         except Exception as error:  # noqa: BLE001 (the database may be away for a while)
             _log.error("cannot ask who leads", shard=self.name, error=str(error))
             return None
+
+    async def _lead_apart(self, term: int) -> None:
+        """Lead in a task of its own: a group of tasks that fails just when it is cancelled keeps that to itself."""
+        leading = asyncio.create_task(self._lead(term))
+        try:
+            await asyncio.wait({leading})
+        finally:
+            leading.cancel()
+            await asyncio.gather(leading, return_exceptions=True)
+        leading.result()
 
     async def _lead(self, term: int) -> None:
         """Lead until somebody else does, or nobody can say who does."""

@@ -1,9 +1,8 @@
-"""What this host is made of: asked of libvirt and of the kernel. And libvirt's own opinion on CPUs."""
+"""What this host is made of: asked of libvirt and of the kernel. And the CPU that libvirt works out for several hosts."""
 
 from __future__ import annotations
 
 import contextlib
-import enum
 import platform
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -22,15 +21,6 @@ _STAYS: Final = frozenset({"invtsc"})
 
 class FactsError(RuntimeError):
     """Libvirt does not say what this host is, or does not understand what it was asked."""
-
-
-class Comparison(enum.Enum):
-    """What a host's CPU is to another one (``virConnectCompareCPU``)."""
-
-    INCOMPATIBLE = libvirt.VIR_CPU_COMPARE_INCOMPATIBLE
-    IDENTICAL = libvirt.VIR_CPU_COMPARE_IDENTICAL
-    SUPERSET = libvirt.VIR_CPU_COMPARE_SUPERSET
-    """It can all that the other can, and more."""
 
 
 def collect(
@@ -62,16 +52,6 @@ def collect(
         libvirt=_version(library),
         qemu=_version(hypervisor),
     )
-
-
-def compare(uri: str, cpu: Cpu) -> Comparison:
-    """Have the libvirt of a host compare its CPU with another one.
-
-    Raises:
-        FactsError: it does not answer, or knows no such CPU.
-    """
-    with _connection(uri) as connection:
-        return Comparison(connection.compareCPU(describe(cpu), 0))
 
 
 def baseline(cpus: Sequence[Cpu], uri: str = LIBRARY) -> str:

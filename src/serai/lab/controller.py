@@ -30,6 +30,8 @@ _AGENTS_PORT: Final = 8744
 _START_SECONDS: Final = 60.0
 _HOLD_SECONDS: Final = 30.0
 _GONE_SECONDS: Final = 20.0
+_FREE_SECONDS: Final = 5.0
+"""How long a process that was killed may take to let go of its sockets."""
 _MOVE_SECONDS: Final = 180.0
 _POLL_SECONDS: Final = 0.05
 
@@ -37,9 +39,11 @@ _POLL_SECONDS: Final = 0.05
 class LabController:
     """Making the object touches nothing."""
 
-    def __init__(self, plan: LabPlan, state: LabState, entry: Mapping[str, str]) -> None:
-        """Describe the controller of the lab of this plan; ``entry``: its settings about VMs that come in."""
-        self._plan, self._state, self._entry = plan, state, entry
+    def __init__(
+        self, plan: LabPlan, state: LabState, entry: Mapping[str, str], moves: Mapping[str, float] | None = None
+    ) -> None:
+        """Describe the controller of the lab of this plan; ``entry``: its settings about VMs that come in, ``moves``: about moves."""
+        self._plan, self._state, self._entry, self._moves = plan, state, entry, moves or {}
         self._directory = state.directory / _NAME
         self.log = self._directory / "controller.log"
         """Where it writes."""
@@ -159,6 +163,7 @@ class LabController:
 
     def _config(self) -> str:
         entry = "".join(f'{name} = "{value}"\n' for name, value in self._entry.items())
+        moves = "".join(f"{name} = {value}\n" for name, value in self._moves.items())
         names = ", ".join(f'"{name}"' for name in (self._plan.controller_underlay, _LOOPBACK))
         return f"""\
 database = "sqlite:///{self._directory}/serai.db"
@@ -171,6 +176,8 @@ client = "{self._directory}/client.toml"
 
 [entry]
 {entry}
+[moves]
+{moves}
 [flows]
 directory = "{self._directory}/flows"
 disk_gigabytes = 0.2
@@ -197,7 +204,13 @@ disk_gigabytes = 0.2
 
 def _people_socket(port: int) -> socket.socket:
     """Open the door for people of this machine. LabError when somebody else has taken the port."""
-    try:
-        return socket.create_server((_LOOPBACK, port))
-    except OSError as error:
-        raise LabError(f"port {port} of {_LOOPBACK}, where this lab's controller was, is taken: {error}") from error
+    deadline = time.monotonic() + _FREE_SECONDS
+    while True:
+        try:
+            return socket.create_server((_LOOPBACK, port))
+        except OSError as error:
+            if time.monotonic() > deadline:
+                raise LabError(
+                    f"port {port} of {_LOOPBACK}, where this lab's controller was, is taken: {error}"
+                ) from error
+        time.sleep(_POLL_SECONDS)

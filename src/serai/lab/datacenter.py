@@ -40,11 +40,17 @@ _POLL_SECONDS = 0.05
 class DataCenter:
     """Two hypervisor hosts, their VMs, an agent on each host, and the controller."""
 
-    def __init__(self, lab: Lab, policies: PolicyDirectory, entry: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        lab: Lab,
+        policies: PolicyDirectory,
+        entry: Mapping[str, str] | None = None,
+        moves: Mapping[str, float] | None = None,
+    ) -> None:
         """Compose the parts; ``plan`` and ``open`` do that."""
         self.lab = lab
         self.policies = policies
-        self.controller = LabController(lab.plan, lab.state, entry or {})
+        self.controller = LabController(lab.plan, lab.state, entry or {}, moves)
 
     @classmethod
     def plan(
@@ -54,11 +60,12 @@ class DataCenter:
         *,
         prefix: str = "serai-",
         entry: Mapping[str, str] | None = None,
+        moves: Mapping[str, float] | None = None,
     ) -> DataCenter:
-        """Plan a data center after the files of ``source``; nothing is made yet. ``entry``: the controller's table of that name."""
+        """Plan a data center after the files of ``source``; nothing is made yet. ``entry``, ``moves``: the controller's tables of these names."""
         plan = plan_of(PolicyDirectory(source).load(), prefix=prefix)
         lab = Lab(plan, state, image_dir=default_image_directory())
-        return cls(lab, PolicyDirectory(state / "policies"), entry)
+        return cls(lab, PolicyDirectory(state / "policies"), entry, moves)
 
     @classmethod
     def open(cls, state: Path = DEFAULT_STATE_DIRECTORY) -> DataCenter:

@@ -160,6 +160,14 @@ class HypervisorHost:
             raise LabError(f"{argv[0]} did not stay alive on host {self.name}: {tail(log, before)}")
         return record.pid
 
+    def pid_in(self, inside: str) -> int:
+        """Return the pid, as seen from outside, of the process whose number stands in a file of the host. LabError when it does not run."""
+        init, inner = self._init_pid(), self.path(inside).read_text().strip()
+        pid = outside_pid(int(inner), init=init) if init is not None and inner.isdigit() else None
+        if pid is None:
+            raise LabError(f"no process of host {self.name} has the number in {inside}")
+        return pid
+
     def _record_name(self, what: str) -> str:
         return f"{self.name}.{what}"
 

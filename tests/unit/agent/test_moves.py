@@ -227,6 +227,23 @@ def test_the_hypervisors_word_is_about_its_domain() -> None:
     assert [word.move for word in words(a.listed({"web"}, 1.0))] == [ticket(2).move]
 
 
+def test_who_is_being_made_ready_waits_though_the_hypervisor_is_stuck() -> None:
+    b = host("b")
+    order(b, expect(ticket(1)))
+    b.entered("web", Life.HELD, 1.0)
+    order(b, forget(ticket(1)))
+    assert commands(order(b, forget(ticket(1)))) == [Remember()], "the controller wants to hear no more; its gates wait"
+    assert commands(b.entered("web", Life.GONE, 2.0)) == [Release(amid=False), Remember()]
+    assert not b.phases
+
+
+def test_who_leaves_is_not_stopped_by_what_comes_in() -> None:
+    a = host("a")
+    order(a, depart(ticket(1)))
+    assert a.entered("web", Life.HELD, 1.0) == []
+    assert a.entered("other", Life.HELD, 1.0) == []
+
+
 def test_everything_is_remembered() -> None:
     b = host("b")
     order(b, expect(ticket(1)))

@@ -123,14 +123,14 @@ class Played:
 
 
 @contextlib.asynccontextmanager
-async def played(directory: Path, *, url: str = "wss://one:1") -> AsyncIterator[Played]:
+async def played(directory: Path, *, url: str = "wss://one:1", leads: bool = True) -> AsyncIterator[Played]:
     store = await Store.open(f"sqlite:///{directory}/serai.db", signer=Site.make(directory).keys.audit_signer())
     current = Current(store)
     shard = Shard(store, current, name="all", url=url, by=compile_domains, clock=lambda: datetime.now(UTC))
     made = Played(store, current, shard)
     shard.serve(made)
     await current.load()
-    tasks = [asyncio.create_task(part) for part in (current.run(), shard.run())]
+    tasks = [asyncio.create_task(part) for part in (current.run(), *([shard.run()] if leads else []))]
     try:
         yield made
     finally:
@@ -280,6 +280,31 @@ async def led(at: Played, beside: Beside) -> None:
     at.shard.accompany(beside)
     at.shard.outranked(at.shard.term or 0)
     await at.until(lambda: bool(beside.terms) and at.shard.term == beside.terms[-1])
+
+
+class Stubborn(Beside):
+    """Fails when it is to end for the first time."""
+
+    async def lead(self, term: int) -> None:
+        try:
+            await super().lead(term)
+        finally:
+            if len(self.terms) == 1:
+                raise RuntimeError("it cannot be put away")
+
+
+def test_whoever_is_to_end_ends_whatever_fails_just_then(tmp_path: Path) -> None:
+    async def playing() -> None:
+        async with played(tmp_path, leads=False) as at:
+            at.shard.accompany(Stubborn())
+            running = asyncio.create_task(at.shard.run())
+            await at.until(lambda: at.shard.term is not None)
+            running.cancel()
+            await asyncio.wait({running}, timeout=5)
+            assert running.cancelled(), "it goes on to lead"
+            assert at.shard.term is None
+
+    asyncio.run(playing())
 
 
 def test_a_move_that_is_open_is_planned_before_any_host_is_heard(tmp_path: Path) -> None:

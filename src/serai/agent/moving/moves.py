@@ -162,6 +162,15 @@ class Moves:
         mine = [move.ticket.move for move in self._moves.values() if move.ticket.domain == domain]
         return [done for move in mine for done in self.about(move, Lived(life=life, now=now))]
 
+    def entered(self, domain: str, life: Life, now: float) -> list[Do | Spread]:
+        """Take in that a domain is being made ready here, or is let go of, before the hypervisor says so itself.
+
+        It may be stuck, and never say so. Only who comes may wait for its guest from then on; who leaves runs.
+        """
+        coming = [move.ticket for move in self._moves.values() if isinstance(move, Arrival)]
+        mine = [ticket.move for ticket in coming if ticket.domain == domain]
+        return [done for move in mine for done in self.about(move, Lived(life=life, now=now))]
+
     def listed(self, domains: Collection[str], now: float) -> list[Do | Spread]:
         """Take in that the hypervisor has told all of its domains, and that these are they."""
         absent = {move.ticket.domain for move in self._moves.values()} - set(domains)

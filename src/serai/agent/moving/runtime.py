@@ -158,6 +158,10 @@ class Mover:
         """The hypervisor says how a domain is."""
         self._do(self._moves.lived(domain, life, _now()))
 
+    def entered(self, domain: str, life: Life) -> None:
+        """A domain is being made ready here, or is let go of."""
+        self._do(self._moves.entered(domain, life, _now()))
+
     def listed(self, domains: Collection[str]) -> None:
         """The hypervisor has told all of its domains, and that these are they."""
         self._do(self._moves.listed(domains, _now()))
