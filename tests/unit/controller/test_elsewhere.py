@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import pytest
@@ -13,12 +14,21 @@ import pytest
 from serai.controller.elsewhere import ElsewhereError, elsewhere, only_elsewhere
 
 
-def no_process_is_left() -> bool:
-    try:
-        os.waitpid(-1, os.WNOHANG)
-    except ChildProcessError:
-        return True
-    return False
+def children() -> set[int]:
+    """Processes whose parent is this one, those that have ended and were not waited for included."""
+    found = set()
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):  # it has just ended
+            if int(stat.read_text().rpartition(")")[2].split()[1]) == os.getpid():
+                found.add(int(stat.parent.name))
+    return found
+
+
+@pytest.fixture(autouse=True)
+def no_process_is_left() -> Iterator[None]:
+    before = children()  # of tests before
+    yield
+    assert children() <= before
 
 
 def test_work_is_done_elsewhere_with_all_that_is_here() -> None:
@@ -26,7 +36,6 @@ def test_work_is_done_elsewhere_with_all_that_is_here() -> None:
     where, told = elsewhere(lambda: (os.getpid(), sum(much["a"])))
     assert where != os.getpid()
     assert told == sum(range(100_000))
-    assert no_process_is_left()
 
 
 def test_an_error_elsewhere_is_told_here() -> None:
@@ -35,7 +44,6 @@ def test_an_error_elsewhere_is_told_here() -> None:
 
     with pytest.raises(KeyError, match=str(os.getpid())):
         elsewhere(fails)
-    assert no_process_is_left()
 
 
 def test_a_process_that_dies_costs_time_and_nothing_else() -> None:
@@ -47,7 +55,6 @@ def test_a_process_that_dies_costs_time_and_nothing_else() -> None:
         return "done"
 
     assert elsewhere(dies) == "done"
-    assert no_process_is_left()
 
 
 def killed() -> str:
@@ -79,7 +86,6 @@ def test_what_must_not_be_done_here_is_not_done_here_whatever_becomes_of_it(case
     job, seconds, said = ENDS[case]
     with pytest.raises(ElsewhereError, match=f"^{said}$"):
         only_elsewhere(job, seconds)
-    assert no_process_is_left()
 
 
 def test_what_is_done_elsewhere_only_is_told_and_has_nothing_open_of_ours() -> None:
@@ -87,4 +93,3 @@ def test_what_is_done_elsewhere_only_is_told_and_has_nothing_open_of_ours() -> N
         where, files = only_elsewhere(lambda: (os.getpid(), [*Path("/proc/self/fd").iterdir()]), 60)
     assert where != os.getpid()
     assert len(files) == 3 + 1 + 1  # its own, the pipe, and the directory that it lists
-    assert no_process_is_left()
