@@ -286,6 +286,27 @@ class TestFailures:
         assert steps(closed) == [Step.ABORTED]
         assert one.open
 
+    @pytest.mark.parametrize("closed", ["said", "in time", "before its turn"])
+    @pytest.mark.parametrize("then", [Life.RUNS, Life.GONE])
+    def test_a_guest_that_is_held_is_nowhere_yet(self, closed: str, then: Life) -> None:
+        """The call has failed, and libvirt does not let it run: not before it does, or is no more, has nothing moved."""
+        one = switched()
+        if closed == "before its turn":
+            one = moving()
+            play(one, parted(), lived(Life.HELD))
+        said = play(one, ended("connection lost"))
+        said += play(one, heard(Closed()) if closed == "said" else tick(1e3), lived(Life.HELD), tick(1e6))
+        assert RELEASE not in said
+        assert steps(said) == []
+        end = play(one, Lived(life=then, now=1e6))
+        assert end[0] == RELEASE
+        assert steps(end) == [Step.ABORTED]
+
+    def test_a_guest_that_is_held_may_run_there_after_all(self) -> None:
+        one = switched()
+        play(one, ended("connection lost"), tick(1e3))
+        assert play(one, Lived(life=Life.MOVED, now=1e3), tick(1e6)) == [HandOver()]
+
     def test_and_the_destination_cannot_be_told(self) -> None:
         one = switched()  # at 10.0
         assert play(one, parted(), lived(Life.RUNS)) == [REMEMBER]

@@ -51,6 +51,7 @@ WAIT_SECONDS: Final = LEASE_SECONDS + 0.5
 """How long after ``Turn`` the destination's gates may be open without the guest."""
 
 _BEFORE: Final = {Phase.COPYING, Phase.COPIED}
+_AWAY: Final = {Phase.SWITCHED, Phase.RETURNING}
 _ENDED: Final = {Phase.FENCED, Phase.ABORTED}
 
 
@@ -176,7 +177,7 @@ class Departure:
         now = event.now
         if self._phase is Phase.COPYING and event.clock > self.ticket.until:
             return self.abort("the ticket has ended before the move began")
-        if self._phase is Phase.RETURNING and self._closed_for_certain(now):
+        if self._phase is Phase.RETURNING and self._back and self._closed_for_certain(now):
             return self._aborted(self._why)
         if (fenced := self._fence(now)) or (self._moved and self._carried):
             return fenced
@@ -215,7 +216,8 @@ class Departure:
             case Live():
                 return self._runs_there(now)
             case Closed() if self._phase is Phase.RETURNING:
-                return self._aborted(self._why)
+                self._turned_at = None
+                return self._aborted(self._why) if self._back else []
             case Closed():
                 return self._gone("it has given up", now)
             case Abort():
@@ -247,7 +249,7 @@ class Departure:
         match self._phase:
             case Phase.COPYING | Phase.COPIED:
                 return [*parted, *self.abort(f"the destination does not take the VM's flows: {abort.why}")]
-            case Phase.RETURNING if abort.closed:
+            case Phase.RETURNING if abort.closed and self._back:
                 return [*parted, *self._aborted(self._why)]
             case _:
                 return parted
@@ -282,9 +284,9 @@ class Departure:
             case Life.HELD if self._phase in _BEFORE:
                 self._account.stopped(event.now)
                 return self._switch(event.now)
-            case Life.RUNS if self._phase is Phase.SWITCHED and not self._moved:
+            case Life.RUNS if self._phase in _AWAY and not self._moved:
                 self._back = True
-                return self._return("the guest runs at the source again")
+                return self._return("the guest runs at the source again", event.now)
             case Life.RUNS if self._waits():
                 self._restored = self._migrating
                 # What others have begun goes on without this agent; with it, now that it is back.
@@ -295,7 +297,8 @@ class Departure:
                 return self._gone_there(event.now)
             case Life.GONE if not self._migrating:
                 why = "the VM has ended at the source"
-                return self._return(why) if self._phase is Phase.SWITCHED else self.abort(why)
+                self._back = self._phase in _AWAY
+                return self._return(why, event.now) if self._back else self.abort(why)
             case _:
                 return []
 
@@ -335,15 +338,23 @@ class Departure:
         if self._phase in _BEFORE:
             return self._aborted(why)
         there = self._moved or (self._live_there and not self._back)
-        return [] if there or self._phase is Phase.RETURNING else self._return(why)
+        return [] if there or self._phase is Phase.RETURNING else self._return(why, event.now)
 
     # Ends
 
-    def _return(self, why: str) -> list[Command]:
-        """It runs here again: gates open when the destination's are closed."""
-        if self._turned_at is None:
+    def _return(self, why: str, now: float) -> list[Command]:
+        """It stays here: gates open when the destination's are closed, and the hypervisor has said that it runs, or is no more.
+
+        Until then it may hold the guest for longer than anybody waits, and still find that it runs at the destination.
+        """
+        why = self._why or why
+        if self._back and (
+            self._turned_at is None or (self._phase is Phase.RETURNING and self._closed_for_certain(now))
+        ):
             return self._aborted(why)
-        self._phase, self._why = Phase.RETURNING, self._why or why
+        if self._phase is Phase.RETURNING:
+            return []
+        self._phase, self._why = Phase.RETURNING, why
         said: list[Command] = [Say(message=Abort(why=self._why[:4096]))] if self._line.joined else []
         return [*said, Remember()]
 
