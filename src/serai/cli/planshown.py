@@ -82,30 +82,35 @@ def _headline(reply: PlanReply) -> str:
 
 def _levelled(reply: PlanReply, moves: int) -> str:
     pool = f"the pool {reply.goal.rebalance}"
-    known = [host for host in reply.hosts if host.memory and not host.unknown]
-    if not known:
+    before, _ = _fullness(reply)
+    if not before:
         return f"Nobody knows how full the hosts of {pool} are."
-    before = _spread({host.host: fullness(host, host.before.memory) for host in known})
     if not moves:
-        return (
-            f"{pool[0].upper()}{pool[1:]} is {'level' if reply.proven else 'left as it is'}: {before}. Nothing to do."
-        )
+        return f"{pool[0].upper()}{pool[1:]} is {'level' if reply.proven else 'left as it is'}: {_spread(before)}. Nothing to do."
     return f"Levelling {pool} with {moves} move{'' if moves == 1 else 's'}."
+
+
+def _fullness(reply: PlanReply) -> tuple[dict[str, float], dict[str, float]]:
+    """Return how full hosts are, and will be, as far as that is known."""
+    known = [host for host in reply.hosts if host.memory and not host.unknown]
+    return (
+        {host.host: fullness(host, host.before.memory) for host in known},
+        {host.host: fullness(host, host.after.memory) for host in known},
+    )
 
 
 def _spread(full: dict[str, float]) -> str:
     most, least = max(full, key=lambda host: full[host]), min(full, key=lambda host: full[host])
+    if f"{full[most]:.0%}" == f"{full[least]:.0%}":
+        return f"all its hosts are {full[most]:.0%} full"
     return f"the fullest host, {most}, is {full[most]:.0%} full, the emptiest, {least}, {full[least]:.0%}"
 
 
 def _notes(reply: PlanReply) -> Iterator[str]:
     if reply.goal.rebalance and reply.rounds:
-        known = [host for host in reply.hosts if host.memory and not host.unknown]
-        for when, full in (
-            ("Now", {host.host: fullness(host, host.before.memory) for host in known}),
-            ("Then", {host.host: fullness(host, host.after.memory) for host in known}),
-        ):
-            yield f"{when} {_spread(full)}."
+        for when, full in zip(("Now", "Then"), _fullness(reply), strict=True):
+            if full:
+                yield f"{when} {_spread(full)}."
     better = "moves more of them" if reply.goal.evacuate else "levels it better, or with fewer moves"
     if reply.proven and reply.stuck:
         yield f"No plan {better}: that is proven."

@@ -99,6 +99,8 @@ def test_a_level_pool_is_said_to_be_level(capsys: pytest.CaptureFixture[str]) ->
         "Then the fullest host, a, is 62% full, the emptiest, b, 58%.",
         "There may be a plan that levels it better, or with fewer moves: the search was ended after as much work as it is given.",
     ]  # fmt: skip
+    one = msgspec.structs.replace(LEVEL, hosts=LEVEL.hosts[:1])
+    assert lines(one, capsys)[0] == "The pool west is level: all its hosts are 62% full. Nothing to do."
     nobody = msgspec.structs.replace(LEVEL, hosts=LEVEL.hosts[2:])
     assert lines(nobody, capsys)[0] == "Nobody knows how full the hosts of the pool west are."
 
