@@ -68,7 +68,9 @@ class _Writing:
         room(sheet, scene, self._arrive, scene.there)
         self.moves = self._arrive[self._arrive != NOBODY]
         sheet.put(sheet.rows(1, most=most_moves), self.moves, 1)
-        unit = max(int(np.gcd.reduce(scene.sizes[:, 0])), 1)
+        # Small numbers are easier to solve; but where places want less than one VM more or less, that counts, too.
+        apart = [bound - levels.held for bound in (levels.low, levels.high, levels.aim)]
+        unit = max(int(np.gcd.reduce(np.concatenate([scene.sizes[:, 0], *apart]))), 1)
         sizes = (scene.sizes[:, 0] // unit)[:, None]
         most = (levels.held.sum() + levels.high.max(initial=0)) // unit + 1
         everywhere = np.ones(len(levels.held), bool)

@@ -93,6 +93,13 @@ def test_of_as_many_moves_those_that_come_nearest_are_made() -> None:
     assert [(move.machine, move.to) for move in made.moves] == [("/t:4", "b")]
 
 
+def test_less_than_a_vm_out_of_bounds_counts() -> None:
+    """Before, a has 2 too many and b lacks 2; after, a lacks 1 and b has 1 too many."""
+    hosts = [host("a", 1), host("b", 2)]
+    made = plan(hosts, [vm("/t:1", "a", 2, "a b")], Rebalance(hosts=frozenset("ab"), within=0.1, most_moves=1))
+    assert [(move.machine, move.to) for move in made.moves] == [("/t:1", "b")]
+
+
 def test_nothing_moves_where_hosts_are_equal_enough() -> None:
     hosts = [host("a", 10), host("b", 10)]
     machines = [vm("/t:1", "a", 4, "a b"), vm("/t:2", "a", 1, "a b"), vm("/t:3", "b", 4, "a b")]
