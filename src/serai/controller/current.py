@@ -10,6 +10,7 @@ from typing import Final, TypeVar
 
 import structlog
 
+from serai.controller.news import News
 from serai.model.catalog import Catalog, Key, read_stored
 from serai.model.definitions import Definition
 from serai.model.resources import Resource
@@ -64,7 +65,7 @@ class Current:
         self._turn = asyncio.Lock()
         self._workshop = ThreadPoolExecutor(max_workers=1, thread_name_prefix="catalog")
         self._followers: list[Follower] = []
-        self._news = asyncio.Event()
+        self._news = News()
         self._hosts_mark = 0
         self.trouble = ""
         """Why it cannot keep up; empty while it does."""
@@ -137,8 +138,7 @@ class Current:
                 self._edition = self._edition.next(committed.number, catalog, committed.writes)
                 for follower in self._followers:
                     await follower(self._edition, update)
-                self._news.set()
-                self._news = asyncio.Event()
+                self._news.tell()
             return self._edition
 
     async def later_than(self, revision: int) -> Edition:

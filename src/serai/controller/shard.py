@@ -25,6 +25,7 @@ from serai.controller.core import (
     WorldChanged,
 )
 from serai.controller.current import Current, Edition
+from serai.controller.news import News
 from serai.controller.whereabouts import Sign, Whereabouts
 from serai.model.inventory import Mac, VnicId
 from serai.model.update import Update
@@ -152,7 +153,8 @@ class Shard:
         self._events: asyncio.Queue[Event | _Revised] = asyncio.Queue()
         self._compiled = 0
         self._stirred: set[str] = set()
-        self._progress = asyncio.Event()
+        self.news = News()
+        """Told as soon as something is known of hosts that was not before."""
         self._unheard = False
 
     def serve(self, endpoint: Endpoint) -> None:
@@ -212,11 +214,6 @@ class Shard:
     def unplan(self, vm: str) -> None:
         """A VM is not about to go anywhere any more."""
         self._events.put_nowait(MoveEnded(vm=vm))
-
-    @property
-    def news(self) -> asyncio.Event:
-        """What is set as soon as something is known of hosts that was not before."""
-        return self._progress
 
     # Who leads
 
@@ -378,8 +375,7 @@ class Shard:
     def _tell_news(self) -> None:
         if self._unheard:
             self._unheard = False
-            self._progress.set()
-            self._progress = asyncio.Event()
+            self.news.tell()
 
     def _note_revision(self, known: _Known) -> None:
         if known.state.holds == known.state.wanted:

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 import dataclasses
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Final
 
@@ -101,16 +98,10 @@ class Standing:
         Raises:
             ForbiddenError: this person may see nothing.
         """
-        deadline = time.monotonic() + seconds
-        while True:
-            news = self._shard.news  # before the look: what comes after it is not missed
-            look = await self._look()
-            left = deadline - time.monotonic()
-            if (look.head >= revision and not look.behind()) or left <= 0:
-                return await self.status(who)
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(min(left, _POLL_SECONDS)):
-                    await news.wait()
+        await self._shard.news.until(
+            self._look, lambda look: look.head >= revision and not look.behind(), seconds=seconds, every=_POLL_SECONDS
+        )
+        return await self.status(who)
 
     async def somebody_leads(self) -> bool:
         """Say whether some controller has led lately, as far as is known."""

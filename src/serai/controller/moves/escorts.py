@@ -122,15 +122,11 @@ class Escorts:
 
     async def _when(self, move: MoveRecord, holds: Callable[[MoveRecord], bool], until: float) -> MoveRecord:
         """Return a move as soon as something holds of it, or the time is over."""
-        while True:
-            news = self._moves.news  # before the look: what comes after it is not missed
-            found = await self._store.moves.one(move.id) or move
-            left = until - time.monotonic()
-            if holds(found) or left <= 0:
-                return found
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(min(left, SETTLE_SECONDS)):
-                    await news.wait()
+
+        async def look() -> MoveRecord:
+            return await self._store.moves.one(move.id) or move
+
+        return await self._moves.news.until(look, holds, seconds=until - time.monotonic(), every=SETTLE_SECONDS)
 
     async def _abort(self, move: MoveRecord, by: str, why: str) -> None:
         entry = Entry(

@@ -40,7 +40,9 @@ from serai.controller.moves.events import (
 from serai.controller.moves.site import KnownSite
 from serai.controller.moves.turns import CannotMoveError, origin
 from serai.controller.moves.wording import overdue
+from serai.controller.news import News
 from serai.controller.shard import Shard
+from serai.controller.written import written
 from serai.migration.states import State
 from serai.model.inventory import VirtualMachine
 from serai.model.migration import Ticket
@@ -56,8 +58,6 @@ TICK_SECONDS: Final = 0.5
 """How often it is looked whether a time is over."""
 POLL_SECONDS: Final = 0.3
 """How long what another controller was asked for may go unseen."""
-_AGAIN_SECONDS: Final = 0.5
-"""How long to wait before the database is asked again that did not answer."""
 
 
 class Endpoint(Protocol):
@@ -82,7 +82,9 @@ class Moves:
         self._term = 0
         self._events: asyncio.Queue[Event] = asyncio.Queue()
         self._left_to_do: list[Command] = []
-        self._nudged, self._news = asyncio.Event(), asyncio.Event()
+        self._nudged = asyncio.Event()
+        self.news = News()
+        """Told as soon as a move has come further, where they are driven here."""
         shard.accompany(self)
 
     def serve(self, endpoint: Endpoint) -> None:
@@ -93,11 +95,6 @@ class Moves:
     def leads(self) -> bool:
         """Whether moves are driven here."""
         return self._core is not None and self._shard.term is not None
-
-    @property
-    def news(self) -> asyncio.Event:
-        """What is set as soon as a move has come further, where they are driven here."""
-        return self._news
 
     def open(self) -> int:
         """Count the moves that are not over, where they are driven here."""
@@ -218,7 +215,7 @@ class Moves:
             raise DeposedError(f"another controller leads than that of term {term}") from None
         finally:
             self._core = None
-            self._tell_news()
+            self.news.tell()
 
     async def _drive(self) -> None:
         loop = asyncio.get_running_loop()
@@ -284,27 +281,10 @@ class Moves:
                     if self._endpoint is not None:
                         self._endpoint.send(command.host, command.message)
         if written:
-            self._tell_news()
+            self.news.tell()
 
     async def _written(self, write: Callable[[], Coroutine[Any, Any, object]]) -> None:
-        """Write something down, as often as it takes; nothing that follows from it is done before.
-
-        Raises:
-            DeposedError: another controller leads.
-        """
-        while True:
-            try:
-                await write()
-            except DeposedError:
-                raise
-            except MoveError as error:  # it was written down, and the answer was lost
-                _log.info("this move was over already", why=str(error))
-                return
-            except StoreError as error:
-                _log.warning("how far a move has come cannot be written down", error=str(error))
-                await asyncio.sleep(_AGAIN_SECONDS)
-            else:
-                return
+        await written(write, what="move", over=MoveError)
 
     async def _end(self, end: End) -> MoveRecord:
         move, done = end.move, end.move.state is State.DONE
@@ -314,7 +294,3 @@ class Moves:
             outcome="done" if done else "failed", detail={} if done else {"why": move.why},
         )  # fmt: skip
         return await self._store.moves.end(move, end.receipt, entry, term=self._term, now=self._clock())
-
-    def _tell_news(self) -> None:
-        self._news.set()
-        self._news = asyncio.Event()

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 import base64
-import contextlib
 import secrets
-import time
 from collections.abc import Callable
 from datetime import datetime
 from typing import Final
@@ -158,16 +155,10 @@ class MoveRequests:
 
     async def _otherwise(self, seen: MoveRecord, seconds: float) -> MoveRecord:
         """Return a move as soon as it is otherwise than it was seen, or the time is over."""
-        deadline = time.monotonic() + seconds
-        while True:
-            news = self._moves.news  # before the look: what comes after it is not missed
-            found = await self._found(seen.id)
-            left = deadline - time.monotonic()
-            if found.version != seen.version or found.state in OVER or left <= 0:
-                return found
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(min(left, _POLL_SECONDS)):
-                    await news.wait()
+        return await self._moves.news.until(
+            lambda: self._found(seen.id), lambda found: found.version != seen.version or found.state in OVER,
+            seconds=seconds, every=_POLL_SECONDS,
+        )  # fmt: skip
 
 
 def told(move: MoveRecord) -> Move:

@@ -17,6 +17,7 @@ import structlog
 
 from serai.controller.core import Event as RulesEvent
 from serai.controller.core import Refusal
+from serai.controller.news import News
 from serai.controller.relocating.core import RelocationCore
 from serai.controller.relocating.events import (
     BeginMove,
@@ -32,6 +33,7 @@ from serai.controller.relocating.events import (
     Ticked,
 )
 from serai.controller.shard import Shard
+from serai.controller.written import written
 from serai.migration.execution import Limits
 from serai.migration.plan.answer import Move
 from serai.migration.relocation import Standing
@@ -46,16 +48,13 @@ _log = structlog.get_logger(__name__)
 
 TICK_SECONDS: Final = 0.5
 """How long what happened to a move may go unseen, or what another controller was asked for."""
-_AGAIN_SECONDS: Final = 0.5
-"""How long to wait before the database is asked again that did not answer."""
 
 
 class Mover(Site, Protocol):
     """Who drives moves."""
 
-    @property
-    def news(self) -> asyncio.Event:
-        """What is set as soon as a move has come further."""
+    news: News
+    """Told as soon as a move has come further."""
 
     def nudge(self) -> None:
         """Look at once for what was asked for."""
@@ -69,13 +68,10 @@ class Relocations:
         self._store, self._mover, self._clock = store, mover, clock
         self._cores: dict[str, RelocationCore] = {}
         self._term = 0
-        self._nudged, self._news = asyncio.Event(), asyncio.Event()
+        self._nudged = asyncio.Event()
+        self.news = News()
+        """Told as soon as a relocation, or a move, has come further, where they are carried out here."""
         shard.accompany(self)
-
-    @property
-    def news(self) -> asyncio.Event:
-        """What is set as soon as a relocation, or a move, has come further, where they are carried out here."""
-        return self._news
 
     def nudge(self) -> None:
         """Look at once for what was asked for."""
@@ -111,7 +107,7 @@ class Relocations:
         while True:
             await self._mover.news.wait()
             self._nudged.set()
-            self._tell_news()
+            self.news.tell()
 
     async def _drive(self) -> None:
         while True:
@@ -186,7 +182,7 @@ class Relocations:
                     await self._written(lambda why=why: self._store.relocations.keep(record.id, why, term=self._term))  # type: ignore[misc]
                 case End(state=state, why=why):
                     await self._written(lambda state=state, why=why: self._end(record, state, why))  # type: ignore[misc]
-            self._tell_news()
+            self.news.tell()
         return refused
 
     async def _begin(self, record: RelocationRecord, command: BeginMove) -> None:
@@ -211,24 +207,7 @@ class Relocations:
         await self._written(begin)
 
     async def _written(self, write: Callable[[], Coroutine[Any, Any, object]]) -> None:
-        """Write something down, as often as it takes; nothing that follows from it is done before.
-
-        Raises:
-            DeposedError: another controller leads.
-        """
-        while True:
-            try:
-                await write()
-            except DeposedError:
-                raise
-            except RelocationError as error:  # it was written down, and the answer was lost
-                _log.info("this relocation was over already", why=str(error))
-                return
-            except StoreError as error:
-                _log.warning("how far a relocation has come cannot be written down", error=str(error))
-                await asyncio.sleep(_AGAIN_SECONDS)
-            else:
-                return
+        await written(write, what="relocation", over=RelocationError)
 
     async def _end(self, record: RelocationRecord, state: Standing, why: str) -> None:
         _log.info("a relocation is over", relocation=record.id, state=state, why=why)
@@ -238,7 +217,3 @@ class Relocations:
             detail={"state": state, **({"why": why} if why else {})},
         )  # fmt: skip
         await self._store.relocations.end(record.id, state, why, entry, term=self._term, now=self._clock())
-
-    def _tell_news(self) -> None:
-        self._news.set()
-        self._news = asyncio.Event()

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 import secrets
-import time
 from collections.abc import Callable
 from datetime import datetime
 from typing import Final, Protocol
@@ -146,17 +143,16 @@ class RelocationRequests:
 
     async def _otherwise(self, name: str, seen: int, seconds: float) -> RelocationRecord:
         """Return a relocation as soon as its version is another than was seen, or the time is over."""
-        deadline = time.monotonic() + seconds
-        while True:
-            news = self._relocations.news  # before the look: what comes after it is not missed
+
+        async def look() -> tuple[RelocationRecord, int]:
             record = await self._found(name)
             tally = (await self._store.moves.tallies([record.id])).get(record.id, Tally())
-            left = deadline - time.monotonic()
-            if told(record, tally).version != seen or record.ended is not None or left <= 0:
-                return record
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(min(left, _POLL_SECONDS)):
-                    await news.wait()
+            return record, told(record, tally).version
+
+        found, _ = await self._relocations.news.until(
+            look, lambda found: found[1] != seen or found[0].ended is not None, seconds=seconds, every=_POLL_SECONDS
+        )
+        return found
 
 
 def told(record: RelocationRecord, tally: Tally) -> Relocation:
