@@ -11,6 +11,7 @@ import contextlib
 import dataclasses
 import socket
 import statistics
+import sys
 import tempfile
 import threading
 import time
@@ -162,8 +163,14 @@ def _counted(center: DataCenter, to: str, tally: _Tally) -> None:
     last = max((frame.ns for frame in old if not frame.to_vm), default=0)
     first = min((frame.ns for frame in new if not frame.to_vm), default=0)
     tally.leaked += sum(frame.marked and frame.to_vm for frame in (*old, *new))
-    tally.unprotected += sum(frame.to_vm and frame.ns < last for frame in new)
-    tally.unprotected += sum(frame.to_vm and frame.ns > first for frame in old)
+    early = [last - frame.ns for frame in new if frame.to_vm and frame.ns < last]
+    late = [frame.ns - first for frame in old if frame.to_vm and frame.ns > first]
+    for gate, apart in (("the destination's gate, before the guest's last frame at the source", early),
+                        ("the source's gate, after the guest's first frame at the destination", late)):  # fmt: skip
+        if apart:
+            told = ", ".join(f"{ns / 1e6:.1f} ms" for ns in apart)
+            print(f"let through to {_VM} on its way to {to} by {gate}: {told}", file=sys.stderr)
+    tally.unprotected += len(early) + len(late)
 
 
 def _watched(
