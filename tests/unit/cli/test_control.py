@@ -11,13 +11,12 @@ import webbrowser
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
 from urllib.parse import parse_qs, urlencode, urlsplit
 
 import httpx2
 import msgspec
 import pytest
-from click.testing import CliRunner, Result
+from click.testing import CliRunner
 
 from authorities import authority
 from fake_service import ADMIN, NOW, PASSWORD, Caller, FakeService
@@ -30,6 +29,7 @@ from serai.wire import api
 from serai.wire.oidc import hashed
 from serai.wire.trust import fingerprint
 from served import Stand, served
+from typed import data, serai, sign_in
 
 EXAMPLE = Path(__file__).parents[3] / "examples/datacenter"
 SERVICE = """
@@ -55,10 +55,7 @@ def stand() -> Iterator[tuple[Stand, str]]:
 @pytest.fixture
 def url(stand: tuple[Stand, str], service: FakeService, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     stand[0].service = service
-    monkeypatch.setenv("HOME", str(tmp_path / "home"))
-    monkeypatch.delenv("XDG_CONFIG_HOME", raising=False)
-    monkeypatch.setenv("SERAI_URL", stand[1])
-    monkeypatch.setenv("SERAI_TOKEN", "admin-token")
+    sign_in(monkeypatch, tmp_path / "home", stand[1])
     return stand[1]
 
 
@@ -68,16 +65,6 @@ def files(tmp_path: Path) -> Path:
     directory.mkdir()
     (directory / "a.yaml").write_text(SERVICE)
     return directory
-
-
-def serai(*words: str, status: int = 0, input_: str | None = None) -> Result:
-    result = CliRunner().invoke(main, list(words), input=input_)
-    assert result.exit_code == status, (result.output, result.exception)
-    return result
-
-
-def data(*words: str, status: int = 0) -> Any:
-    return json.loads(serai(*words, "--json", status=status).stdout)
 
 
 # What is in force

@@ -4,18 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import msgspec
 import pytest
-from click.testing import CliRunner, Result
 
 from fake_service import FakeService
 from moving import Scene, scene
-from serai.cli.main import main
 from serai.cli.proof import judged
 from serai.cli.witness import Witness
 from serai.controller.api.doorkeeper import Limits
@@ -24,6 +20,7 @@ from serai.model.migration import Facts
 from serai.wire import moveapi
 from serai.wire.profile import find
 from served import Stand, served
+from typed import data, serai, sign_in
 
 WEB = "/acme/shop:web"
 
@@ -39,21 +36,8 @@ def stand() -> Iterator[tuple[Stand, str]]:
 def service(stand: tuple[Stand, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakeService:
     made = FakeService()
     stand[0].service = made
-    monkeypatch.setenv("HOME", str(tmp_path / "home"))
-    monkeypatch.delenv("XDG_CONFIG_HOME", raising=False)
-    monkeypatch.setenv("SERAI_URL", stand[1])
-    monkeypatch.setenv("SERAI_TOKEN", "admin-token")
+    sign_in(monkeypatch, tmp_path / "home", stand[1])
     return made
-
-
-def serai(*words: str, status: int = 0) -> Result:
-    result = CliRunner().invoke(main, list(words))
-    assert result.exit_code == status, (result.output, result.exception)
-    return result
-
-
-def data(*words: str, status: int = 0) -> Any:
-    return json.loads(serai(*words, "--json", status=status).stdout)
 
 
 @pytest.mark.usefixtures("service")

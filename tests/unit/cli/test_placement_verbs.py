@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -10,14 +9,13 @@ from typing import Any
 
 import msgspec
 import pytest
-from click.testing import CliRunner, Result
 
 from fake_service import FakeService
-from serai.cli.main import main
 from serai.controller.api.doorkeeper import Limits
 from serai.model.host_facts import Cpu
 from serai.wire.placementapi import Admission, Pool, PoolHost, PoolMismatch
 from served import served
+from typed import data, serai
 
 WORLD = """
 apiVersion: serai.dev/v1
@@ -69,16 +67,6 @@ def in_force(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeSe
     with served(service, limits=Limits(burst=10_000, strangers_burst=10_000)) as url:
         monkeypatch.setenv("SERAI_URL", url)
         yield service
-
-
-def serai(*words: str, status: int = 0) -> Result:
-    result = CliRunner().invoke(main, list(words))
-    assert result.exit_code == status, (result.output, result.exception)
-    return result
-
-
-def data(*words: str, status: int = 0) -> Any:
-    return json.loads(serai(*words, "--json", status=status).stdout)
 
 
 def test_what_is_wrong_is_listed_below_what_hosts_can_meet(files: Path) -> None:

@@ -4,25 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import io
-import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
-from click.testing import CliRunner, Result
 from rich.console import Console
 
 from fake_relocations import APP, DB, NOW, STUCK, WEB
 from fake_service import ADMIN, FakeService
 from moving import Scene, scene
 from serai.cli import relocationwatch
-from serai.cli.main import main
 from serai.controller.api.doorkeeper import Limits
 from serai.wire.profile import find
 from serai.wire.relocationapi import RelocationRequest, RelocationShown
 from served import Stand, served
+from typed import data, serai, sign_in
 
 
 @pytest.fixture(scope="module")
@@ -37,21 +34,8 @@ def service(stand: tuple[Stand, str], tmp_path: Path, monkeypatch: pytest.Monkey
     made = FakeService()
     stand[0].service = made
     monkeypatch.setattr(relocationwatch, "_PAUSE_SECONDS", 0.0)
-    monkeypatch.setenv("HOME", str(tmp_path / "home"))
-    monkeypatch.delenv("XDG_CONFIG_HOME", raising=False)
-    monkeypatch.setenv("SERAI_URL", stand[1])
-    monkeypatch.setenv("SERAI_TOKEN", "admin-token")
+    sign_in(monkeypatch, tmp_path / "home", stand[1])
     return made
-
-
-def serai(*words: str, status: int = 0) -> Result:
-    result = CliRunner().invoke(main, list(words))
-    assert result.exit_code == status, (result.output, result.exception)
-    return result
-
-
-def data(*words: str, status: int = 0) -> Any:
-    return json.loads(serai(*words, "--json", status=status).stdout)
 
 
 @pytest.mark.usefixtures("service")

@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
 
 import pytest
-from click.testing import CliRunner, Result
 
 from fake_service import FakeService
 from fake_traffic import AT, a_record
-from serai.cli.main import main
 from serai.cli.traffic.columns import Columns
 from serai.cli.traffic.figures import bar, count, per_second, rate, size, sparkline
 from serai.controller.api.doorkeeper import Limits
 from serai.model.reasons import Reason
 from serai.wire import flowapi
 from served import served
+from typed import data, serai, sign_in
 
 EXAMPLE = Path(__file__).parents[3] / "examples/datacenter"
 INCOMPLETE = "97.2 % of 1000 records; host-7 silent 14:00:00-14:01:30 UTC"
@@ -34,22 +31,9 @@ def running() -> Iterator[tuple[FakeService, str]]:
 
 @pytest.fixture(autouse=True)
 def service(running: tuple[FakeService, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakeService:
-    monkeypatch.setenv("HOME", str(tmp_path))
-    monkeypatch.delenv("XDG_CONFIG_HOME", raising=False)
-    monkeypatch.setenv("SERAI_URL", running[1])
-    monkeypatch.setenv("SERAI_TOKEN", "admin-token")
+    sign_in(monkeypatch, tmp_path, running[1])
     running[0].spans = []
     return running[0]
-
-
-def serai(*words: str, status: int = 0) -> Result:
-    result = CliRunner().invoke(main, list(words))
-    assert result.exit_code == status, (result.output, result.exception)
-    return result
-
-
-def data(*words: str, status: int = 0) -> Any:
-    return json.loads(serai(*words, "--json", status=status).stdout)
 
 
 VERBS = [
