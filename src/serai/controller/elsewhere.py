@@ -41,8 +41,6 @@ def only_elsewhere(job: Callable[[], T], seconds: int) -> T:
     """
 
     def bounded() -> T:
-        for number in _CRASHES:  # chDB catches them where it is loaded, and would wait here for its thread that is not
-            signal.signal(number, signal.SIG_DFL)
         signal.alarm(seconds)  # it ends the process, also amid what no Python can interrupt
         try:
             return job()
@@ -88,6 +86,10 @@ def _forked(job: Callable[[], object], *, alone: bool = False) -> tuple[int, Bin
         # Whatever happens, nothing but this may happen here: cleaning up is for the process that was forked.
         try:
             os.close(readable)
+            for (
+                number
+            ) in _CRASHES:  # chDB catches them where it is loaded, and would wait here for its thread that is not
+                signal.signal(number, signal.SIG_DFL)
             if alone:
                 os.closerange(3, writable)
                 os.closerange(writable + 1, os.sysconf("SC_OPEN_MAX"))
